@@ -1,0 +1,44 @@
+"""Out-of-distribution detection that feels like scikit-learn."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from skood._version import __version__
+
+_HOMES = {
+    "InlierKFold": "skood.model_selection",
+    "KNN": "skood.detectors.knn",
+    "LayerFeatureTransformer": "skood.extraction.transformer",
+    "LayerFeatures": "skood.features",
+    "LayerSelector": "skood.features",
+    "LinearHead": "skood.features",
+    "Mahalanobis": "skood.detectors.mahalanobis",
+    "aupr": "skood.metrics",
+    "aupr_in_scorer": "skood.model_selection",
+    "aupr_out_scorer": "skood.model_selection",
+    "auroc": "skood.metrics",
+    "auroc_scorer": "skood.model_selection",
+    "balanced_accuracy_scorer": "skood.model_selection",
+    "detection_accuracy": "skood.metrics",
+    "fpr95_scorer": "skood.model_selection",
+    "fpr_at_tpr": "skood.metrics",
+    "layer_names": "skood.extraction",
+    "ood_report": "skood.metrics",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that torch loads only then."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'skood' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

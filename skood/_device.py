@@ -1,0 +1,92 @@
+"""Where kernels run: NumPy on the CPU, torch on an accelerator."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+__all__ = [
+    "array_namespace",
+    "like",
+    "on_device",
+    "resolved_device",
+    "to_numpy",
+    "unit_rows",
+]
+
+
+def resolved_device(device: Any) -> str:
+    """Return ``"cpu"`` or the name of a torch device.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` is CUDA when the program has imported torch and torch sees one,
+        else the CPU; importing torch only to look would cost more than it brings.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    torch = sys.modules.get("torch")
+    if device == "auto":
+        return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+    if str(device) == "cpu":
+        return "cpu"
+    import torch as torch_
+
+    try:
+        torch_.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} is not available: {error}") from error
+    return str(device)
+
+
+def on_device(array: NDArray[Any], device: str) -> Any:
+    """Return the array as it is on the CPU, or as a tensor of that device."""
+    if device == "cpu":
+        return array
+    import torch
+
+    return torch.as_tensor(np.ascontiguousarray(array), device=device)
+
+
+def to_numpy(array: Any) -> NDArray[Any]:
+    """Return an array of any device as a NumPy array."""
+    return array if isinstance(array, np.ndarray) else array.detach().cpu().numpy()
+
+
+def like(array: NDArray[Any], other: Any) -> Any:
+    """Return a NumPy array in the type, library and device of another array."""
+    if isinstance(other, np.ndarray):
+        return np.asarray(array, dtype=other.dtype)
+    return other.new_tensor(array)
+
+
+def unit_rows(x: Any) -> Any:
+    """Return the rows scaled to length one; a row of zeros stays.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        NumPy or torch.
+
+    Returns
+    -------
+    array of shape (n, d)
+    """
+    xp = array_namespace(x)
+    # The largest entry goes first: squares of tiny or huge features would not fit.
+    largest = xp.max(xp.abs(x), axis=1)[:, None]
+    x = x / xp.where(largest > 0, largest, 0 * largest + 1)
+    length = xp.sum(x * x, axis=1)[:, None] ** 0.5
+    return x / xp.where(length > 0, length, 0 * length + 1)

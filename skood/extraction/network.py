@@ -1,0 +1,342 @@
+"""The user's network: found in what was given, named, digested, borrowed, given back."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from threading import Lock, RLock
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import joblib
+import torch
+from torch import Tensor, nn
+
+from skood._device import resolved_device
+
+__all__ = [
+    "as_module",
+    "borrowed",
+    "floating_dtype",
+    "in_file",
+    "layer_names",
+    "weights_digest",
+]
+
+_built: WeakKeyDictionary[Callable[[], Any], nn.Module] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_digests: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+_registry = Lock()
+
+
+# What was given --------------------------------------------------------------------
+
+
+def as_module(network: Any) -> nn.Module:
+    """Return the bare module behind what a user gives as a network.
+
+    Parameters
+    ----------
+    network : nn.Module, fitted skorch net, or callable without arguments
+        A callable is a factory: it is called once per process.
+
+    Returns
+    -------
+    nn.Module
+        Without the wrappers of ``DataParallel``, ``DistributedDataParallel`` and
+        ``torch.compile``, whose copies and graphs do not run hooks.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these, or a TorchScript module, which runs no hooks.
+    ValueError
+        If a skorch net is not fitted.
+    """
+    if isinstance(network, nn.Module):
+        return _checked(_unwrapped(network))
+    if hasattr(network, "module_"):
+        return as_module(network.module_)
+    if hasattr(network, "initialize") and hasattr(network, "module"):
+        raise ValueError(
+            f"network is a {type(network).__name__} that is not fitted: fit it first "
+            "(or initialize() it and load its parameters)."
+        )
+    if not callable(network):
+        raise TypeError(
+            f"network is a {type(network).__name__}; wanted is a torch.nn.Module, a "
+            "fitted skorch net, or a function without arguments that returns one."
+        )
+    with _registry:
+        if network not in _built:
+            _built[network] = _from_factory(network)
+        return _built[network]
+
+
+def _from_factory(factory: Callable[[], Any]) -> nn.Module:
+    made = factory()
+    if not isinstance(made, nn.Module) and not hasattr(made, "module_"):
+        raise TypeError(
+            f"the function given as network returned a {type(made).__name__}, not a "
+            "torch.nn.Module or a fitted skorch net."
+        )
+    return as_module(made)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(module, parallel):
+            module = module.module
+        elif isinstance(getattr(module, "_orig_mod", None), nn.Module):
+            module = module._orig_mod
+        else:
+            return module
+
+
+def _checked(module: nn.Module) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            "network is a TorchScript module, whose parts cannot be observed: give "
+            "the Python module it was scripted or traced from."
+        )
+    return module
+
+
+def layer_names(network: Any) -> list[str]:
+    """Return the names that ``LayerFeatureTransformer(network, layers=...)`` takes.
+
+    Parameters
+    ----------
+    network : nn.Module, fitted skorch net, or callable without arguments
+        The network.
+
+    Returns
+    -------
+    list of str
+        Qualified names of all modules inside, in the order of their definition.
+        ``"penultimate"`` and ``"logits"`` are understood besides.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skood import layer_names
+    >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
+    ['0', '1', '1.0']
+    """
+    return list(_named(as_module(network)))
+
+
+def _named(module: nn.Module) -> dict[str, nn.Module]:
+    # With duplicates: every name of a module that is shared is a good name.
+    pairs = module.named_modules(remove_duplicate=False)
+    return {name: part for name, part in pairs if name}
+
+
+def in_file(network: Any) -> Any:
+    """Return what stands for a network in a file.
+
+    Parameters
+    ----------
+    network : nn.Module, fitted skorch net, or callable without arguments
+        A factory is kept as it is.
+
+    Returns
+    -------
+    nn.Module or callable
+        The bare module; when it has tensors on an accelerator, a copy on the CPU
+        that shares nothing with it.
+    """
+    if not isinstance(network, nn.Module) and not hasattr(network, "module_"):
+        return network
+    module = as_module(network)
+    tensors = {id(tensor): tensor for tensor in _all_tensors(module)}
+    if all(tensor.device.type == "cpu" for tensor in tensors.values()):
+        return module
+    # A memo of finished copies keeps the deep copy off the accelerator.
+    return copy.deepcopy(module, {key: _on_cpu(t) for key, t in tensors.items()})
+
+
+def _all_tensors(module: nn.Module) -> Iterator[Tensor]:
+    for part in module.modules():
+        loose = (value for value in vars(part).values() if isinstance(value, Tensor))
+        yield from chain(_tensors_of(part), loose)
+
+
+def _tensors_of(part: nn.Module) -> Iterator[Tensor]:
+    yield from part.parameters(recurse=False)
+    yield from part.buffers(recurse=False)
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    moved = tensor.detach().cpu()
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(moved, requires_grad=tensor.requires_grad)
+    return moved
+
+
+# Its weights -----------------------------------------------------------------------
+
+
+def floating_dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the floating type of a network's parameters.
+
+    Returns
+    -------
+    torch.dtype or None
+        The default type for a network without parameters; None when there are
+        several types, so that none is *the* type of its input.
+    """
+    found = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    if len(found) > 1:
+        return None
+    return found.pop() if found else torch.get_default_dtype()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return a digest of a network's weights: names, shapes, types and bytes.
+
+    It is computed again only when a tensor was replaced or changed in place, as far
+    as torch counts changes (writing through ``parameter.data`` is not counted).
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; its parameters and persistent buffers are read.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+
+    Examples
+    --------
+    >>> import copy
+    >>> from torch import nn
+    >>> from skood.extraction.network import weights_digest
+    >>> net = nn.Linear(2, 2)
+    >>> weights_digest(copy.deepcopy(net)) == weights_digest(net)
+    True
+    >>> _ = nn.init.ones_(net.weight)
+    >>> weights_digest(copy.deepcopy(net)) == weights_digest(net)
+    True
+    """
+    with _lock_of(module):
+        marks = tuple(map(_mark, chain(module.parameters(), module.buffers())))
+        known = _digests.get(module)
+        if known is None or known[0] != marks:
+            known = _digests[module] = (marks, _computed_digest(module))
+        return known[1]
+
+
+def _mark(tensor: Tensor) -> tuple[int, int, int]:
+    version = 0 if tensor.is_inference() else tensor._version
+    return id(tensor), version, tensor.data_ptr()
+
+
+def _computed_digest(module: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in module.state_dict().items():
+        if not isinstance(value, Tensor):
+            digest.update(f"{name}:{joblib.hash(value)};".encode())
+            continue
+        digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+# Borrowing it ----------------------------------------------------------------------
+
+
+@contextmanager
+def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
+    """Lend a network for inference, and give it back as it was whatever happens.
+
+    Every part is put in evaluation mode, and the whole is moved when it lives on one
+    device and another one is asked for. Afterwards the modes, devices and the very
+    storages of the weights are what they were. Threads take turns, since modes and
+    hooks are the module's and not a thread's.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    device : str or torch.device, default="auto"
+        ``"auto"`` is the network's own device when that is an accelerator, else CUDA
+        when there is one, else the CPU.
+
+    Yields
+    ------
+    torch.device
+        Where the network's inputs belong.
+    """
+    with _lock_of(module):
+        parts = list(module.modules())
+        modes = [part.training for part in parts]
+        homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
+        target = _target(list(homes), device)
+        moves = len(homes) == 1 and target not in homes
+        kept = [_kept_tensors(part) for part in parts] if moves else []
+        try:
+            module.eval()
+            if moves:
+                module.to(target)
+            with _eager(parts):
+                yield target
+        finally:
+            for give_back in kept:
+                give_back()
+            if moves:
+                module.to(next(iter(homes)))  # what the forward itself created
+            for part, mode in zip(parts, modes, strict=True):
+                part.training = mode
+
+
+def _lock_of(module: nn.Module) -> Any:
+    with _registry:
+        return _locks.setdefault(module, RLock())
+
+
+def _target(homes: list[torch.device], device: Any) -> torch.device:
+    if device == "auto" and homes and homes[0].type != "cpu":
+        return homes[0]
+    target = torch.device(resolved_device(device))
+    if target.type == "cuda" and target.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return target
+
+
+def _kept_tensors(part: nn.Module) -> Callable[[], None]:
+    """Return a function that puts a module's own tensors back as they are now."""
+    parameters, buffers = dict(part._parameters), dict(part._buffers)
+    stored = [(p, p.data, p.grad) for p in parameters.values() if p is not None]
+
+    def give_back() -> None:
+        part._parameters.update(parameters)
+        part._buffers.update(buffers)
+        for parameter, data, grad in stored:
+            parameter.data = data
+            parameter.grad = grad
+
+    return give_back
+
+
+def _eager(parts: Iterable[nn.Module]) -> Any:
+    """Return a context in which compiled parts run as Python, so that hooks do run."""
+    compiled = any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None)
+        for part in parts
+    )
+    stance = getattr(torch.compiler, "set_stance", None)
+    if compiled and stance is not None:
+        return stance("force_eager")
+    return _no_context()
+
+
+@contextmanager
+def _no_context() -> Iterator[None]:
+    yield

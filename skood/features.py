@@ -1,0 +1,574 @@
+"""Layer features: the data that everything else in skood takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_is_fitted,
+    validate_data,
+)
+
+from skood._stored import (
+    MANIFEST,
+    StoredArray,
+    digest_of_file,
+    read_manifest,
+    replaced_folder,
+)
+from skood.head import LinearHead
+
+__all__ = ["LOGITS", "LayerFeatures", "LayerSelector", "LinearHead"]
+
+LOGITS = "logits"
+DEFAULT_STATISTIC = "avg"
+SCHEMA = 1
+
+Key: TypeAlias = tuple[str, str]
+Layers: TypeAlias = str | Sequence[str] | None
+Rows: TypeAlias = range | NDArray[np.intp]
+
+
+def as_key(name: str | Key) -> Key:
+    """Return the (layer, statistic) pair of a block's name.
+
+    A bare layer name means its ``"avg"`` statistic. The network's output is never
+    pooled, so the layer ``"logits"`` has one statistic only, of the same name.
+    """
+    if isinstance(name, str):
+        return (name, LOGITS if name == LOGITS else DEFAULT_STATISTIC)
+    layer, statistic = name
+    return (layer, LOGITS if layer == LOGITS else statistic)
+
+
+class LayerFeatures:
+    """Features of several layers of a network for the same inputs, row by row.
+
+    An index view: indexing by rows keeps the arrays where they are (in memory, in a
+    memory map, in a store) and copies nothing. Scikit-learn's splitters, searches and
+    pipelines index it like an array; ``np.asarray`` gives the (n, total width)
+    matrix, so that every scikit-learn or PyOD estimator takes it.
+
+    Parameters
+    ----------
+    blocks : mapping
+        From a layer's name, or a (layer, statistic) pair, to an array-like of shape
+        (n, d). A bare name means the ``"avg"`` statistic.
+    head : LinearHead, optional
+        The network's last linear map, when known.
+    views : mapping of str to LayerFeatures, optional
+        Features of changed copies of the same inputs (jigsaw puzzles, say), paired
+        row by row with these.
+
+    Raises
+    ------
+    ValueError
+        If there is no block, a block is not two-dimensional, or lengths differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import LayerFeatures
+    >>> f = LayerFeatures({"conv1": np.zeros((5, 3)), ("conv2", "max"): np.ones((5, 2))})
+    >>> f
+    LayerFeatures(5 rows: conv1/avg 3, conv2/max 2)
+    >>> f.shape, f[[0, 2]].shape, f.select(statistic="max").shape
+    ((5, 5), (2, 5), (5, 2))
+    >>> np.asarray(f)[0]
+    array([0., 0., 0., 1., 1.])
+    """
+
+    ndim = 2
+    device = "cpu"
+
+    def __init__(
+        self,
+        blocks: Mapping[str | Key, Any],
+        head: LinearHead | None = None,
+        views: Mapping[str, LayerFeatures] | None = None,
+    ) -> None:
+        self._blocks: dict[Key, Any] = {}
+        for name, block in blocks.items():
+            self._blocks[as_key(name)] = _two_dimensional(as_key(name), block)
+        if not self._blocks:
+            raise ValueError("blocks is empty: LayerFeatures need at least one layer.")
+        lengths = {key: len(block) for key, block in self._blocks.items()}
+        lengths |= {(name, "view"): len(view) for name, view in (views or {}).items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"blocks differ in their number of rows: {lengths}.")
+        self._rows: Rows = range(next(iter(lengths.values())))
+        self.head = head
+        self.views: dict[str, LayerFeatures] = dict(views or {})
+
+    # What it holds ---------------------------------------------------------------
+
+    @property
+    def block_names(self) -> list[Key]:
+        """The (layer, statistic) pairs, in order."""
+        return list(self._blocks)
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers' names, in order, each once."""
+        return list(dict.fromkeys(layer for layer, _ in self._blocks))
+
+    @property
+    def statistics(self) -> list[str]:
+        """The statistics' names, in order, each once."""
+        return list(dict.fromkeys(statistic for _, statistic in self._blocks))
+
+    @property
+    def widths(self) -> dict[Key, int]:
+        """The number of columns of each block."""
+        return {key: int(block.shape[1]) for key, block in self._blocks.items()}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and columns of all blocks together."""
+        return len(self._rows), sum(self.widths.values())
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of ``np.asarray(self)``."""
+        return np.result_type(*(block.dtype for block in self._blocks.values()))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        blocks = ", ".join(f"{'/'.join(k)} {width}" for k, width in self.widths.items())
+        views = f"; views: {', '.join(self.views)}" if self.views else ""
+        return f"LayerFeatures({len(self)} rows: {blocks}{views})"
+
+    def block(self, layer: str, statistic: str | None = None) -> NDArray[Any]:
+        """Return one block as an array.
+
+        Parameters
+        ----------
+        layer : str
+            A layer's name.
+        statistic : str, optional
+            Defaults to ``"avg"``, or to the layer's only statistic.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Not a copy when all rows, or a slice of them, are wanted.
+
+        Raises
+        ------
+        ValueError
+            If there is no such block.
+        """
+        return self._read(self._blocks[self._resolve(layer, statistic)])
+
+    def select(
+        self, layers: Layers = None, statistic: str | None = None
+    ) -> LayerFeatures:
+        """Return the chosen blocks of the same rows.
+
+        Parameters
+        ----------
+        layers : str or sequence of str, optional
+            None takes every layer that has the statistic.
+        statistic : str, optional
+            None takes every statistic. ``"logits"`` are found by their layer name
+            under any statistic, and are not among ``layers=None`` when a statistic is
+            given.
+
+        Returns
+        -------
+        LayerFeatures
+            A view; head and paired views go along.
+
+        Raises
+        ------
+        ValueError
+            If a layer or a statistic is not there.
+        """
+        blocks = {key: self._blocks[key] for key in self._chosen(layers, statistic)}
+        views = {n: v.select(layers, statistic) for n, v in self.views.items()}
+        return self._with(blocks, views)
+
+    def iter_chunks(self, rows: int) -> Iterator[LayerFeatures]:
+        """Yield views of at most ``rows`` consecutive rows."""
+        if rows < 1:
+            raise ValueError(f"rows={rows}: a chunk has at least one row.")
+        for start in range(0, len(self), rows):
+            yield self[start : start + rows]
+
+    def _chosen(self, layers: Layers, statistic: str | None) -> list[Key]:
+        if layers is None:
+            chosen = [k for k in self._blocks if statistic in (None, k[1])]
+            if not chosen:
+                raise ValueError(
+                    f"no layer has the statistic {statistic!r}; there are "
+                    f"{self._listing()}."
+                )
+            return chosen
+        names = [layers] if isinstance(layers, str) else list(layers)
+        if not names:
+            raise ValueError("layers is empty: name at least one, or give None.")
+        if statistic is None:
+            for name in names:
+                self._check_layer(name)
+            return [key for key in self._blocks if key[0] in names]
+        return [self._resolve(name, statistic) for name in names]
+
+    def _resolve(self, layer: str, statistic: str | None) -> Key:
+        self._check_layer(layer)
+        own = [key for key in self._blocks if key[0] == layer]
+        if layer == LOGITS or (statistic is None and len(own) == 1):
+            return own[0]
+        key = (layer, statistic or DEFAULT_STATISTIC)
+        if key not in self._blocks:
+            raise ValueError(
+                f"layer {layer!r} has no statistic {key[1]!r}; it has "
+                f"{[s for _, s in own]}."
+            )
+        return key
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
+            near = get_close_matches(str(layer), self.layers)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise ValueError(
+                f"there is no layer {layer!r}; there are {self.layers}.{hint}"
+            )
+
+    def _listing(self) -> str:
+        return ", ".join("/".join(key) for key in self._blocks)
+
+    # Rows ------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            key = _row_part(key)
+        if isinstance(key, (int, np.integer)):
+            return np.asarray(self[[key]])[0]
+        if isinstance(key, str):
+            raise TypeError(
+                f"features[{key!r}]: indexing is by row; use features.block({key!r}) "
+                f"or features.select({key!r})."
+            )
+        return self._at(key if isinstance(key, slice) else _as_index(key))
+
+    def take(self, indices: ArrayLike, axis: int = 0) -> LayerFeatures:
+        """Return the rows at ``indices``; ``axis`` can only be 0."""
+        if axis != 0:
+            raise ValueError(f"axis={axis}: LayerFeatures are indexed by row (axis 0).")
+        return cast(LayerFeatures, self[np.asarray(indices)])
+
+    @property
+    def iloc(self) -> LayerFeatures:
+        """Itself: ``features.iloc[rows]`` is ``features[rows]``."""
+        return self
+
+    @property
+    def loc(self) -> LayerFeatures:
+        """Itself: ``features.loc[mask]`` is ``features[mask]``."""
+        return self
+
+    def _at(self, key: slice | NDArray[Any]) -> LayerFeatures:
+        rows = self._rows
+        if isinstance(rows, range) and not isinstance(key, slice):
+            rows = np.asarray(rows, dtype=np.intp)
+        view = self._with(self._blocks, {n: v._at(key) for n, v in self.views.items()})
+        view._rows = cast(Rows, rows[key])
+        return view
+
+    def _with(
+        self, blocks: dict[Key, Any], views: dict[str, LayerFeatures]
+    ) -> LayerFeatures:
+        other = object.__new__(type(self))
+        other._blocks, other.views = blocks, views
+        other._rows, other.head = self._rows, self.head
+        return other
+
+    def _read(self, block: Any) -> NDArray[Any]:
+        rows = self._rows
+        if isinstance(rows, range):
+            if rows == range(len(block)):
+                return np.asarray(block)
+            if rows.step > 0:
+                return np.asarray(block[rows.start : rows.stop : rows.step])
+        return np.asarray(block[np.asarray(rows, dtype=np.intp)])
+
+    # As an array -----------------------------------------------------------------
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        parts = [self._read(block) for block in self._blocks.values()]
+        if len(parts) == 1:
+            return np.array(parts[0], dtype=dtype, copy=copy)
+        if copy is False:
+            raise ValueError("several blocks cannot be one array without a copy.")
+        return np.concatenate(parts, axis=1, dtype=dtype)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        """Return numpy: scikit-learn's array API dispatch then indexes it as is."""
+        return np
+
+    # Together, to disk and to other processes ------------------------------------
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LayerFeatures]) -> LayerFeatures:
+        """Return the rows of several features one after another, in memory.
+
+        Parameters
+        ----------
+        parts : sequence of LayerFeatures
+            All with the same blocks; the first one's head is kept. Paired views are
+            kept when every part has them.
+
+        Returns
+        -------
+        LayerFeatures
+        """
+        if not parts:
+            raise ValueError("parts is empty: there is nothing to concatenate.")
+        first = parts[0]
+        for part in parts[1:]:
+            if part.widths != first.widths:
+                raise ValueError(
+                    f"parts differ in their blocks: {first!r} and {part!r}."
+                )
+        blocks: dict[str | Key, Any] = {
+            key: np.concatenate([part.block(*key) for part in parts])
+            for key in first.block_names
+        }
+        shared = set.intersection(*(set(part.views) for part in parts))
+        views = {v: cls.concatenate([p.views[v] for p in parts]) for v in sorted(shared)}
+        return cls(blocks, first.head, views)
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows to a folder, which appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder: one ``.npy`` file a block and a small manifest. Features
+            saved there before are replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If the path holds something else.
+        """
+        with replaced_folder(Path(path)) as folder:
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
+        entries = []
+        for number, (key, block) in enumerate(self._blocks.items()):
+            file = folder / f"block{number}.npy"
+            np.save(file, self._read(block), allow_pickle=False)
+            digest = digest_of_file(file)
+            entries.append({"key": key, "file": file.name, "digest": digest})
+        if self.head is not None:
+            np.savez(folder / "head.npz", weight=self.head.weight, bias=self.head.bias)
+        for name, view in self.views.items():
+            (folder / f"view-{name}").mkdir()
+            view._write(folder / f"view-{name}")
+        manifest = {
+            "schema": SCHEMA,
+            "blocks": entries,
+            "head": None if self.head is None else self.head.layer,
+            "views": list(self.views),
+        }
+        text = json.dumps(manifest, indent=1)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayerFeatures:
+        """Open saved features; the arrays are memory-mapped, not read.
+
+        Parameters
+        ----------
+        path : str or Path
+            A folder written by :meth:`save`.
+
+        Returns
+        -------
+        LayerFeatures
+            It pickles as path, digest and row numbers.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds no features, or ones of a newer version of skood.
+        """
+        folder = Path(path).absolute()
+        manifest = read_manifest(folder)
+        if manifest["schema"] > SCHEMA:
+            raise ValueError(
+                f"{folder} has format {manifest['schema']}, this version of skood "
+                f"reads up to {SCHEMA}: update skood."
+            )
+        blocks: dict[str | Key, Any] = {
+            tuple(entry["key"]): StoredArray(folder / entry["file"], entry["digest"])
+            for entry in manifest["blocks"]
+        }
+        head = None
+        if manifest["head"] is not None:
+            with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+                head = LinearHead(arrays["weight"], arrays["bias"], manifest["head"])
+        views = {name: cls.load(folder / f"view-{name}") for name in manifest["views"]}
+        return cls(blocks, head, views)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle row numbers over stored blocks, and only the rows of those in memory."""
+        state = self.__dict__.copy()
+        if not all(getattr(b, "pickles_as_path", False) for b in self._blocks.values()):
+            state["_blocks"] = {k: self._read(b) for k, b in self._blocks.items()}
+            state["_rows"] = range(len(self))
+        return state
+
+
+class LayerSelector(TransformerMixin, BaseEstimator):
+    """Choose layers and a statistic, and hand them on as one matrix.
+
+    With it any scikit-learn or PyOD estimator works on layer features in a
+    ``Pipeline``, and a search can choose the layers.
+
+    Parameters
+    ----------
+    layers : str or sequence of str, optional
+        The layers to keep; None keeps all that have the statistic.
+    statistic : str, optional
+        The statistic to keep; None keeps all.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of all blocks seen in ``fit`` together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skood import LayerFeatures, LayerSelector
+    >>> rng = np.random.default_rng(0)
+    >>> f = LayerFeatures({"a": rng.normal(size=(50, 3)), "b": rng.normal(size=(50, 2))})
+    >>> LayerSelector(layers="b").fit_transform(f).shape
+    (50, 2)
+    >>> pipeline = make_pipeline(LayerSelector("a"), IsolationForest(random_state=0))
+    >>> pipeline.fit(f).predict(f[:3]).shape
+    (3,)
+    """
+
+    def __init__(self, layers: Layers = None, statistic: str | None = None) -> None:
+        self.layers = layers
+        self.statistic = statistic
+
+    def fit(self, X: Any, y: Any = None) -> LayerSelector:
+        """Check that the layers are there; ``y`` is ignored.
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            An array is one layer without a name: ``layers`` must be None then.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        LayerSelector
+        """
+        selected = self._selected(X, reset=True)
+        self._widths = selected.widths if selected is not None else None
+        return self
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the chosen blocks side by side.
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n, chosen columns)
+        """
+        check_is_fitted(self)
+        selected = self._selected(X, reset=False)
+        if selected is None:
+            return cast(NDArray[Any], validate_data(self, X, reset=False))
+        if selected.widths != self._widths:
+            raise ValueError(
+                f"X has the blocks {selected.widths}, but fit saw {self._widths}."
+            )
+        return np.asarray(selected)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the columns' names, ``layer__statistic__number``."""
+        check_is_fitted(self)
+        if self._widths is None:
+            return cast(
+                NDArray[np.object_], _check_feature_names_in(self, input_features)
+            )
+        names = [
+            f"{layer}__{statistic}__{column}"
+            for (layer, statistic), width in self._widths.items()
+            for column in range(width)
+        ]
+        return np.asarray(names, dtype=object)
+
+    def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
+        if isinstance(X, LayerFeatures):
+            if reset:
+                validate_data(self, X, reset=True, skip_check_array=True)
+            return X.select(self.layers, self.statistic)
+        validate_data(self, X, reset=reset)
+        if self.layers is not None:
+            raise ValueError(
+                f"layers={self.layers!r} but X is a plain array, which has no named "
+                "layers: give LayerFeatures, or layers=None."
+            )
+        return None
+
+
+def _two_dimensional(key: Key, block: Any) -> Any:
+    if not hasattr(block, "shape") or not hasattr(block, "dtype"):
+        block = np.asarray(block)
+    if hasattr(block, "detach"):
+        block = block.detach().cpu().numpy()
+    if len(block.shape) != 2:
+        raise ValueError(
+            f"block {'/'.join(key)} has shape {tuple(block.shape)}: a block is (n, d)."
+        )
+    return block
+
+
+def _row_part(key: tuple[Any, ...]) -> Any:
+    """Return the rows of ``[rows, ...]`` and ``[rows, :]``."""
+    rest = [part for part in key[1:] if not (part is ... or part == slice(None))]
+    if not key or rest:
+        raise IndexError(
+            f"features[{key!r}]: LayerFeatures are indexed by row; choose columns by "
+            "features.select(...), or index np.asarray(features)."
+        )
+    return key[0]
+
+
+def _as_index(key: Any) -> NDArray[Any]:
+    index = np.asarray(key)
+    if index.size == 0 and index.dtype != bool:
+        return index.astype(np.intp)
+    if index.dtype.kind not in "iub" or index.ndim != 1:
+        raise IndexError(
+            f"rows are chosen by integers, a slice or a mask, not {type(key).__name__} "
+            f"of {index.dtype} with {index.ndim} dimensions."
+        )
+    return index

@@ -1,0 +1,103 @@
+"""The network's final linear map, carried with the features so that no network is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """The linear map from penultimate features to logits.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_classes, n_features)
+        Rows are the classes' weight vectors.
+    bias : ndarray of shape (n_classes,)
+        The classes' offsets.
+    layer : str, default="penultimate"
+        The layer of a :class:`~skood.features.LayerFeatures` that is the input of
+        the map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.features import LinearHead
+    >>> head = LinearHead(np.eye(2), np.array([0.0, 1.0]))
+    >>> head.logits(np.array([[3.0, 4.0]]))
+    array([[3., 5.]])
+    """
+
+    weight: NDArray[np.floating]
+    bias: NDArray[np.floating]
+    layer: str = "penultimate"
+
+    def logits(self, features: ArrayLike) -> NDArray[np.floating]:
+        """Return the logits of penultimate features.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Rows of the layer named ``layer``.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+        """
+        return np.asarray(features) @ self.weight.T + self.bias
+
+    @classmethod
+    def from_samples(
+        cls, features: ArrayLike, logits: ArrayLike, layer: str = "penultimate"
+    ) -> LinearHead:
+        """Recover the map from cached penultimate features and logits.
+
+        Parameters
+        ----------
+        features : array-like of shape (n, n_features)
+            Penultimate features, with n greater than n_features.
+        logits : array-like of shape (n, n_classes)
+            The network's output for the same inputs.
+        layer : str, default="penultimate"
+            The name that the features have in a ``LayerFeatures``.
+
+        Returns
+        -------
+        LinearHead
+            The least-squares solution, unique when the features have full rank.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer rows than unknowns of one class, or if the logits are
+            not a linear function of the features.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skood.features import LinearHead
+        >>> h = np.random.default_rng(0).normal(size=(20, 3))
+        >>> head = LinearHead.from_samples(h, h @ np.ones((3, 2)) + 5)
+        >>> np.allclose(head.weight, 1), np.allclose(head.bias, 5)
+        (True, True)
+        """
+        h = np.asarray(features, dtype=np.float64)
+        z = np.asarray(logits, dtype=np.float64)
+        if len(h) != len(z) or len(h) <= h.shape[1]:
+            raise ValueError(
+                f"features have shape {h.shape} and logits {z.shape}: the head is "
+                f"found from the same rows of both, more than {h.shape[1]} of them."
+            )
+        design = np.column_stack([h, np.ones(len(h))])
+        solution = np.linalg.lstsq(design, z, rcond=None)[0]
+        error = np.abs(design @ solution - z).max()
+        if error > 1e-3 * max(np.abs(z).max(), 1e-12):
+            raise ValueError(
+                f"logits are not a linear function of the features (largest error "
+                f"{error:.3g}): layer {layer!r} is not the input of the last "
+                "linear map."
+            )
+        return cls(solution[:-1].T.copy(), solution[-1].copy(), layer)

@@ -1,0 +1,214 @@
+"""Scorers for every search of scikit-learn: ``scorer(estimator, X, y)``, high is good.
+
+They take in-distribution to be the positive class, read ``score_samples`` (or, where
+there is none, ``decision_function``) and need a ``y`` with rows of label -1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skood._labels import OUTLIER, inlier_mask
+from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
+from skood.model_selection._estimators import in_distribution_scores, refuse_pyod
+
+Truth = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OODScorer:
+    """A metric as a scorer.
+
+    The instances :data:`auroc_scorer`, :data:`fpr95_scorer`, :data:`aupr_in_scorer`,
+    :data:`aupr_out_scorer` and :data:`balanced_accuracy_scorer` are ready to use in
+    ``scoring=`` of any search, alone or in a dict, with metadata routing on or off, and
+    in other processes. :func:`ood_scorer` gives all five for one scoring of the rows.
+
+    Parameters
+    ----------
+    metric : str, default="auroc"
+        "auroc", "neg_fpr95" (minus the share of outliers accepted at 95 % of inliers,
+        so that greater is better), "aupr_in", "aupr_out", "detection_accuracy", or
+        "balanced_accuracy" (the mean of the shares of inliers and of outliers that
+        ``predict`` flags rightly: the only one that looks at the threshold).
+    unseen_as_outliers : bool, default=False
+        Whether a row of a class that is not in the detector's ``classes_`` counts as an
+        outlier, as :class:`ClassHoldout` needs.
+
+    Raises
+    ------
+    ValueError
+        When called: if y is missing, or has inliers only or outliers only.
+    TypeError
+        When called: for a PyOD detector (wrap it in :class:`OutliersIgnored`), for an
+        estimator without scores, and, with `unseen_as_outliers`, without ``classes_``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.svm import OneClassSVM
+    >>> from skood.model_selection import auroc_scorer, fpr95_scorer
+    >>> X = np.array([[0.0], [0.1], [0.2], [5.0]])
+    >>> detector = OneClassSVM().fit(X[:3])
+    >>> auroc_scorer(detector, X, [0, 0, 1, -1]), fpr95_scorer(detector, X, [0, 0, 1, -1])
+    (1.0, -0.0)
+    """  # noqa: E501
+
+    metric: str = "auroc"
+    unseen_as_outliers: bool = False
+
+    def __call__(
+        self, estimator: Any, X: Any, y: ArrayLike | None = None
+    ) -> float:
+        """Return the metric of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : object
+            With ``score_samples`` or ``decision_function`` (``predict`` for
+            "balanced_accuracy").
+        X : array-like of length n
+            Rows to score.
+        y : array-like of shape (n,)
+            Class labels; -1 marks an outlier.
+
+        Returns
+        -------
+        float
+            Greater is better.
+        """
+        truth = _truth(estimator, y, self.unseen_as_outliers)
+        if self.metric == "balanced_accuracy":
+            return _balanced_accuracy(truth, _flags(estimator, X))
+        if self.metric not in _OF_SCORES:
+            names = sorted([*_OF_SCORES, "balanced_accuracy"])
+            raise ValueError(f"metric must be one of {names}; got {self.metric!r}.")
+        return _OF_SCORES[self.metric](truth, in_distribution_scores(estimator, X))
+
+    def _accept_sample_weight(self) -> bool:
+        # scikit-learn asks every scorer of a dict when fit is given sample_weight
+        return False
+
+
+def ood_scorer(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike | None = None,
+    *,
+    unseen_as_outliers: bool = False,
+) -> dict[str, float]:
+    """All five metrics for one scoring of the rows, for multi-metric searches.
+
+    ``scoring=ood_scorer, refit="auroc"`` costs a quarter of a dict of four scorers,
+    each of which would call ``score_samples`` again.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted, with ``predict`` and with ``score_samples`` or ``decision_function``.
+    X : array-like of length n
+        Rows to score.
+    y : array-like of shape (n,)
+        Class labels; -1 marks an outlier.
+    unseen_as_outliers : bool, default=False
+        As in :class:`OODScorer`.
+
+    Returns
+    -------
+    dict of str to float
+        auroc, neg_fpr95, aupr_in, aupr_out, balanced_accuracy: greater is better.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :class:`OODScorer`.
+
+    Examples
+    --------
+    >>> from sklearn.svm import OneClassSVM
+    >>> from skood.model_selection import ood_scorer
+    >>> X = [[0.0], [0.1], [0.2], [5.0]]
+    >>> ood_scorer(OneClassSVM().fit(X[:3]), X, [0, 0, 0, -1])["aupr_out"]
+    1.0
+    """
+    truth = _truth(estimator, y, unseen_as_outliers)
+    scores = in_distribution_scores(estimator, X)
+    wanted = ("auroc", "neg_fpr95", "aupr_in", "aupr_out")
+    values = {name: _OF_SCORES[name](truth, scores) for name in wanted}
+    values["balanced_accuracy"] = _balanced_accuracy(truth, _flags(estimator, X))
+    return values
+
+
+def _neg_fpr95(truth: Truth, scores: NDArray[np.float64]) -> float:
+    return -fpr_at_tpr(truth, scores, tpr=0.95)
+
+
+def _aupr_out(truth: Truth, scores: NDArray[np.float64]) -> float:
+    return aupr(truth, scores, pos_label="ood")
+
+
+_OF_SCORES: dict[str, Callable[[Truth, NDArray[np.float64]], float]] = {
+    "auroc": auroc,
+    "aupr_in": aupr,
+    "aupr_out": _aupr_out,
+    "detection_accuracy": detection_accuracy,
+    "neg_fpr95": _neg_fpr95,
+}
+
+
+def _truth(
+    estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool
+) -> Truth:
+    """Return +1 for inliers and -1 for outliers, both present."""
+    if y is None:
+        raise ValueError("y is missing: the score needs class labels, -1 for outliers.")
+    inlier = inlier_mask(y)
+    if unseen_as_outliers:
+        inlier &= np.isin(np.asarray(y), _known_classes(estimator))
+    if inlier.all() or not inlier.any():
+        side = "in" if inlier.all() else "out"
+        raise ValueError(
+            f"y has {side}liers only ({len(inlier)} rows), so nothing can be told "
+            "apart. Score rows of both kinds: as cv use InlierKFold, whose test folds "
+            "hold both, not an integer; in a halving search raise min_resources."
+        )
+    return np.where(inlier, 1, OUTLIER)
+
+
+def _known_classes(estimator: Any) -> NDArray[Any]:
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        raise TypeError(
+            f"{type(estimator).__name__} has no classes_, so which classes it has not "
+            "seen is unknown. Fit it with y, wrapped if need be: "
+            "skood.model_selection.OutliersIgnored(detector)."
+        )
+    return np.asarray(classes)
+
+
+def _flags(estimator: Any, X: Any) -> NDArray[Any]:
+    refuse_pyod(estimator)
+    flags = np.asarray(estimator.predict(X))
+    if not np.isin(flags, (1, -1)).all():
+        raise ValueError(
+            f"{type(estimator).__name__}.predict must give +1 (inlier) or -1 (outlier);"
+            f" it gave {np.unique(flags)[:5].tolist()}."
+        )
+    return flags
+
+
+def _balanced_accuracy(truth: Truth, flags: NDArray[Any]) -> float:
+    right = truth == flags
+    return float((right[truth == 1].mean() + right[truth == OUTLIER].mean()) / 2)
+
+
+auroc_scorer = OODScorer("auroc")
+fpr95_scorer = OODScorer("neg_fpr95")
+aupr_in_scorer = OODScorer("aupr_in")
+aupr_out_scorer = OODScorer("aupr_out")
+balanced_accuracy_scorer = OODScorer("balanced_accuracy")
