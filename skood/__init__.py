@@ -28,7 +28,7 @@ _HOMES = {
     "ood_report": "skood.metrics",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are strings
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -68,7 +68,8 @@ def merged_statistics(
         What ``statistics_of`` returns, for all rows.
     """
     tasks = (
-        delayed(statistics_of)(chunk, labels[rows]) for rows, chunk in chunks_of(features)
+        delayed(statistics_of)(chunk, labels[rows])
+        for rows, chunk in chunks_of(features)
     )
     parts = Parallel(return_as="generator", pre_dispatch="n_jobs")(tasks)
     return reduce(lambda one, other: one.merge(other), parts)

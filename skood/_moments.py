@@ -125,7 +125,10 @@ def _class_sums(
 ) -> NDArray[np.float64]:
     sums = np.zeros((n_classes, x.shape[1]))
     for start in range(0, len(classes), BLOCK_ROWS):
-        block, labels = x[start : start + BLOCK_ROWS], classes[start : start + BLOCK_ROWS]
+        block, labels = (
+            x[start : start + BLOCK_ROWS],
+            classes[start : start + BLOCK_ROWS],
+        )
         if isinstance(block, np.ndarray):
             rows = np.arange(len(labels))
             ones = np.ones(len(labels), dtype=block.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -72,6 +72,9 @@ class BaseDetector(OutlierMixin, BaseEstimator):
     """
 
     novelty: ClassVar[bool] = True
+
+    _unnamed_layers: ClassVar[tuple[str | None, ...]] = (None,)
+    """Values of ``layers`` that name none: those that a plain array goes with."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "layers": [str, list, tuple, None],
@@ -234,7 +237,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         X = validate_data(
             self, X, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1
         )
-        if self.layers is not None:
+        if self.layers not in self._unnamed_layers:
             raise ValueError(
                 f"layers={self.layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."
@@ -286,8 +289,8 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         stamp = state.pop("_skood_version", "0")
         if is_newer(stamp):
             raise ValueError(
-                f"this {type(self).__name__} was saved by skood {stamp}, which is newer "
-                f"than {__version__}: update skood to load it."
+                f"this {type(self).__name__} was saved by skood {stamp}, newer than "
+                f"{__version__}: update skood to load it."
             )
         super().__setstate__(state)
 

@@ -72,7 +72,9 @@ class KNN(BaseDetector):
     >>> import numpy as np
     >>> from skood import KNN
     >>> angle = np.random.default_rng(0).uniform(0, 1, 100)
-    >>> detector = KNN(n_neighbors=5).fit(np.column_stack([np.cos(angle), np.sin(angle)]))
+    >>> detector = KNN(n_neighbors=5).fit(
+    ...     np.column_stack([np.cos(angle), np.sin(angle)])
+    ... )
     >>> detector.predict([[1, 1], [-1, 0]])
     array([ 1, -1])
     """

@@ -217,16 +217,15 @@ class Mahalanobis(BaseDetector):
         known = [labels, _single_class(len(labels))]
         return to_numpy(
             _margin(
-                [
-                    g.nearest_unseen(x, c)
-                    for g, c in zip(gaussians, known, strict=False)
-                ]
+                [g.nearest_unseen(x, c) for g, c in zip(gaussians, known, strict=False)]
             )
         )
 
     def _weighted(self, layer_scores: list[Any]) -> Any:
         total = self.layer_weights_[0] * layer_scores[0]
-        for weight, scores in zip(self.layer_weights_[1:], layer_scores[1:], strict=True):
+        for weight, scores in zip(
+            self.layer_weights_[1:], layer_scores[1:], strict=True
+        ):
             total = total + weight * scores
         return total
 
@@ -274,7 +273,9 @@ def _check_class_sizes(names: NDArray[Any], counts: NDArray[np.intp]) -> None:
     alone = names[counts == 1]
     if len(alone) == 0:
         return
-    listed = ", ".join(map(repr, alone[:5].tolist())) + (", ..." if len(alone) > 5 else "")
+    listed = ", ".join(map(repr, alone[:5].tolist())) + (
+        ", ..." if len(alone) > 5 else ""
+    )
     if len(alone) == len(names) and len(names) > 1:
         raise ValueError(
             f"every class has one row only (classes {listed}): there is no scatter "

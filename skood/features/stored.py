@@ -1,4 +1,4 @@
-"""An array in a file that travels between processes as its path, not its bytes."""
+"""Features in a folder of ``.npy`` files, which travel between processes as paths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from skood.features.head import LinearHead
+from skood.features.names import Key
+
 MANIFEST = "features.json"
+SCHEMA = 1
 
 
 class StoredArray:
@@ -91,7 +95,59 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / MANIFEST} is damaged: {error}.") from error
 
 
-def digest_of_file(path: Path) -> str:
+def write_blocks(
+    folder: Path,
+    blocks: Mapping[Key, NDArray[Any]],
+    head: LinearHead | None,
+    views: Sequence[str],
+) -> None:
+    """Write arrays and a manifest; make the folders of the named views."""
+    entries = []
+    for number, (name, block) in enumerate(blocks.items()):
+        file = folder / f"block{number}.npy"
+        np.save(file, block, allow_pickle=False)
+        entries.append({"name": name, "file": file.name, "digest": digest_of(file)})
+    if head is not None:
+        np.savez(folder / "head.npz", weight=head.weight, bias=head.bias)
+    for view in views:
+        view_folder(folder, view).mkdir()
+    manifest = {
+        "schema": SCHEMA,
+        "blocks": entries,
+        "head": None if head is None else head.layer,
+        "views": list(views),
+    }
+    text = json.dumps(manifest, indent=1)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_blocks(
+    folder: Path,
+) -> tuple[dict[Key, StoredArray], LinearHead | None, list[str]]:
+    """Return the blocks, memory-mapped when read, the head, and the views' names."""
+    manifest = read_manifest(folder)
+    if manifest["schema"] > SCHEMA:
+        raise ValueError(
+            f"{folder} has format {manifest['schema']}, this version of skood reads up "
+            f"to {SCHEMA}: update skood."
+        )
+    blocks = {
+        tuple(entry["name"]): StoredArray(folder / entry["file"], entry["digest"])
+        for entry in manifest["blocks"]
+    }
+    head = None
+    if manifest["head"] is not None:
+        with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+            head = LinearHead(arrays["weight"], arrays["bias"], manifest["head"])
+    return blocks, head, manifest["views"]
+
+
+def view_folder(folder: Path, view: str) -> Path:
+    """Return where the features of a paired view are."""
+    return folder / f"view-{view}"
+
+
+def digest_of(path: Path) -> str:
     """Return the hexadecimal BLAKE2b digest of a file's bytes."""
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:

@@ -1,8 +1,7 @@
-"""Layer features: the data that everything else in skood takes."""
+"""LayerFeatures: named blocks of the same rows, as an index view."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,43 +9,17 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    check_is_fitted,
-    validate_data,
-)
 
-from skood._stored import (
-    MANIFEST,
-    StoredArray,
-    digest_of_file,
-    read_manifest,
+from skood.features.head import LinearHead
+from skood.features.names import DEFAULT_STATISTIC, LOGITS, Key, Layers, as_key
+from skood.features.stored import (
+    read_blocks,
     replaced_folder,
+    view_folder,
+    write_blocks,
 )
-from skood.head import LinearHead
 
-__all__ = ["LOGITS", "LayerFeatures", "LayerSelector", "LinearHead"]
-
-LOGITS = "logits"
-DEFAULT_STATISTIC = "avg"
-SCHEMA = 1
-
-Key: TypeAlias = tuple[str, str]
-Layers: TypeAlias = str | Sequence[str] | None
 Rows: TypeAlias = range | NDArray[np.intp]
-
-
-def as_key(name: str | Key) -> Key:
-    """Return the (layer, statistic) pair of a block's name.
-
-    A bare layer name means its ``"avg"`` statistic. The network's output is never
-    pooled, so the layer ``"logits"`` has one statistic only, of the same name.
-    """
-    if isinstance(name, str):
-        return (name, LOGITS if name == LOGITS else DEFAULT_STATISTIC)
-    layer, statistic = name
-    return (layer, LOGITS if layer == LOGITS else statistic)
 
 
 class LayerFeatures:
@@ -77,7 +50,9 @@ class LayerFeatures:
     --------
     >>> import numpy as np
     >>> from skood import LayerFeatures
-    >>> f = LayerFeatures({"conv1": np.zeros((5, 3)), ("conv2", "max"): np.ones((5, 2))})
+    >>> f = LayerFeatures(
+    ...     {"conv1": np.zeros((5, 3)), ("conv2", "max"): np.ones((5, 2))}
+    ... )
     >>> f
     LayerFeatures(5 rows: conv1/avg 3, conv2/max 2)
     >>> f.shape, f[[0, 2]].shape, f.select(statistic="max").shape
@@ -91,7 +66,7 @@ class LayerFeatures:
 
     def __init__(
         self,
-        blocks: Mapping[str | Key, Any],
+        blocks: Mapping[Any, Any],
         head: LinearHead | None = None,
         views: Mapping[str, LayerFeatures] | None = None,
     ) -> None:
@@ -342,12 +317,14 @@ class LayerFeatures:
                 raise ValueError(
                     f"parts differ in their blocks: {first!r} and {part!r}."
                 )
-        blocks: dict[str | Key, Any] = {
+        blocks = {
             key: np.concatenate([part.block(*key) for part in parts])
             for key in first.block_names
         }
         shared = set.intersection(*(set(part.views) for part in parts))
-        views = {v: cls.concatenate([p.views[v] for p in parts]) for v in sorted(shared)}
+        views = {
+            v: cls.concatenate([p.views[v] for p in parts]) for v in sorted(shared)
+        }
         return cls(blocks, first.head, views)
 
     def save(self, path: str | Path) -> None:
@@ -368,25 +345,10 @@ class LayerFeatures:
             self._write(folder)
 
     def _write(self, folder: Path) -> None:
-        entries = []
-        for number, (key, block) in enumerate(self._blocks.items()):
-            file = folder / f"block{number}.npy"
-            np.save(file, self._read(block), allow_pickle=False)
-            digest = digest_of_file(file)
-            entries.append({"key": key, "file": file.name, "digest": digest})
-        if self.head is not None:
-            np.savez(folder / "head.npz", weight=self.head.weight, bias=self.head.bias)
+        blocks = {name: self.block(*name) for name in self.block_names}
+        write_blocks(folder, blocks, self.head, list(self.views))
         for name, view in self.views.items():
-            (folder / f"view-{name}").mkdir()
-            view._write(folder / f"view-{name}")
-        manifest = {
-            "schema": SCHEMA,
-            "blocks": entries,
-            "head": None if self.head is None else self.head.layer,
-            "views": list(self.views),
-        }
-        text = json.dumps(manifest, indent=1)
-        (folder / MANIFEST).write_text(text, encoding="utf-8")
+            view._write(view_folder(folder, name))
 
     @classmethod
     def load(cls, path: str | Path) -> LayerFeatures:
@@ -408,135 +370,17 @@ class LayerFeatures:
             If the folder holds no features, or ones of a newer version of skood.
         """
         folder = Path(path).absolute()
-        manifest = read_manifest(folder)
-        if manifest["schema"] > SCHEMA:
-            raise ValueError(
-                f"{folder} has format {manifest['schema']}, this version of skood "
-                f"reads up to {SCHEMA}: update skood."
-            )
-        blocks: dict[str | Key, Any] = {
-            tuple(entry["key"]): StoredArray(folder / entry["file"], entry["digest"])
-            for entry in manifest["blocks"]
-        }
-        head = None
-        if manifest["head"] is not None:
-            with np.load(folder / "head.npz", allow_pickle=False) as arrays:
-                head = LinearHead(arrays["weight"], arrays["bias"], manifest["head"])
-        views = {name: cls.load(folder / f"view-{name}") for name in manifest["views"]}
+        blocks, head, names = read_blocks(folder)
+        views = {name: cls.load(view_folder(folder, name)) for name in names}
         return cls(blocks, head, views)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle row numbers over stored blocks, and only the rows of those in memory."""
+        """Pickle row numbers over stored blocks, only the rows of those in memory."""
         state = self.__dict__.copy()
         if not all(getattr(b, "pickles_as_path", False) for b in self._blocks.values()):
             state["_blocks"] = {k: self._read(b) for k, b in self._blocks.items()}
             state["_rows"] = range(len(self))
         return state
-
-
-class LayerSelector(TransformerMixin, BaseEstimator):
-    """Choose layers and a statistic, and hand them on as one matrix.
-
-    With it any scikit-learn or PyOD estimator works on layer features in a
-    ``Pipeline``, and a search can choose the layers.
-
-    Parameters
-    ----------
-    layers : str or sequence of str, optional
-        The layers to keep; None keeps all that have the statistic.
-    statistic : str, optional
-        The statistic to keep; None keeps all.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Columns of all blocks seen in ``fit`` together.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.ensemble import IsolationForest
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from skood import LayerFeatures, LayerSelector
-    >>> rng = np.random.default_rng(0)
-    >>> f = LayerFeatures({"a": rng.normal(size=(50, 3)), "b": rng.normal(size=(50, 2))})
-    >>> LayerSelector(layers="b").fit_transform(f).shape
-    (50, 2)
-    >>> pipeline = make_pipeline(LayerSelector("a"), IsolationForest(random_state=0))
-    >>> pipeline.fit(f).predict(f[:3]).shape
-    (3,)
-    """
-
-    def __init__(self, layers: Layers = None, statistic: str | None = None) -> None:
-        self.layers = layers
-        self.statistic = statistic
-
-    def fit(self, X: Any, y: Any = None) -> LayerSelector:
-        """Check that the layers are there; ``y`` is ignored.
-
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            An array is one layer without a name: ``layers`` must be None then.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        LayerSelector
-        """
-        selected = self._selected(X, reset=True)
-        self._widths = selected.widths if selected is not None else None
-        return self
-
-    def transform(self, X: Any) -> NDArray[Any]:
-        """Return the chosen blocks side by side.
-
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n, chosen columns)
-        """
-        check_is_fitted(self)
-        selected = self._selected(X, reset=False)
-        if selected is None:
-            return cast(NDArray[Any], validate_data(self, X, reset=False))
-        if selected.widths != self._widths:
-            raise ValueError(
-                f"X has the blocks {selected.widths}, but fit saw {self._widths}."
-            )
-        return np.asarray(selected)
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Return the columns' names, ``layer__statistic__number``."""
-        check_is_fitted(self)
-        if self._widths is None:
-            return cast(
-                NDArray[np.object_], _check_feature_names_in(self, input_features)
-            )
-        names = [
-            f"{layer}__{statistic}__{column}"
-            for (layer, statistic), width in self._widths.items()
-            for column in range(width)
-        ]
-        return np.asarray(names, dtype=object)
-
-    def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
-        if isinstance(X, LayerFeatures):
-            if reset:
-                validate_data(self, X, reset=True, skip_check_array=True)
-            return X.select(self.layers, self.statistic)
-        validate_data(self, X, reset=reset)
-        if self.layers is not None:
-            raise ValueError(
-                f"layers={self.layers!r} but X is a plain array, which has no named "
-                "layers: give LayerFeatures, or layers=None."
-            )
-        return None
 
 
 def _two_dimensional(key: Key, block: Any) -> Any:

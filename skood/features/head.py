@@ -1,4 +1,4 @@
-"""The network's final linear map, carried with the features so that no network is needed."""
+"""The network's final linear map, carried along so that no network is needed."""
 
 from __future__ import annotations
 

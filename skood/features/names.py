@@ -1,0 +1,24 @@
+"""Names of blocks: a layer and a statistic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+LOGITS = "logits"
+DEFAULT_STATISTIC = "avg"
+
+Key: TypeAlias = tuple[str, str]
+Layers: TypeAlias = str | Sequence[str] | None
+
+
+def as_key(name: str | Key) -> Key:
+    """Return the (layer, statistic) pair of a block's name.
+
+    A bare layer name means its ``"avg"`` statistic. The network's output is never
+    pooled, so the layer ``"logits"`` has one statistic only, of the same name.
+    """
+    if isinstance(name, str):
+        return (name, LOGITS if name == LOGITS else DEFAULT_STATISTIC)
+    layer, statistic = name
+    return (layer, LOGITS if layer == LOGITS else statistic)

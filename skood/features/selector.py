@@ -1,0 +1,124 @@
+"""LayerSelector: from layer features to one matrix, for estimators of others."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_is_fitted,
+    validate_data,
+)
+
+from skood.features.layer_features import LayerFeatures
+from skood.features.names import Layers
+
+
+class LayerSelector(TransformerMixin, BaseEstimator):
+    """Choose layers and a statistic, and hand them on as one matrix.
+
+    With it any scikit-learn or PyOD estimator works on layer features in a
+    ``Pipeline``, and a search can choose the layers.
+
+    Parameters
+    ----------
+    layers : str or sequence of str, optional
+        The layers to keep; None keeps all that have the statistic.
+    statistic : str, optional
+        The statistic to keep; None keeps all.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Columns of all blocks seen in ``fit`` together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.ensemble import IsolationForest
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skood import LayerFeatures, LayerSelector
+    >>> rng = np.random.default_rng(0)
+    >>> f = LayerFeatures(
+    ...     {"a": rng.normal(size=(50, 3)), "b": rng.normal(size=(50, 2))}
+    ... )
+    >>> LayerSelector(layers="b").fit_transform(f).shape
+    (50, 2)
+    >>> pipeline = make_pipeline(LayerSelector("a"), IsolationForest(random_state=0))
+    >>> pipeline.fit(f).predict(f[:3]).shape
+    (3,)
+    """
+
+    def __init__(self, layers: Layers = None, statistic: str | None = None) -> None:
+        self.layers = layers
+        self.statistic = statistic
+
+    def fit(self, X: Any, y: Any = None) -> LayerSelector:
+        """Check that the layers are there; ``y`` is ignored.
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            An array is one layer without a name: ``layers`` must be None then.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        LayerSelector
+        """
+        selected = self._selected(X, reset=True)
+        self._widths = selected.widths if selected is not None else None
+        return self
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the chosen blocks side by side.
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n, chosen columns)
+        """
+        check_is_fitted(self)
+        selected = self._selected(X, reset=False)
+        if selected is None:
+            return cast(NDArray[Any], validate_data(self, X, reset=False))
+        if selected.widths != self._widths:
+            raise ValueError(
+                f"X has the blocks {selected.widths}, but fit saw {self._widths}."
+            )
+        return np.asarray(selected)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return the columns' names, ``layer__statistic__number``."""
+        check_is_fitted(self)
+        if self._widths is None:
+            return cast(
+                NDArray[np.object_], _check_feature_names_in(self, input_features)
+            )
+        names = [
+            f"{layer}__{statistic}__{column}"
+            for (layer, statistic), width in self._widths.items()
+            for column in range(width)
+        ]
+        return np.asarray(names, dtype=object)
+
+    def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
+        if isinstance(X, LayerFeatures):
+            if reset:
+                validate_data(self, X, reset=True, skip_check_array=True)
+            return X.select(self.layers, self.statistic)
+        validate_data(self, X, reset=reset)
+        if self.layers is not None:
+            raise ValueError(
+                f"layers={self.layers!r} but X is a plain array, which has no named "
+                "layers: give LayerFeatures, or layers=None."
+            )
+        return None
