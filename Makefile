@@ -1,0 +1,46 @@
+# Needs Python 3.10 or newer and the package index; everything else is installed
+# into $(VENV) when missing, and again when the dependencies change.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+RUN := $(VENV)/bin/python -m
+DEV := $(VENV)/.installed-dev
+DOCS := $(VENV)/.installed-docs
+DEMO := $(VENV)/.installed-plot
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(DEMO)  ## train, extract, detect, tune and plot on scikit-learn's digits
+	@mkdir -p demo_output
+	$(VENV)/bin/python examples/quickstart.py demo_output
+
+test: $(DEV)  ## every test and every documented example
+	$(RUN) pytest -q $(PYTEST_ARGS)
+
+lint: $(DEV)  ## style, formatting and types
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+docs: $(DOCS)  ## the documentation, in docs/_build/html; warnings are errors
+	$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html
+
+clean:  ## remove what the other targets made, the environment too
+	rm -rf .venv .ci/venv demo_output docs/_build docs/generated docs/_api_tables.rst
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing skood[$*] into $(VENV)"
+	$(RUN) pip install --quiet --disable-pip-version-check 'pip>=21.3'
+	$(RUN) pip install --quiet --disable-pip-version-check \
+		--editable '.[$*]' --constraint constraints.txt
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)

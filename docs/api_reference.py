@@ -1,0 +1,74 @@
+"""What the page of the API shows: one list, a section an entry."""
+
+from __future__ import annotations
+
+import skood
+
+SECTIONS = [
+    (
+        "Features",
+        "What the layers of a network say about each input, a block for each layer "
+        "and statistic.",
+        ["LayerFeatures", "LayerSelector", "LinearHead"],
+    ),
+    (
+        "Extraction",
+        "From a network and its inputs to features.",
+        ["LayerFeatureTransformer", "layer_names"],
+    ),
+    (
+        "Detectors",
+        "From features to a score: the higher, the more in-distribution.",
+        ["KNN", "Mahalanobis"],
+    ),
+    (
+        "Model selection",
+        "Splits and scorers for scikit-learn's searches.",
+        [
+            "InlierKFold",
+            "aupr_in_scorer",
+            "aupr_out_scorer",
+            "auroc_scorer",
+            "balanced_accuracy_scorer",
+            "fpr95_scorer",
+        ],
+    ),
+    (
+        "Metrics",
+        "How well a score tells the two apart; in-distribution is the positive class.",
+        ["aupr", "auroc", "detection_accuracy", "fpr_at_tpr", "ood_report"],
+    ),
+    (
+        "Checks for detectors",
+        "The battery that every detector passes, for those of third parties too.",
+        ["estimator_checks.parametrize_with_checks"],
+    ),
+]
+
+
+def tables() -> str:
+    """reStructuredText with a table of summaries for each section."""
+    sections = [_section(*section) for section in SECTIONS]
+    return "\n".join([".. currentmodule:: skood\n", *sections])
+
+
+def unlisted() -> list[str]:
+    """Public names that no section shows."""
+    listed = {name for _, _, names in SECTIONS for name in names}
+    return sorted(n for n in set(skood.__all__) - listed if not n.startswith("_"))
+
+
+def _section(title: str, text: str, names: list[str]) -> str:
+    rows = "\n".join(f"   {name}" for name in names)
+    return f"""\
+{title}
+{"-" * len(title)}
+
+{text}
+
+.. autosummary::
+   :toctree: generated
+   :nosignatures:
+
+{rows}
+"""

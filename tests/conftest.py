@@ -1,0 +1,33 @@
+"""Settings and fixtures that every test shares."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy and torch are imported, which read it once: the tests' matrices are
+# small, and several test processes must not fight for the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Timings vary with the machine, so none fails a test; in CI the examples are the same
+# every time, so that a red run is the change's own.
+settings.register_profile(
+    "skood", deadline=None, derandomize=bool(os.environ.get("CI"))
+)
+settings.load_profile("skood")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets; the test is skipped where there is none."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = Path(os.environ.get("SKOOD_DATA", default))
+    if not folder.is_dir():
+        pytest.skip("no real data here: set SKOOD_DATA to the folder that has them")
+    return folder
