@@ -8,13 +8,23 @@ from typing import Any
 from skood._version import __version__
 
 _HOMES = {
+    "Energy": "skood.detectors.logits",
+    "FeatureNorm": "skood.detectors.feature_norm",
+    "ClassHoldout": "skood.model_selection",
     "InlierKFold": "skood.model_selection",
+    "Jigsaw": "skood.model_selection",
     "KNN": "skood.detectors.knn",
+    "LayerEnergy": "skood.detectors.energy",
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "LayerFeatures": "skood.features",
     "LayerSelector": "skood.features",
     "LinearHead": "skood.features",
+    "MSP": "skood.detectors.logits",
+    "LeaveOutlierSourceOut": "skood.model_selection",
     "Mahalanobis": "skood.detectors.mahalanobis",
+    "OutliersIgnored": "skood.model_selection",
+    "MaxLogit": "skood.detectors.logits",
+    "NormRescaledHead": "skood.detectors.norm_rescaled",
     "aupr": "skood.metrics",
     "aupr_in_scorer": "skood.model_selection",
     "aupr_out_scorer": "skood.model_selection",
@@ -25,6 +35,7 @@ _HOMES = {
     "fpr95_scorer": "skood.model_selection",
     "fpr_at_tpr": "skood.metrics",
     "layer_names": "skood.extraction",
+    "make_pseudo_outliers": "skood.model_selection",
     "ood_report": "skood.metrics",
 }
 

@@ -27,30 +27,37 @@ def load_digits_ood(*, n_patches: int = 500, random_state: int = 0) -> Bunch:
     Returns
     -------
     Bunch
-        ``X_train``, ``y_train`` (60 % of the digits 0 to 7), ``X_test``, ``y_test``
-        (the rest), ``X_near`` and ``X_far``. Images are float32 of shape (n, 1, 8, 8)
+        The digits 0 to 7 in three parts: ``X_train``, ``y_train`` (40 %) to train a
+        network; ``X_fit``, ``y_fit`` (30 %) to fit detectors on rows that the network
+        has not seen, which a threshold needs; ``X_test``, ``y_test`` (30 %). The
+        outliers ``X_near`` and ``X_far``. Images are float32 of shape (n, 1, 8, 8)
         between 0 and 1.
 
     Examples
     --------
     >>> from skood.datasets import load_digits_ood
     >>> data = load_digits_ood()
-    >>> data.X_train.shape, data.X_near.shape, data.X_far.shape
-    ((857, 1, 8, 8), (354, 1, 8, 8), (500, 1, 8, 8))
+    >>> data.X_train.shape, data.X_fit.shape, data.X_near.shape, data.X_far.shape
+    ((577, 1, 8, 8), (433, 1, 8, 8), (354, 1, 8, 8), (500, 1, 8, 8))
     """
     images, labels = load_digits(return_X_y=True)
     images = (images.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
     known = labels < 8
-    X_train, X_test, y_train, y_test = train_test_split(
+    X_train, X_rest, y_train, y_rest = train_test_split(
         images[known],
         labels[known],
-        train_size=0.6,
+        train_size=0.4,
         stratify=labels[known],
         random_state=random_state,
+    )
+    X_fit, X_test, y_fit, y_test = train_test_split(
+        X_rest, y_rest, train_size=0.5, stratify=y_rest, random_state=random_state
     )
     return Bunch(
         X_train=X_train,
         y_train=y_train,
+        X_fit=X_fit,
+        y_fit=y_fit,
         X_test=X_test,
         y_test=y_test,
         X_near=images[~known],
