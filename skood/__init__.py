@@ -8,9 +8,9 @@ from typing import Any
 from skood._version import __version__
 
 _HOMES = {
+    "ClassHoldout": "skood.model_selection",
     "Energy": "skood.detectors.logits",
     "FeatureNorm": "skood.detectors.feature_norm",
-    "ClassHoldout": "skood.model_selection",
     "InlierKFold": "skood.model_selection",
     "Jigsaw": "skood.model_selection",
     "KNN": "skood.detectors.knn",
@@ -18,13 +18,13 @@ _HOMES = {
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "LayerFeatures": "skood.features",
     "LayerSelector": "skood.features",
+    "LeaveOutlierSourceOut": "skood.model_selection",
     "LinearHead": "skood.features",
     "MSP": "skood.detectors.logits",
-    "LeaveOutlierSourceOut": "skood.model_selection",
     "Mahalanobis": "skood.detectors.mahalanobis",
-    "OutliersIgnored": "skood.model_selection",
     "MaxLogit": "skood.detectors.logits",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "OutliersIgnored": "skood.model_selection",
     "aupr": "skood.metrics",
     "aupr_in_scorer": "skood.model_selection",
     "aupr_out_scorer": "skood.model_selection",

@@ -57,7 +57,7 @@ class ClassMoments:
         ClassMoments
         """
         counts = np.bincount(classes, minlength=n_classes).astype(np.float64)
-        means = _class_sums(x, classes, n_classes) / np.maximum(counts, 1)[:, None]
+        means = class_sums(x, classes, n_classes) / np.maximum(counts, 1)[:, None]
         return cls(counts, means, _scatter(x, classes, means))
 
     def merge(self, other: ClassMoments) -> ClassMoments:
@@ -120,9 +120,24 @@ def whitening_of(covariance: NDArray[np.float64], ridge: float) -> NDArray[np.fl
     return np.ascontiguousarray(dtrtri(lower, lower=1)[0].T)
 
 
-def _class_sums(
+def class_sums(
     x: Any, classes: NDArray[np.intp], n_classes: int
 ) -> NDArray[np.float64]:
+    """Return the sum of the rows of each class.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        NumPy or torch; blocks are summed in its precision, the blocks in float64.
+    classes : ndarray of int, shape (n,)
+        Class of each row.
+    n_classes : int
+        C.
+
+    Returns
+    -------
+    ndarray of float64, shape (C, d)
+    """
     sums = np.zeros((n_classes, x.shape[1]))
     for start in range(0, len(classes), BLOCK_ROWS):
         block, labels = (

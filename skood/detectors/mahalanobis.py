@@ -47,7 +47,7 @@ class Mahalanobis(BaseDetector):
     layer_weights : {"sum", "logistic"}, default="sum"
         ``"logistic"`` weighs the layers' scores by a logistic regression between the
         in-distribution rows and the rows with label -1 given to ``fit`` [1]_.
-    ridge : float, default=1e-8
+    ridge : float, default=1e-10
         Added to the covariance's diagonal, relative to the mean variance.
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
@@ -115,7 +115,7 @@ class Mahalanobis(BaseDetector):
         relative: bool = False,
         normalize: bool = False,
         layer_weights: str = "sum",
-        ridge: float = 1e-8,
+        ridge: float = 1e-10,
         contamination: float = 0.05,
         device: Any = "auto",
     ) -> None:

@@ -173,6 +173,28 @@ class LayerFeatures:
         views = {n: v.select(layers, statistic) for n, v in self.views.items()}
         return self._with(blocks, views)
 
+    def select_blocks(self, names: Sequence[str | Key]) -> LayerFeatures:
+        """Return blocks of the same rows by their (layer, statistic) names.
+
+        Parameters
+        ----------
+        names : sequence of str or (str, str)
+            A bare layer name means its ``"avg"`` statistic.
+
+        Returns
+        -------
+        LayerFeatures
+            A view; head and paired views go along.
+
+        Raises
+        ------
+        ValueError
+            If there is no such block.
+        """
+        keys = [self._resolve(*as_key(name)) for name in names]
+        views = {n: v.select_blocks(names) for n, v in self.views.items()}
+        return self._with({key: self._blocks[key] for key in keys}, views)
+
     def iter_chunks(self, rows: int) -> Iterator[LayerFeatures]:
         """Yield views of at most ``rows`` consecutive rows."""
         if rows < 1:

@@ -16,14 +16,14 @@ def tied_covariance(X, y, ridge):
     )
 
 
-def nearest_class_distances(X_train, y, X, ridge=1e-8):
+def nearest_class_distances(X_train, y, X, ridge=1e-10):
     X_train, X = np.asarray(X_train, float), np.asarray(X, float)
     precision = np.linalg.inv(tied_covariance(X_train, y, ridge))
     means = [X_train[y == label].mean(axis=0) for label in np.unique(y)]
     return np.array([min((x - m) @ precision @ (x - m) for m in means) for x in X])
 
 
-def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-8):
+def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-10):
     if normalize:
         X_train = np.array([x / np.linalg.norm(x) for x in X_train])
         X = np.array([x / np.linalg.norm(x) for x in X])
