@@ -24,6 +24,7 @@ _HOMES = {
     "Mahalanobis": "skood.detectors.mahalanobis",
     "MaxLogit": "skood.detectors.logits",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "OODScorer": "skood.model_selection",
     "OutliersIgnored": "skood.model_selection",
     "aupr": "skood.metrics",
     "aupr_in_scorer": "skood.model_selection",
@@ -37,6 +38,7 @@ _HOMES = {
     "layer_names": "skood.extraction",
     "make_pseudo_outliers": "skood.model_selection",
     "ood_report": "skood.metrics",
+    "ood_scorer": "skood.model_selection",
 }
 
 __all__ = ["__version__", *_HOMES]

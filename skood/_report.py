@@ -83,14 +83,13 @@ def ood_report(
     import pandas as pd
 
     _check_bootstrap(n_bootstrap, confidence_level)
-    detectors = scores if isinstance(scores, Mapping) else {"y_score": scores}
     mask = inlier_mask(y_true)
+    checked = _checked_detectors(mask, scores)
     outlier_rows = _rows_of_sources(mask, sources)
     seed = np.random.SeedSequence(stream_seed(random_state))
     streams = seed.spawn(1 + len(outlier_rows))
     table = {}
-    for detector, values in detectors.items():
-        score = sc.checked_scores(mask, values, f"scores[{detector!r}]")
+    for detector, score in checked.items():
         parts = [
             _evaluate(score[mask], score[rows], n_bootstrap, (streams[0], stream))
             for rows, stream in zip(outlier_rows.values(), streams[1:], strict=True)
@@ -100,9 +99,8 @@ def ood_report(
             named["mean"] = _mean_evaluation(parts)
         for source, part in named.items():
             table[detector, source] = _as_row(part, confidence_level)
-    frame = pd.DataFrame.from_dict(table, orient="index")
-    frame.index = pd.MultiIndex.from_tuples(list(table), names=["detector", "source"])
-    frame = frame.astype({"n_id": int, "n_ood": int})
+    index = pd.MultiIndex.from_tuples(list(table), names=["detector", "source"])
+    frame = pd.DataFrame(list(table.values()), index=index)
     if not isinstance(scores, Mapping):
         return frame.droplevel("detector")
     return frame.droplevel("source") if sources is None else frame
@@ -163,6 +161,19 @@ def _as_row(part: _Evaluation, confidence_level: float) -> dict[str, float]:
             low, high = np.quantile(part.resampled[:, column], [tail, 1 - tail])
             row[f"{name}_low"], row[f"{name}_high"] = float(low), float(high)
     return row
+
+
+def _checked_detectors(
+    mask: NDArray[np.bool_], scores: ArrayLike | Mapping[str, ArrayLike]
+) -> dict[str, NDArray[np.float64]]:
+    if not isinstance(scores, Mapping):
+        return {"": sc.checked_scores(mask, scores, "scores")}
+    if not scores:
+        raise ValueError("scores is an empty mapping; give it a detector's scores.")
+    return {
+        name: sc.checked_scores(mask, values, f"scores[{name!r}]")
+        for name, values in scores.items()
+    }
 
 
 def _rows_of_sources(

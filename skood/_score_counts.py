@@ -16,14 +16,21 @@ Ranks = NDArray[np.intp]
 
 
 class ScoreCounts(NamedTuple):
-    """How many positives and negatives have each distinct score, highest first."""
+    """How many rows have each distinct score, highest first, and their running sums."""
 
-    positives: NDArray[np.intp]
-    negatives: NDArray[np.intp]
+    positives: Ranks
+    negatives: Ranks
+    accepted: Ranks  # positives at or above each score
+    false: Ranks  # negatives at or above each score
 
     def swapped(self) -> ScoreCounts:
         """Return the counts with the other side as positive and scores negated."""
-        return ScoreCounts(self.negatives[::-1], self.positives[::-1])
+        return ScoreCounts(
+            self.negatives[::-1],
+            self.positives[::-1],
+            _sums_from_below(self.negatives, self.false),
+            _sums_from_below(self.positives, self.accepted),
+        )
 
 
 def checked_scores(
@@ -64,38 +71,36 @@ def descending_ranks(scores: NDArray[np.float64]) -> Ranks:
 
 def count(positive_ranks: Ranks, negative_ranks: Ranks, n_ranks: int) -> ScoreCounts:
     """Return the counts of two sets of rows over ``n_ranks`` distinct scores."""
-    return ScoreCounts(
-        np.bincount(positive_ranks, minlength=n_ranks),
-        np.bincount(negative_ranks, minlength=n_ranks),
-    )
+    positives = np.bincount(positive_ranks, minlength=n_ranks)
+    negatives = np.bincount(negative_ranks, minlength=n_ranks)
+    return ScoreCounts(positives, negatives, positives.cumsum(), negatives.cumsum())
 
 
 def area_under_roc(counts: ScoreCounts) -> float:
     """Return P(positive above negative) + P(tie) / 2."""
-    positives, negatives = counts
-    accepted = np.cumsum(positives)
-    doubled = negatives @ (2 * accepted - positives)
-    return float(doubled / (2 * accepted[-1] * negatives.sum()))
+    doubled = counts.negatives @ (2 * counts.accepted - counts.positives)
+    return float(doubled / (2 * counts.accepted[-1] * counts.false[-1]))
 
 
 def average_precision(counts: ScoreCounts) -> float:
     """Return the step-wise area under the precision-recall curve."""
-    positives, negatives = counts
-    steps = np.flatnonzero(positives)
-    accepted = np.cumsum(positives)[steps]
-    precision = accepted / (accepted + np.cumsum(negatives)[steps])
-    return float(positives[steps] @ precision / accepted[-1])
+    # a score that a resample did not draw may have nothing above it, and counts 0
+    precision = counts.accepted / np.maximum(counts.accepted + counts.false, 1)
+    return float(counts.positives @ precision / counts.accepted[-1])
 
 
 def false_positive_rate(counts: ScoreCounts, tpr: float) -> float:
     """Return the FPR at the highest threshold whose TPR is at least ``tpr``."""
-    accepted, false = np.cumsum(counts.positives), np.cumsum(counts.negatives)
-    point = np.searchsorted(accepted / accepted[-1], tpr, side="left")
-    return float(false[point] / false[-1])
+    point = np.searchsorted(counts.accepted / counts.accepted[-1], tpr, side="left")
+    return float(counts.false[point] / counts.false[-1])
 
 
 def best_balanced_accuracy(counts: ScoreCounts) -> float:
     """Return the largest (TPR + TNR) / 2 over all thresholds, "accept none" too."""
-    accepted, false = np.cumsum(counts.positives), np.cumsum(counts.negatives)
-    gain = accepted / accepted[-1] - false / false[-1]
+    tpr = counts.accepted / counts.accepted[-1]
+    gain = tpr - counts.false / counts.false[-1]
     return float(0.5 + 0.5 * max(gain.max(), 0.0))
+
+
+def _sums_from_below(counts: Ranks, sums: Ranks) -> Ranks:
+    return (sums[-1] - sums + counts)[::-1]

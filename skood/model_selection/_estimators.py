@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+
+SCORE_METHODS = ("score_samples", "decision_function")
 
 
 def last_step(estimator: Any) -> Any:
@@ -17,6 +20,8 @@ def last_step(estimator: Any) -> Any:
             estimator = estimator.steps[-1][1]
         elif hasattr(estimator, "best_estimator_"):
             estimator = estimator.best_estimator_
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
         else:
             return estimator
 
@@ -39,7 +44,7 @@ def in_distribution_scores(estimator: Any, X: Any) -> NDArray[np.float64]:
         If the estimator has neither, or is PyOD's, whose sign is the other way round.
     """
     refuse_pyod(estimator)
-    for method in ("score_samples", "decision_function"):
+    for method in SCORE_METHODS:
         if hasattr(estimator, method):
             return np.asarray(getattr(estimator, method)(X), dtype=np.float64)
     raise TypeError(

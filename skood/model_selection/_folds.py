@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import indexable
 
-from skood._labels import inlier_mask
 from skood._seeds import RandomStateLike, stream_seed
 
 Rows = NDArray[np.intp]
@@ -33,14 +32,17 @@ class LabelSplitter(BaseCrossValidator):
             )
         return np.asarray(indexable(X, y, groups)[1])
 
-    def _inlier_folds(
-        self, labels: NDArray[Any], n_folds: int, rng: np.random.Generator | None
-    ) -> tuple[Rows, Rows]:
-        """Return the inliers' rows and the fold of each, balanced by class."""
-        inliers = np.flatnonzero(inlier_mask(labels))
-        self._check_enough(len(inliers), n_folds, "inliers")
-        _, classes = np.unique(labels[inliers], return_inverse=True)
-        return inliers, balanced_folds(classes, n_folds, rng)
+    def _class_folds(
+        self,
+        labels: NDArray[Any],
+        rows: Rows,
+        n_folds: int,
+        rng: np.random.Generator | None,
+    ) -> Rows:
+        """Return the fold of each of these inliers, balanced by class."""
+        self._check_enough(len(rows), n_folds, "inliers to spread")
+        _, classes = np.unique(labels[rows], return_inverse=True)
+        return balanced_folds(classes, n_folds, rng)
 
     def _check_enough(self, n_rows: int, n_folds: int, what: str) -> None:
         if n_rows < n_folds:

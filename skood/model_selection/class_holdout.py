@@ -47,17 +47,20 @@ class ClassHoldout(LabelSplitter):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from sklearn.ensemble import IsolationForest
     >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.svm import OneClassSVM
     >>> from skood.model_selection import ClassHoldout, OODScorer, OutliersIgnored
     >>> X, y = load_iris(return_X_y=True)
     >>> cv = ClassHoldout()
     >>> cv.left_out(y)
     [[0], [1], [2]]
     >>> scorer = OODScorer("auroc", unseen_as_outliers=True)
-    >>> detector = OutliersIgnored(IsolationForest(random_state=0))
-    >>> cross_val_score(detector, X, y, cv=cv, scoring=scorer).round(2)
-    array([1.  , 0.67, 0.97])
+    >>> detector = OutliersIgnored(OneClassSVM())
+    >>> cross_val_score(detector, X, y, cv=cv, scoring=scorer).round(1)
+    array([1. , 0.1, 1. ])
+
+    The second species lies between the two others, where one boundary drawn around
+    both holds it too: a detector that knows the classes is needed.
     """
 
     def __init__(
@@ -158,12 +161,14 @@ class ClassHoldout(LabelSplitter):
         Raises
         ------
         ValueError
-            As `left_out`, and if there are fewer rows than `n_inlier_folds`.
+            As `left_out`, and if the classes known in a split have fewer rows than
+            `n_inlier_folds`.
         """
         n_folds = check_n_folds("n_inlier_folds", self.n_inlier_folds)
-        labels = self._labels(X, y, groups)
-        rows, folds = self._inlier_folds(labels, n_folds, self._rng())
+        labels, rng = self._labels(X, y, groups), self._rng()
+        rows = np.flatnonzero(inlier_mask(labels))
         for number, classes in enumerate(self.left_out(y)):
-            unseen = np.isin(labels[rows], classes)
-            fold = folds == number % n_folds
-            yield rows[~unseen & ~fold], rows[unseen | fold]
+            is_unseen = np.isin(labels[rows], classes)
+            known, unseen = rows[~is_unseen], rows[is_unseen]
+            fold = self._class_folds(labels, known, n_folds, rng) == number % n_folds
+            yield known[~fold], np.sort(np.concatenate([known[fold], unseen]))

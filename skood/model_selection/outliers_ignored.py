@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
 from sklearn.utils import Tags, _safe_indexing, get_tags
 from sklearn.utils.metadata_routing import (
@@ -16,23 +17,24 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params, check_consistent_length
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skood._labels import inlier_mask
-from skood.model_selection._estimators import is_pyod
+from skood.model_selection._estimators import SCORE_METHODS, is_pyod, last_step
 
 
-def _inner(estimator: OutliersIgnored) -> Any:
-    return getattr(estimator, "estimator_", estimator.estimator)
+def _inner(wrapper: OutliersIgnored) -> Any:
+    return getattr(wrapper, "estimator_", wrapper.estimator)
 
 
-def _inner_has(*names: str) -> Callable[[OutliersIgnored], bool]:
-    """Return a check that the wrapped estimator has one of the methods."""
+def _has(method: str) -> Callable[[OutliersIgnored], bool]:
+    """Return the check of whether the wrapped detector has the method."""
+    return lambda wrapper: hasattr(_inner(wrapper), method)
 
-    def check(self: OutliersIgnored) -> bool:
-        return any(hasattr(_inner(self), name) for name in names)
 
-    return check
+def _can_score_samples(wrapper: OutliersIgnored) -> bool:
+    inner = _inner(wrapper)
+    return is_pyod(inner) or hasattr(inner, "score_samples")
 
 
 class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
@@ -77,10 +79,14 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     array([ 1, -1])
     """
 
+    classes_: NDArray[Any]
+
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: Any, y: ArrayLike | None = None, **fit_params: Any) -> Any:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, **fit_params: Any
+    ) -> OutliersIgnored:
         """Fit the detector on the inliers.
 
         Parameters
@@ -105,16 +111,163 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         TypeError
             If the detector cannot score new rows.
         """
-        self._check_estimator()
-        params = process_routing(self, "fit", **fit_params).estimator.fit
+        _check_can_score(self.estimator)
+        if get_config()["enable_metadata_routing"]:
+            fit_params = process_routing(self, "fit", **fit_params).estimator.fit
         labels = None if y is None else np.asarray(y)
         if labels is not None:
-            X, labels, params = _inliers_only(X, labels, params)
-        if is_pyod(self.estimator):
-            labels_passed_on = None
-        else:
-            labels_passed_on = labels
-        self.estimator_ = clone(self.estimator).fit(X, labels_passed_on, **params)
+            X, labels, fit_params = _inliers_only(X, labels, fit_params)
+        shown = None if is_pyod(self.estimator) else labels
+        self.estimator_ = clone(self.estimator).fit(X, shown, **fit_params)
+        if hasattr(self, "classes_"):  # of an earlier fit
+            del self.classes_
         if labels is not None:
             self.classes_ = np.unique(labels)
         return self
+
+    def fit_predict(
+        self, X: Any, y: ArrayLike | None = None, **fit_params: Any
+    ) -> NDArray[np.intp]:
+        """Fit on the inliers, then flag all rows.
+
+        Parameters
+        ----------
+        X : array-like of length n
+            Rows; those of label -1 are flagged, not fitted on.
+        y : array-like of shape (n,), default=None
+            Class labels; -1 marks an outlier.
+        **fit_params : dict
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            +1 for inliers, -1 for outliers.
+        """
+        return self.fit(X, y, **fit_params).predict(X)
+
+    @available_if(_can_score_samples)
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """Return the detector's score: higher = more in-distribution.
+
+        Parameters
+        ----------
+        X : array-like of length n
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            For PyOD minus its ``decision_function``.
+        """
+        check_is_fitted(self)
+        if is_pyod(self.estimator_):
+            return -np.asarray(self.estimator_.decision_function(X), dtype=np.float64)
+        return self.estimator_.score_samples(X)
+
+    @available_if(_has("decision_function"))
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the score over the threshold: negative = outlier.
+
+        Parameters
+        ----------
+        X : array-like of length n
+            Rows to score.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            ``score_samples(X) - offset_``.
+        """
+        check_is_fitted(self)
+        if is_pyod(self.estimator_):
+            return self.score_samples(X) - self.offset_
+        return self.estimator_.decision_function(X)
+
+    @available_if(_has("predict"))
+    def predict(self, X: Any) -> NDArray[np.intp]:
+        """Return the detector's flags.
+
+        Parameters
+        ----------
+        X : array-like of length n
+            Rows to flag.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            +1 for inliers, -1 for outliers.
+        """
+        check_is_fitted(self)
+        flags = self.estimator_.predict(X)
+        return np.where(flags == 1, -1, 1) if is_pyod(self.estimator_) else flags
+
+    @property
+    def offset_(self) -> float:
+        """What is taken from ``score_samples`` to make ``decision_function``."""
+        detector = last_step(self.estimator_)
+        return -float(detector.threshold_) if is_pyod(detector) else detector.offset_
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of columns seen in ``fit``."""
+        return self.estimator_.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the columns seen in ``fit``, if they are all strings."""
+        return self.estimator_.feature_names_in_
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the routing of metadata: ``fit`` hands it to the detector's ``fit``.
+
+        Returns
+        -------
+        MetadataRouter
+            Of this estimator.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add(
+            estimator=self.estimator, method_mapping=mapping
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags = deepcopy(inner.input_tags)
+        tags.non_deterministic = inner.non_deterministic
+        return tags
+
+
+def _check_can_score(estimator: Any) -> None:
+    if not any(hasattr(estimator, name) for name in SCORE_METHODS):
+        raise TypeError(
+            f"estimator must have score_samples or decision_function; "
+            f"{estimator!r} has neither. (LocalOutlierFactor has them with "
+            "novelty=True.)"
+        )
+
+
+def _inliers_only(
+    X: Any, labels: NDArray[Any], fit_params: dict[str, Any]
+) -> tuple[Any, NDArray[Any], dict[str, Any]]:
+    """Return the rows, labels and one-entry-per-row metadata of the inliers."""
+    check_consistent_length(X, labels)
+    mask = inlier_mask(labels)
+    if mask.all():
+        return X, labels, fit_params
+    if not mask.any():
+        raise ValueError(
+            f"y has outliers only (all {len(mask)} labels are -1): nothing is left to "
+            "fit. Give in-distribution rows their class label, or 0."
+        )
+    rows = np.flatnonzero(mask)
+    params = {
+        name: _safe_indexing(value, rows) if _is_per_row(value, len(mask)) else value
+        for name, value in fit_params.items()
+    }
+    return _safe_indexing(X, rows), labels[rows], params
+
+
+def _is_per_row(value: Any, n_rows: int) -> bool:
+    return np.ndim(value) > 0 and len(value) == n_rows

@@ -55,16 +55,17 @@ class OODScorer:
     >>> from skood.model_selection import auroc_scorer, fpr95_scorer
     >>> X = np.array([[0.0], [0.1], [0.2], [5.0]])
     >>> detector = OneClassSVM().fit(X[:3])
-    >>> auroc_scorer(detector, X, [0, 0, 1, -1]), fpr95_scorer(detector, X, [0, 0, 1, -1])
-    (1.0, -0.0)
-    """  # noqa: E501
+    >>> (
+    ...     auroc_scorer(detector, X, [0, 0, 1, -1]),
+    ...     fpr95_scorer(detector, X, [0, 0, 1, -1]),
+    ... )
+    (1.0, 0.0)
+    """
 
     metric: str = "auroc"
     unseen_as_outliers: bool = False
 
-    def __call__(
-        self, estimator: Any, X: Any, y: ArrayLike | None = None
-    ) -> float:
+    def __call__(self, estimator: Any, X: Any, y: ArrayLike | None = None) -> float:
         """Return the metric of a fitted estimator.
 
         Parameters
@@ -145,7 +146,7 @@ def ood_scorer(
 
 
 def _neg_fpr95(truth: Truth, scores: NDArray[np.float64]) -> float:
-    return -fpr_at_tpr(truth, scores, tpr=0.95)
+    return 0.0 - fpr_at_tpr(truth, scores, tpr=0.95)  # never -0.0
 
 
 def _aupr_out(truth: Truth, scores: NDArray[np.float64]) -> float:
@@ -161,9 +162,7 @@ _OF_SCORES: dict[str, Callable[[Truth, NDArray[np.float64]], float]] = {
 }
 
 
-def _truth(
-    estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool
-) -> Truth:
+def _truth(estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool) -> Truth:
     """Return +1 for inliers and -1 for outliers, both present."""
     if y is None:
         raise ValueError("y is missing: the score needs class labels, -1 for outliers.")
@@ -175,7 +174,9 @@ def _truth(
         raise ValueError(
             f"y has {side}liers only ({len(inlier)} rows), so nothing can be told "
             "apart. Score rows of both kinds: as cv use InlierKFold, whose test folds "
-            "hold both, not an integer; in a halving search raise min_resources."
+            "hold both, not an integer. Its training folds hold inliers only: pass "
+            "return_train_score=False (halving searches default to True, and may need "
+            "a larger min_resources)."
         )
     return np.where(inlier, 1, OUTLIER)
 

@@ -51,33 +51,31 @@ class LeaveOutlierSourceOut(LabelSplitter):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.ensemble import IsolationForest
-    >>> from sklearn.model_selection import GridSearchCV, cross_validate
+    >>> from sklearn.model_selection import GridSearchCV, cross_val_score
+    >>> from sklearn.svm import OneClassSVM
     >>> from skood.model_selection import (
     ...     InlierKFold,
     ...     LeaveOutlierSourceOut,
     ...     OutliersIgnored,
     ...     auroc_scorer,
     ... )
-    >>> rng = np.random.default_rng(0)
-    >>> X = np.r_[rng.normal(size=(60, 2)), rng.normal([9, 0], 1, (20, 2)), -9 * np.ones((20, 2))]
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> X[60:80] += [9, 0]
+    >>> X[80:] -= [9, 9]
     >>> y = np.repeat([0, -1, -1], [60, 20, 20])
     >>> source = np.repeat(["", "right", "corner"], [60, 20, 20])
     >>> search = GridSearchCV(
-    ...     OutliersIgnored(IsolationForest(random_state=0)),
-    ...     {"estimator__n_estimators": [5, 10]},
+    ...     OutliersIgnored(OneClassSVM()),
+    ...     {"estimator__nu": [0.1, 0.5]},
     ...     scoring=auroc_scorer,
     ...     cv=InlierKFold(2),
     ... )
     >>> outer = LeaveOutlierSourceOut()
-    >>> result = cross_validate(
-    ...     search, X, y, groups=source, cv=outer, scoring=auroc_scorer
-    ... )
     >>> outer.left_out(y, source)
     ['corner', 'right']
-    >>> result["test_score"]
+    >>> cross_val_score(search, X, y, groups=source, cv=outer, scoring=auroc_scorer)
     array([1., 1.])
-    """  # noqa: E501
+    """
 
     # scikit-learn's way to say that `split` wants groups when metadata is routed
     __metadata_request__split: ClassVar[dict[str, bool]] = {"groups": True}
@@ -169,8 +167,9 @@ class LeaveOutlierSourceOut(LabelSplitter):
         n_folds = check_n_folds("n_inlier_folds", self.n_inlier_folds)
         labels = self._labels(X, y, groups)
         sources = self._sources(labels, groups)
-        inliers, folds = self._inlier_folds(labels, n_folds, self._rng())
-        outliers = np.flatnonzero(~inlier_mask(labels))
+        mask = inlier_mask(labels)
+        inliers, outliers = np.flatnonzero(mask), np.flatnonzero(~mask)
+        folds = self._class_folds(labels, inliers, n_folds, self._rng())
         for number, source in enumerate(np.unique(sources)):
             fold = folds == number % n_folds
             left_out = sources == source
@@ -179,9 +178,7 @@ class LeaveOutlierSourceOut(LabelSplitter):
                 np.sort(np.concatenate([inliers[fold], outliers[left_out]])),
             )
 
-    def _sources(
-        self, labels: NDArray[Any], groups: ArrayLike | None
-    ) -> NDArray[Any]:
+    def _sources(self, labels: NDArray[Any], groups: ArrayLike | None) -> NDArray[Any]:
         """Return the source of each outlier."""
         if groups is None:
             raise ValueError(

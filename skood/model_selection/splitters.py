@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skood._labels import inlier_mask
 from skood._seeds import RandomStateLike
 from skood.model_selection._folds import (
     LabelSplitter,
@@ -42,7 +43,8 @@ class InlierKFold(LabelSplitter):
     Notes
     -----
     A search's refit is on all rows. Detectors of this package drop those of label -1;
-    wrap others in :class:`~skood.model_selection.OutliersIgnored`.
+    wrap others in :class:`~skood.model_selection.OutliersIgnored`. A training fold has
+    no score: halving searches must be told ``return_train_score=False``.
 
     Examples
     --------
@@ -118,8 +120,8 @@ class InlierKFold(LabelSplitter):
             )
         n_splits = self.get_n_splits()
         labels, rng = self._labels(X, y, groups), self._rng()
-        inliers, inlier_folds = self._inlier_folds(labels, n_splits, rng)
-        outliers = np.setdiff1d(np.arange(len(labels)), inliers, assume_unique=True)
+        mask = inlier_mask(labels)
+        inliers, outliers = np.flatnonzero(mask), np.flatnonzero(~mask)
         if not len(outliers):
             raise ValueError(
                 "InlierKFold: y has no outliers (no label is -1), so a test fold would "
@@ -128,6 +130,7 @@ class InlierKFold(LabelSplitter):
                 "turn with ClassHoldout."
             )
         self._check_enough(len(outliers), n_splits, "outliers")
+        inlier_folds = self._class_folds(labels, inliers, n_splits, rng)
         outlier_folds = balanced_folds(np.zeros(len(outliers), np.intp), n_splits, rng)
         for fold in range(n_splits):
             test = [inliers[inlier_folds == fold], outliers[outlier_folds == fold]]
