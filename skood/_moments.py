@@ -128,7 +128,7 @@ def class_sums(
     Parameters
     ----------
     x : array of shape (n, d)
-        NumPy or torch; blocks are summed in its precision, the blocks in float64.
+        NumPy or torch. Short blocks are summed in its precision, then in float64.
     classes : ndarray of int, shape (n,)
         Class of each row.
     n_classes : int

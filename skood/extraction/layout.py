@@ -83,11 +83,11 @@ class FeatureMap:
             output = output.float()
         if output.ndim < 3:
             return cls(layer, output.reshape(len(output), -1, 1))
-        is_axis = output.ndim == 3
-        values = output.movedim(-1, 1) if channels_last else output
-        values = values.flatten(2)
-        kept = _checked_mask(layer, values, mask) if is_axis else None
-        return cls(layer, values, kept, channels_last, is_axis and channels_last)
+        values = (output.movedim(-1, 1) if channels_last else output).flatten(2)
+        if output.ndim > 3:
+            return cls(layer, values, None, channels_last)
+        kept = _checked_mask(layer, values, mask)
+        return cls(layer, values, kept, channels_last, is_sequence=channels_last)
 
     def kept(self, fill: float) -> Tensor:
         """Return the values with ``fill`` at the positions that do not count."""

@@ -1,35 +1,31 @@
-"""The user's network: found in what was given, named, digested, borrowed, given back."""
+"""The user's network: found in what was given, named, digested, borrowed."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from itertools import chain
-from threading import Lock, RLock
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import joblib
 import torch
 from torch import Tensor, nn
 
-from skood._device import resolved_device
+from skood.extraction.borrow import turn
 
 __all__ = [
     "as_module",
-    "borrowed",
     "floating_dtype",
     "in_file",
     "layer_names",
+    "named_layers",
     "weights_digest",
 ]
 
 _built: WeakKeyDictionary[Callable[[], Any], nn.Module] = WeakKeyDictionary()
-_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _digests: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
-_registry = Lock()
 
 
 # What was given --------------------------------------------------------------------
@@ -70,7 +66,7 @@ def as_module(network: Any) -> nn.Module:
             f"network is a {type(network).__name__}; wanted is a torch.nn.Module, a "
             "fitted skorch net, or a function without arguments that returns one."
         )
-    with _registry:
+    with turn:
         if network not in _built:
             _built[network] = _from_factory(network)
         return _built[network]
@@ -90,9 +86,9 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
         if isinstance(module, parallel):
-            module = module.module
+            module = cast(nn.Module, module.module)
         elif isinstance(getattr(module, "_orig_mod", None), nn.Module):
-            module = module._orig_mod
+            module = cast(nn.Module, module._orig_mod)
         else:
             return module
 
@@ -127,10 +123,11 @@ def layer_names(network: Any) -> list[str]:
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
     ['0', '1', '1.0']
     """
-    return list(_named(as_module(network)))
+    return list(named_layers(as_module(network)))
 
 
-def _named(module: nn.Module) -> dict[str, nn.Module]:
+def named_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a network by qualified name."""
     # With duplicates: every name of a module that is shared is a good name.
     pairs = module.named_modules(remove_duplicate=False)
     return {name: part for name, part in pairs if name}
@@ -224,7 +221,7 @@ def weights_digest(module: nn.Module) -> str:
     >>> weights_digest(copy.deepcopy(net)) == weights_digest(net)
     True
     """
-    with _lock_of(module):
+    with turn:
         marks = tuple(map(_mark, chain(module.parameters(), module.buffers())))
         known = _digests.get(module)
         if known is None or known[0] != marks:
@@ -245,98 +242,5 @@ def _computed_digest(module: nn.Module) -> str:
             continue
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+        digest.update(cast(Any, flat.view(torch.uint8).numpy()))
     return digest.hexdigest()
-
-
-# Borrowing it ----------------------------------------------------------------------
-
-
-@contextmanager
-def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
-    """Lend a network for inference, and give it back as it was whatever happens.
-
-    Every part is put in evaluation mode, and the whole is moved when it lives on one
-    device and another one is asked for. Afterwards the modes, devices and the very
-    storages of the weights are what they were. Threads take turns, since modes and
-    hooks are the module's and not a thread's.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network.
-    device : str or torch.device, default="auto"
-        ``"auto"`` is the network's own device when that is an accelerator, else CUDA
-        when there is one, else the CPU.
-
-    Yields
-    ------
-    torch.device
-        Where the network's inputs belong.
-    """
-    with _lock_of(module):
-        parts = list(module.modules())
-        modes = [part.training for part in parts]
-        homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
-        target = _target(list(homes), device)
-        moves = len(homes) == 1 and target not in homes
-        kept = [_kept_tensors(part) for part in parts] if moves else []
-        try:
-            module.eval()
-            if moves:
-                module.to(target)
-            with _eager(parts):
-                yield target
-        finally:
-            for give_back in kept:
-                give_back()
-            if moves:
-                module.to(next(iter(homes)))  # what the forward itself created
-            for part, mode in zip(parts, modes, strict=True):
-                part.training = mode
-
-
-def _lock_of(module: nn.Module) -> Any:
-    with _registry:
-        return _locks.setdefault(module, RLock())
-
-
-def _target(homes: list[torch.device], device: Any) -> torch.device:
-    if device == "auto" and homes and homes[0].type != "cpu":
-        return homes[0]
-    target = torch.device(resolved_device(device))
-    if target.type == "cuda" and target.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return target
-
-
-def _kept_tensors(part: nn.Module) -> Callable[[], None]:
-    """Return a function that puts a module's own tensors back as they are now."""
-    parameters, buffers = dict(part._parameters), dict(part._buffers)
-    stored = [(p, p.data, p.grad) for p in parameters.values() if p is not None]
-
-    def give_back() -> None:
-        part._parameters.update(parameters)
-        part._buffers.update(buffers)
-        for parameter, data, grad in stored:
-            parameter.data = data
-            parameter.grad = grad
-
-    return give_back
-
-
-def _eager(parts: Iterable[nn.Module]) -> Any:
-    """Return a context in which compiled parts run as Python, so that hooks do run."""
-    compiled = any(
-        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None)
-        for part in parts
-    )
-    stance = getattr(torch.compiler, "set_stance", None)
-    if compiled and stance is not None:
-        return stance("force_eager")
-    return _no_context()
-
-
-@contextmanager
-def _no_context() -> Iterator[None]:
-    yield

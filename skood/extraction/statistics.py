@@ -123,7 +123,9 @@ STATISTICS: dict[str, Statistic] = {
 """The statistics by name; adding one is adding a function here."""
 
 
-def checked_statistics(statistics: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def checked_statistics(
+    statistics: str | tuple[str, ...] | list[str],
+) -> tuple[str, ...]:
     """Return the statistics' names, each known and named once.
 
     Parameters

@@ -1,0 +1,108 @@
+"""Borrowing the user's network: run it, and give it back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import chain
+from threading import RLock
+from typing import Any
+
+import torch
+import torch.backends.mha
+from torch import nn
+
+from skood._device import resolved_device
+
+__all__ = ["borrowed", "turn"]
+
+turn = RLock()
+"""Held by the thread that works with a network: one at a time in a process."""
+
+
+@contextmanager
+def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
+    """Lend a network for inference, and give it back as it was whatever happens.
+
+    Every part is put in evaluation mode, and the whole is moved when it lives on one
+    device and another one is asked for. Afterwards the modes, devices and the very
+    storages of the weights are what they were. The threads of a process take turns:
+    modes and hooks belong to a module, not to a thread, and networks share modules.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    device : str or torch.device, default="auto"
+        ``"auto"`` is the network's own device when that is an accelerator, else CUDA
+        when there is one, else the CPU.
+
+    Yields
+    ------
+    torch.device
+        Where the network's inputs belong.
+    """
+    with turn:
+        parts = list(module.modules())
+        modes = [part.training for part in parts]
+        homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
+        target = _target(list(homes), device)
+        moves = len(homes) == 1 and target not in homes
+        kept = [_kept_tensors(part) for part in parts] if moves else []
+        try:
+            module.eval()
+            if moves:
+                module.to(target)
+            with _observable(parts):
+                yield target
+        finally:
+            for give_back in kept:
+                give_back()
+            if moves:
+                module.to(next(iter(homes)))  # what the forward itself created
+            for part, mode in zip(parts, modes, strict=True):
+                part.training = mode
+
+
+def _target(homes: list[torch.device], device: Any) -> torch.device:
+    if device == "auto" and (len(homes) > 1 or (homes and homes[0].type != "cpu")):
+        return homes[0]
+    target = torch.device(resolved_device(device))
+    if str(target) == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return target
+
+
+def _kept_tensors(part: nn.Module) -> Callable[[], None]:
+    """Return a function that puts a module's own tensors back as they are now."""
+    parameters, buffers = dict(part._parameters), dict(part._buffers)
+    grads = [(p, p.grad) for p in parameters.values() if p is not None]
+    # Moving a module changes .data of its parameters and of their gradients.
+    stored = [(t, t.data) for pair in grads for t in pair if t is not None]
+
+    def give_back() -> None:
+        part._parameters.update(parameters)
+        part._buffers.update(buffers)
+        for tensor, data in stored:
+            tensor.data = data
+        for parameter, grad in grads:
+            parameter.grad = grad
+
+    return give_back
+
+
+@contextmanager
+def _observable(parts: Iterable[nn.Module]) -> Iterator[None]:
+    """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
+    compiled = any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None)
+        for part in parts
+    )
+    stance = getattr(torch.compiler, "set_stance", None)
+    fused = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with stance("force_eager") if compiled and stance else nullcontext():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

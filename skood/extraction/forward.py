@@ -1,0 +1,211 @@
+"""One pass of a network over inputs: the only place where a network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skood.extraction.borrow import borrowed
+from skood.extraction.hooks import EarlyStop, Probe, Recorder
+from skood.extraction.inputs import Batch, Inputs
+from skood.extraction.network import floating_dtype
+from skood.extraction.probe import probe
+from skood.features import Key
+
+__all__ = ["Part", "Settings", "View", "extract", "probed"]
+
+View = Callable[[Tensor, NDArray[np.intp]], Tensor]
+"""Changes a batch, given with its rows' numbers, to one of the same shape."""
+
+Part = tuple[slice, dict[Key, NDArray[Any]]]
+"""Consecutive rows, and their values by (layer, statistic)."""
+
+PROBE_ROWS = 2
+
+_HALF = {"cuda": torch.float16, "mps": torch.float16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is run; none of it changes what comes out beyond rounding.
+
+    Parameters
+    ----------
+    batch_size : int, default=256
+        Rows in one forward; halved while the device's memory does not suffice.
+    device : str or torch.device, default="auto"
+        Where the network runs.
+    autocast : bool or {"bfloat16", "float16"}, default=False
+        Mixed precision; True is float16 on an accelerator and bfloat16 on the CPU.
+    """
+
+    batch_size: int = 256
+    device: Any = "auto"
+    autocast: bool | str = False
+
+    def precision(self, device: torch.device) -> Any:
+        """Return the context in which the network runs on a device."""
+        if not self.autocast:
+            return nullcontext()
+        dtype = _HALF.get(device.type, torch.bfloat16)
+        if isinstance(self.autocast, str):
+            dtype = getattr(torch, self.autocast)
+        return torch.autocast(device.type, dtype)
+
+
+def probed(
+    module: nn.Module,
+    inputs: Inputs,
+    layers: Sequence[str],
+    channels: str = "auto",
+    settings: Settings | None = None,
+) -> Probe:
+    """Return what a forward of the first rows tells about a network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; it is left as it was.
+    inputs : Inputs
+        What it is to be run on.
+    layers : sequence of str
+        The wanted layers, all known.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where the channels of outputs with three axes or more are.
+    settings : Settings, optional
+        Only the device counts.
+
+    Returns
+    -------
+    Probe
+    """
+    device = (settings or Settings()).device
+    rows = slice(0, min(PROBE_ROWS, len(inputs)))
+    with borrowed(module, device) as target, torch.no_grad():
+        batch = inputs[rows].moved(target, floating_dtype(module))
+        with _Explained(batch, inputs.numbers(rows), module):
+            return probe(module, lambda: batch.call(module), layers, channels)
+
+
+def extract(
+    module: nn.Module,
+    inputs: Inputs,
+    keys: Iterable[Key],
+    found: Probe,
+    settings: Settings | None = None,
+    view: View | None = None,
+) -> Generator[Part, None, None]:
+    """Yield the wanted blocks of consecutive rows, from one pass of the network.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network; it is given back as it was when the iteration ends, or is
+        closed, or fails.
+    inputs : Inputs
+        What it is run on.
+    keys : iterable of (layer, statistic)
+        The wanted blocks.
+    found : Probe
+        Made by :func:`probed` with these layers or more.
+    settings : Settings, optional
+        How to run it.
+    view : callable, optional
+        Changes each batch before it goes in: ``view(tensor, rows)``.
+
+    Yields
+    ------
+    tuple of slice and dict
+        Rows, counted within ``inputs``, and from (layer, statistic) to an array of
+        shape (rows, columns).
+    """
+    settings = settings or Settings()
+    recorder, dtype = Recorder(tuple(keys), found), floating_dtype(module)
+    start, size = 0, settings.batch_size
+    with borrowed(module, settings.device) as device, recorder.attached(module):
+        while start < len(inputs):
+            rows = slice(start, min(start + size, len(inputs)))
+            try:
+                batch = inputs[rows].moved(device, dtype)
+                if view is not None:
+                    batch = batch.viewed(view, inputs.numbers(rows))
+                explained = _Explained(batch, inputs.numbers(rows), module)
+                with explained, settings.precision(device):
+                    values = _forward(module, batch, recorder)
+            except torch.cuda.OutOfMemoryError:
+                if rows.stop - start == 1:
+                    raise
+                size = (rows.stop - start) // 2
+                values = None
+            if values is None:
+                # Out here the error, and with it the frames that hold the failed
+                # batch, is gone.
+                _release_cached_memory(device)
+                continue
+            yield rows, values
+            start = rows.stop
+
+
+def _forward(
+    module: nn.Module, batch: Batch, recorder: Recorder
+) -> dict[Key, NDArray[Any]]:
+    recorder.start(batch.n_rows, batch.mask)
+    output = None
+    # Not inference_mode: what a module creates on its first forward and keeps (cached
+    # position codes, say) could then never be trained with. Measured, it would save
+    # less than 1 % of 20 small convolutions.
+    with torch.no_grad(), suppress(EarlyStop):
+        output = batch.call(module)
+    values = recorder.finish(output)
+    return {key: _as_array(value) for key, value in values.items()}
+
+
+def _as_array(value: Tensor) -> NDArray[Any]:
+    if value.is_floating_point() and value.element_size() < 4:
+        value = value.float()
+    return np.asarray(value.detach().cpu().numpy())
+
+
+def _release_cached_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class _Explained:
+    """Adds to an error inside which rows it happened with, and what may mend it."""
+
+    def __init__(
+        self, batch: Batch, numbers: NDArray[np.intp], module: nn.Module
+    ) -> None:
+        self.batch, self.numbers, self.module = batch, numbers, module
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            first, last = self.numbers[0], self.numbers[-1]
+            _add_note(error, f"The network ran on rows {first} to {last} of X.")
+            if isinstance(error, RuntimeError) and "type" in str(error):
+                _add_note(error, self._types())
+
+    def _types(self) -> str:
+        given = ", ".join(f"{name}: {t.dtype}" for name, t in self.batch.tensors())
+        return (
+            f"Its input is {given}, its weights are {floating_dtype(self.module)}; "
+            "floating inputs are cast to the weights' type, others are left as they "
+            "are: preprocess=... can change them (images of uint8, say)."
+        )
+
+
+def _add_note(error: Exception, text: str) -> None:
+    if hasattr(error, "add_note"):  # Python 3.11
+        error.add_note(text)
+    elif error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]}\n{text}", *error.args[1:])

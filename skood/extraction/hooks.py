@@ -1,0 +1,176 @@
+"""Looking into a forward pass: hooks by qualified name, always removed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skood.extraction.layout import FeatureMap, first_tensor
+from skood.extraction.network import named_layers
+from skood.extraction.statistics import STATISTICS
+from skood.features import LOGITS, Key
+
+__all__ = ["PENULTIMATE", "EarlyStop", "Probe", "Recorder", "hooked", "not_called"]
+
+PENULTIMATE = "penultimate"
+"""The input of the head."""
+
+
+class EarlyStop(BaseException):
+    """Ends a forward pass once everything wanted was seen.
+
+    No ``Exception``, so that a network that catches its own errors lets it through.
+    """
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward of a few rows tells about a network.
+
+    Parameters
+    ----------
+    calls : dict of str to int
+        How often each wanted layer runs in one forward; the last run counts.
+    channels_last : dict of str to bool
+        How each wanted layer's output is laid out.
+    head : str, optional
+        The qualified name of the final linear map, when there is one.
+    """
+
+    calls: dict[str, int]
+    channels_last: dict[str, bool]
+    head: str | None = None
+
+
+@contextmanager
+def hooked(hooks: Iterable[tuple[Callable[..., Any], Any]]) -> Iterator[None]:
+    """Register hooks, given as (register method, hook), and remove them at the end."""
+    with ExitStack() as handles:
+        for register, hook in hooks:
+            handles.callback(register(hook).remove)
+        yield
+
+
+def not_called(name: str) -> str:
+    """Return the message for a layer that did not run."""
+    return (
+        f"layer {name!r} did not run in the network's forward pass: it is unused, or "
+        "its parent works without calling it (a scripted or fused part). Name the "
+        "layer around it."
+    )
+
+
+class Recorder:
+    """Takes the statistics of the wanted blocks while a network runs.
+
+    Parameters
+    ----------
+    keys : sequence of (layer, statistic)
+        The wanted blocks.
+    found : Probe
+        Made with these layers.
+
+    Attributes
+    ----------
+    values : dict
+        From (layer, statistic) to a tensor of shape (n, columns) that shares no memory
+        with what the network computes in.
+    """
+
+    def __init__(self, keys: Sequence[Key], found: Probe) -> None:
+        self.statistics: dict[str, list[str]] = {}
+        for layer, statistic in keys:
+            if layer != LOGITS:
+                self.statistics.setdefault(layer, []).append(statistic)
+        self.stops = all(layer != LOGITS for layer, _ in keys)
+        self.found = found
+        self.values: dict[Key, Tensor] = {}
+        self.start(0, None)
+
+    def start(self, n_rows: int, mask: Tensor | None) -> None:
+        """Begin a batch of ``n_rows`` rows with an attention mask or None."""
+        self.n_rows, self.mask = n_rows, mask
+        self.values = {}
+        self.pending = Counter({la: self.found.calls[la] for la in self.statistics})
+
+    @contextmanager
+    def attached(self, module: nn.Module) -> Iterator[None]:
+        """Hook into a network for the length of a pass."""
+        modules = named_layers(module)
+        hooks: list[tuple[Callable[..., Any], Any]] = []
+        for layer in self.statistics:
+            if layer == PENULTIMATE:
+                head = module.get_submodule(str(self.found.head))
+                hooks.append((head.register_forward_pre_hook, self._before_head))
+            else:
+                hook = partial(self._after, layer)
+                hooks.append((modules[layer].register_forward_hook, hook))
+        with hooked(hooks):
+            yield
+
+    def finish(self, output: Any) -> dict[Key, Tensor]:
+        """Return the batch's values, the network's output among them if wanted.
+
+        Raises
+        ------
+        ValueError
+            If a layer did not run, or the output is no vector of logits.
+        """
+        if not self.stops:
+            self.values[(LOGITS, LOGITS)] = self._logits(output)
+        for layer in self.statistics:
+            if not any(key[0] == layer for key in self.values):
+                raise ValueError(not_called(layer))
+        return self.values
+
+    def _before_head(self, _module: nn.Module, args: Any) -> None:
+        self._record(PENULTIMATE, first_tensor(args))
+
+    def _after(self, layer: str, _module: nn.Module, _args: Any, output: Any) -> None:
+        self._record(layer, first_tensor(output))
+
+    def _record(self, layer: str, output: Tensor | None) -> None:
+        output = self._checked(f"layer {layer!r}", output)
+        last = self.found.channels_last[layer]
+        with torch.autocast(output.device.type, enabled=False):
+            maps = FeatureMap.of(layer, output, last, self.mask)
+            for name in self.statistics[layer]:
+                value = STATISTICS[name](maps)
+                self.values[(layer, name)] = _owned(value, output)
+        self.pending[layer] -= 1
+        if self.stops and max(self.pending.values()) <= 0:
+            raise EarlyStop
+
+    def _checked(self, name: str, output: Tensor | None) -> Tensor:
+        if output is None:
+            raise ValueError(f"{name} puts out no tensor.")
+        if output.ndim == 0 or len(output) != self.n_rows:
+            raise ValueError(
+                f"{name} puts out a tensor of shape {tuple(output.shape)} for "
+                f"{self.n_rows} rows of input: the first axis must be the rows."
+            )
+        return output
+
+    def _logits(self, output: Any) -> Tensor:
+        tensor = first_tensor(output, (LOGITS, "last_hidden_state"))
+        tensor = self._checked("the network", tensor)
+        if tensor.ndim > 2 and tensor[0].numel() > tensor.shape[1]:
+            raise ValueError(
+                f"the network puts out a tensor of shape {tuple(tensor.shape)}; "
+                "'logits' are never pooled and need (rows, classes). Name the layer "
+                "that gives the output instead, and it is pooled."
+            )
+        return tensor.reshape(self.n_rows, -1).clone()
+
+
+def _owned(value: Tensor, output: Tensor) -> Tensor:
+    """Return the value, copied if the network could still write into its memory."""
+    shared = value.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    return value.clone() if shared else value
