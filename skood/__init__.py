@@ -23,6 +23,7 @@ _HOMES = {
     "MSP": "skood.detectors.logits",
     "Mahalanobis": "skood.detectors.mahalanobis",
     "MaxLogit": "skood.detectors.logits",
+    "NAP": "skood.detectors.nap",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
     "OODScorer": "skood.model_selection",
     "OutliersIgnored": "skood.model_selection",

@@ -162,11 +162,16 @@ def _scatter(
     numpy = isinstance(x, np.ndarray)
     centres = means.astype(x.dtype) if numpy else x.new_tensor(means)
     syrk = ssyrk if numpy and x.dtype == np.float32 else dsyrk
+    buffer = np.empty((min(BLOCK_ROWS, len(x)), x.shape[1]), x.dtype) if numpy else None
     for start in range(0, len(classes), BLOCK_ROWS):
         labels = classes[start : start + BLOCK_ROWS]
-        centred = x[start : start + BLOCK_ROWS] - centres[labels]
-        if numpy:
+        block = x[start : start + BLOCK_ROWS]
+        if buffer is not None:
+            centred = buffer[: len(block)]
+            np.take(centres, labels, axis=0, out=centred, mode="clip")
+            np.subtract(block, centred, out=centred)
             total += syrk(1.0, centred.T, lower=1)
         else:
+            centred = block - centres[labels]
             total += np.tril(to_numpy(centred.T @ centred))
     return np.tril(total) + np.tril(total, -1).T

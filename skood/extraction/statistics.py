@@ -96,7 +96,9 @@ def gram(maps: FeatureMap) -> Tensor:
     rows = []
     power, weight = torch.ones_like(unit), torch.ones_like(share)
     for exponent in range(1, POWERS + 1):
-        power, weight = power * unit, weight * share
+        # In place: a new array of the map's size each time would cost twice as much.
+        power *= unit
+        weight *= share
         # F^p (F^p)^T 1 = F^p (1^T F^p)^T: the d x d matrix is never formed.
         column_sums = weight @ power
         sums = (power @ column_sums.transpose(1, 2)).squeeze(2)
