@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask
-from skood._version import __version__, is_newer
+from skood._version import Stamped
 from skood.features import LayerFeatures, Layers
 
 __all__ = ["BaseDetector"]
@@ -43,7 +43,7 @@ def _never(detector: Any) -> NoReturn:
     )
 
 
-class BaseDetector(OutlierMixin, BaseEstimator):
+class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
     """Base class of all detectors.
 
     A subclass states its own parameters and implements ``_fit`` and ``_score``; it may
@@ -182,14 +182,7 @@ class BaseDetector(OutlierMixin, BaseEstimator):
         ndarray of float64, shape (n,)
             Higher is more in-distribution.
         """
-        check_is_fitted(self)
-        features = self._needed(self._as_features(X, reset=False))
-        if features.widths != self._widths:
-            raise ValueError(
-                f"X has the blocks {_listing(features.widths)}, but this "
-                f"{type(self).__name__} was fitted on {_listing(self._widths)}."
-            )
-        return self._scores(features)
+        return self._scores(self._known_features(X))
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return ``score_samples(X) - offset_``: negative for outliers.
@@ -244,6 +237,17 @@ class BaseDetector(OutlierMixin, BaseEstimator):
             )
         return LayerFeatures({self._array_key(): X})
 
+    def _known_features(self, X: Any) -> LayerFeatures:
+        """Return the blocks that were fitted on, checked to be as they were."""
+        check_is_fitted(self)
+        features = self._needed(self._as_features(X, reset=False))
+        if features.widths != self._widths:
+            raise ValueError(
+                f"X has the blocks {_listing(features.widths)}, but this "
+                f"{type(self).__name__} was fitted on {_listing(self._widths)}."
+            )
+        return features
+
     def _read_labels(
         self, y: ArrayLike | None, n_rows: int
     ) -> tuple[NDArray[np.bool_], NDArray[np.intp] | None]:
@@ -278,21 +282,6 @@ class BaseDetector(OutlierMixin, BaseEstimator):
 
     def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
         return by_chunks(lambda chunk, rows: to_numpy(self._score(chunk)), features)
-
-    # Files -----------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_skood_version": __version__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        stamp = state.pop("_skood_version", "0")
-        if is_newer(stamp):
-            raise ValueError(
-                f"this {type(self).__name__} was saved by skood {stamp}, newer than "
-                f"{__version__}: update skood to load it."
-            )
-        super().__setstate__(state)
 
 
 def _threshold_rows(n_rows: int) -> NDArray[np.intp]:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from skood._version import __version__, is_newer
+from skood._version import Stamped
 from skood.extraction.forward import Part, Settings, View, extract, probed
 from skood.extraction.inputs import Inputs, Preprocess
 from skood.extraction.network import as_module, in_file, weights_digest
@@ -32,6 +32,7 @@ _DTYPES = ("float16", "float32", "float64")
 
 
 class LayerFeatureTransformer(
+    Stamped,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # type: ignore[call-arg]
@@ -336,19 +337,9 @@ class LayerFeatureTransformer(
         return cast(Self, other)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), "_skood_version": __version__}
+        state = super().__getstate__()
         state["network"] = in_file(self.network) if self.store_network else None
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        stamp = state.pop("_skood_version", "0")
-        if is_newer(stamp):
-            raise ValueError(
-                f"this {type(self).__name__} was saved by skood {stamp}, which is "
-                f"newer than {__version__}: update skood to load it."
-            )
-        super().__setstate__(state)
 
 
 def _linear_head(module: nn.Module, name: str | None) -> LinearHead | None:
