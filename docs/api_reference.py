@@ -50,6 +50,33 @@ SECTIONS = [
         ],
     ),
     (
+        "Thresholds and alarms",
+        "False-alarm rates that hold, p-values, and an alarm over a stream.",
+        [
+            "ConformalDetector",
+            "ShiftMonitor",
+            "TargetRateThreshold",
+            "conditional_p_values",
+            "conformal_p_values",
+            "discoveries",
+        ],
+    ),
+    (
+        "Plots",
+        "Displays in the manner of scikit-learn's; they need matplotlib.",
+        [
+            "plotting.DetDisplay",
+            "plotting.FlowDisplay",
+            "plotting.GridHeatmapDisplay",
+            "plotting.LayerAurocDisplay",
+            "plotting.MartingaleDisplay",
+            "plotting.NormRatioDisplay",
+            "plotting.PValueCalibrationDisplay",
+            "plotting.RocDisplay",
+            "plotting.ScoreHistogramDisplay",
+        ],
+    ),
+    (
         "Metrics",
         "How well a score tells the two apart; in-distribution is the positive class.",
         ["aupr", "auroc", "detection_accuracy", "fpr_at_tpr", "ood_report"],

@@ -17,7 +17,7 @@ class Stamped:
     """Mixin of estimators: their files bear the version, newer ones are refused."""
 
     def __getstate__(self) -> dict[str, Any]:
-        state: Any = super().__getstate__()
+        state: Any = super().__getstate__()  # type: ignore[misc]
         return {**state, "_skood_version": __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

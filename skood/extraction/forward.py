@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +12,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skood.extraction.batch import Batch
 from skood.extraction.borrow import borrowed
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
-from skood.extraction.inputs import Batch, Inputs
+from skood.extraction.inputs import Inputs
 from skood.extraction.network import floating_dtype
-from skood.extraction.probe import probe
+from skood.extraction.probe import probe_and_outputs
 from skood.features import Key
 
-__all__ = ["Part", "Settings", "View", "extract", "probed"]
+__all__ = [
+    "PROBE_ROWS",
+    "Part",
+    "Settings",
+    "Values",
+    "View",
+    "extract",
+    "looked",
+    "probed",
+]
 
 View = Callable[[Tensor, NDArray[np.intp]], Tensor]
 """Changes a batch, given with its rows' numbers, to one of the same shape."""
 
-Part = tuple[slice, dict[Key, NDArray[Any]]]
-"""Consecutive rows, and their values by (layer, statistic)."""
+Values = dict[Key, NDArray[Any]]
+"""Blocks of some rows by (layer, statistic)."""
+
+Part = tuple[slice, Values]
+"""Consecutive rows, and their blocks."""
 
 PROBE_ROWS = 2
 
@@ -86,12 +99,49 @@ def probed(
     -------
     Probe
     """
-    device = (settings or Settings()).device
     rows = slice(0, min(PROBE_ROWS, len(inputs)))
-    with borrowed(module, device) as target, torch.no_grad():
-        batch = inputs[rows].moved(target, floating_dtype(module))
-        with _Explained(batch, inputs.numbers(rows), module):
-            return probe(module, lambda: batch.call(module), layers, channels)
+    first = inputs.take(inputs.numbers(rows))
+    return looked(module, first, layers, channels, settings)[0]
+
+
+def looked(
+    module: nn.Module,
+    inputs: Inputs,
+    layers: Sequence[str],
+    channels: str = "auto",
+    settings: Settings | None = None,
+    keys: Sequence[Key] = (),
+) -> tuple[Probe, Values]:
+    """Return what a forward tells about a network, and blocks of the inputs.
+
+    Parameters
+    ----------
+    module, layers, channels
+        As for :func:`probed`.
+    inputs : Inputs
+        A few rows.
+    settings : Settings, optional
+        How to run it.
+    keys : sequence of (layer, statistic), default=()
+        The wanted blocks, of these layers.
+
+    Returns
+    -------
+    probe : Probe
+        As :func:`probed` returns it.
+    values : dict
+        From (layer, statistic) to an array of shape (rows, columns).
+    """
+    settings = settings or Settings()
+    with borrowed(module, settings.device) as device, torch.no_grad():
+        batch = inputs[:].moved(device, floating_dtype(module))
+        explained = _Explained(batch, inputs.numbers(slice(None)), module)
+        with explained, settings.precision(device):
+            found, outputs = probe_and_outputs(
+                module, lambda: batch.call(module), layers, channels
+            )
+        values = Recorder(keys, found).values_of(outputs, batch.n_rows, batch.mask)
+        return found, _as_arrays(values)
 
 
 def extract(
@@ -153,9 +203,7 @@ def extract(
             start = rows.stop
 
 
-def _forward(
-    module: nn.Module, batch: Batch, recorder: Recorder
-) -> dict[Key, NDArray[Any]]:
+def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:
     recorder.start(batch.n_rows, batch.mask)
     output = None
     # Not inference_mode: what a module creates on its first forward and keeps (cached
@@ -163,7 +211,10 @@ def _forward(
     # less than 1 % of 20 small convolutions.
     with torch.no_grad(), suppress(EarlyStop):
         output = batch.call(module)
-    values = recorder.finish(output)
+    return _as_arrays(recorder.finish(output))
+
+
+def _as_arrays(values: Mapping[Key, Tensor]) -> Values:
     return {key: _as_array(value) for key, value in values.items()}
 
 

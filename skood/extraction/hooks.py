@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -129,6 +129,16 @@ class Recorder:
             if not any(key[0] == layer for key in self.values):
                 raise ValueError(not_called(layer))
         return self.values
+
+    def values_of(
+        self, outputs: Mapping[str, Tensor], n_rows: int, mask: Tensor | None
+    ) -> dict[Key, Tensor]:
+        """Return the values of a batch whose layers' outputs were kept."""
+        self.start(n_rows, mask)
+        with suppress(EarlyStop):
+            for layer in self.statistics:
+                self._record(layer, outputs.get(layer))
+        return self.finish(outputs.get(LOGITS))
 
     def _before_head(self, _module: nn.Module, args: Any) -> None:
         self._record(PENULTIMATE, first_tensor(args))

@@ -22,7 +22,7 @@ from skood.extraction.layout import (
 from skood.extraction.network import named_layers
 from skood.features import LOGITS
 
-__all__ = ["checked_layers", "probe"]
+__all__ = ["checked_layers", "probe", "probe_and_outputs"]
 
 
 def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
@@ -75,6 +75,7 @@ class _Trace:
     channels_last: dict[str, bool] = field(default_factory=dict)
     before: tuple[int, bool] | None = None
     linear: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
 
     def width(self, module: nn.Module, _args: Any, _output: Any) -> None:
         width = channel_width(module)
@@ -84,6 +85,8 @@ class _Trace:
     def layer(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
         self.calls[name] += 1
         tensor = first_tensor(output)
+        if tensor is not None:
+            self.outputs[name] = tensor.clone()
         if tensor is None or tensor.ndim < 3:
             self.channels_last[name] = False
         elif self.channels == "auto":
@@ -128,6 +131,16 @@ def probe(
     ValueError
         If a wanted layer does not run, or the head is wanted and not found.
     """
+    return probe_and_outputs(module, forward, layers, channels)[0]
+
+
+def probe_and_outputs(
+    module: nn.Module,
+    forward: Callable[[], Any],
+    layers: Iterable[str],
+    channels: str = "auto",
+) -> tuple[Probe, dict[str, Tensor]]:
+    """Return what :func:`probe` returns, and copies of what the layers put out."""
     trace = _Trace(channels)
     modules = named_layers(module)
     wanted = [name for name in layers if name not in (LOGITS, PENULTIMATE)]
@@ -155,7 +168,10 @@ def probe(
             raise ValueError(_NO_HEAD)
         calls[PENULTIMATE] = trace.calls[f"{PENULTIMATE} {head}"]
         trace.channels_last[PENULTIMATE] = False
-    return Probe(calls, trace.channels_last, head)
+        trace.outputs[PENULTIMATE] = trace.linear[head][0]
+    if output is not None:
+        trace.outputs[LOGITS] = output
+    return Probe(calls, trace.channels_last, head), trace.outputs
 
 
 _NO_HEAD = (

@@ -1,0 +1,18 @@
+"""Thresholds and alarms with a stated false-alarm rate."""
+
+from __future__ import annotations
+
+from skood.calibration.conformal import ConformalDetector
+from skood.calibration.false_discovery import conditional_p_values, discoveries
+from skood.calibration.monitor import ShiftMonitor
+from skood.calibration.p_values import conformal_p_values
+from skood.calibration.threshold import TargetRateThreshold
+
+__all__ = [
+    "ConformalDetector",
+    "ShiftMonitor",
+    "TargetRateThreshold",
+    "conditional_p_values",
+    "conformal_p_values",
+    "discoveries",
+]

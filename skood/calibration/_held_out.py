@@ -1,0 +1,176 @@
+"""Scores of in-distribution rows by detectors that have not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.model_selection import (
+    KFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
+from sklearn.utils import _safe_indexing, indexable
+from sklearn.utils.validation import (
+    _num_samples,
+    check_is_fitted,
+    column_or_1d,
+)
+
+from skood._labels import inlier_mask
+from skood._seeds import RandomStateLike
+from skood.model_selection._estimators import in_distribution_scores
+
+Rows = NDArray[np.intp]
+Split = tuple[Rows | None, Rows]
+"""Rows to fit on (None: the detector is fitted already) and rows held out."""
+
+HELD_OUT_SHARE = 0.2
+"""The share that ``cv=None`` keeps from the detector."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Data and the rows of both kinds."""
+
+    X: Any
+    labels: NDArray[Any] | None
+    inliers: Rows
+    outliers: Rows
+
+    @classmethod
+    def of(cls, X: Any, y: ArrayLike | None) -> Labelled:
+        """Read the labels; -1 marks an outlier, and without any all are inliers."""
+        X, y = indexable(X, y)
+        if y is None:
+            return cls(X, None, np.arange(_num_samples(X)), np.arange(0))
+        labels = column_or_1d(np.asarray(y))
+        mask = inlier_mask(labels)
+        if not mask.any():
+            raise ValueError(
+                f"y has outliers only (all {len(mask)} labels are -1): nothing is left "
+                "to fit and to calibrate on. Give in-distribution rows their class "
+                "label, or 0."
+            )
+        return cls(X, labels, np.flatnonzero(mask), np.flatnonzero(~mask))
+
+    @property
+    def classes(self) -> NDArray[Any] | None:
+        """The labels beside -1, or None without any labels."""
+        return None if self.labels is None else np.unique(self.labels[self.inliers])
+
+    def __len__(self) -> int:
+        return len(self.inliers) + len(self.outliers)
+
+    def class_numbers(self) -> Rows:
+        """Return the place in ``classes`` of each in-distribution row's label."""
+        if self.labels is None:
+            raise ValueError(
+                "class_conditional=True calibrates within classes: give y."
+            )
+        numbers = np.full(len(self), -1, dtype=np.intp)
+        known = self.labels[self.inliers]
+        numbers[self.inliers] = np.unique(known, return_inverse=True)[1]
+        return numbers
+
+    def fitted(self, detector: Any, rows: Rows | None, *, pass_outliers: bool) -> Any:
+        """Return a clone fitted on some rows; None: the detector itself, fitted."""
+        if rows is None:
+            check_is_fitted(detector)
+            return detector
+        if pass_outliers:
+            rows = np.sort(np.concatenate([rows, self.outliers]))
+        labels = None if self.labels is None else self.labels[rows]
+        return clone(detector).fit(_safe_indexing(self.X, rows), labels)
+
+    def scores(self, detector: Any, rows: Rows) -> NDArray[np.float64]:
+        """Return a fitted detector's scores of some rows."""
+        return usable_scores(detector, _safe_indexing(self.X, rows))
+
+
+def splits_of(
+    cv: Any, data: Labelled, *, stratified: bool, random_state: RandomStateLike
+) -> list[Split]:
+    """Return (fitted, held out) pairs of in-distribution rows.
+
+    A share or a number of folds is drawn at random, as exchangeability asks for, or
+    within classes if `stratified`. A splitter is asked with all the data, and its sides
+    are stripped of outliers.
+    """
+    if isinstance(cv, str) and cv == "prefit":
+        return [(None, data.inliers)]
+    if isinstance(cv, Real):
+        splitter = _random_splitter(cv, stratified, random_state)
+        classes = data.labels[data.inliers] if data.labels is not None else None
+        split = splitter.split(np.empty((len(data.inliers), 1)), classes)
+        return [(data.inliers[train], data.inliers[test]) for train, test in split]
+    if hasattr(cv, "split") and not isinstance(cv, str):
+        cv = cv.split(data.X, data.labels)
+    elif isinstance(cv, str) or not isinstance(cv, Iterable):
+        raise ValueError(
+            f"cv={cv!r}: give a share in (0, 1), a number of folds from 2, a splitter, "
+            "(train, test) pairs, or 'prefit' where it is allowed."
+        )
+    pairs = [tuple(_inliers_of(side, data) for side in pair) for pair in cv]
+    if any(len(np.intersect1d(train, test)) for train, test in pairs):
+        raise ValueError(
+            f"cv={cv!r} fits and holds out the same row: what is held out must be new "
+            "to the detector."
+        )
+    return [(train, test) for train, test in pairs]
+
+
+def _inliers_of(side: ArrayLike, data: Labelled) -> Rows:
+    rows = np.asarray(side)
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    return np.intersect1d(rows, data.inliers)
+
+
+def _random_splitter(cv: Any, stratified: bool, random_state: RandomStateLike) -> Any:
+    if isinstance(cv, Integral):
+        kfold = StratifiedKFold if stratified else KFold
+        return kfold(int(cv), shuffle=True, random_state=random_state)
+    if not 0 < cv < 1:
+        raise ValueError(f"cv={cv!r}: a share of rows to hold out lies in (0, 1).")
+    shuffle = StratifiedShuffleSplit if stratified else ShuffleSplit
+    return shuffle(1, test_size=float(cv), random_state=random_state)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Detectors, and what they say of the rows that were kept from each."""
+
+    detectors: list[Any]
+    rows: list[Rows]
+    scores: list[NDArray[np.float64]]
+
+    @classmethod
+    def of(
+        cls, detector: Any, data: Labelled, splits: list[Split], *, pass_outliers: bool
+    ) -> HeldOut:
+        """Fit one clone a split."""
+        detectors = [
+            data.fitted(detector, train, pass_outliers=pass_outliers)
+            for train, _ in splits
+        ]
+        rows = [test for _, test in splits]
+        scores = [data.scores(d, r) for d, r in zip(detectors, rows, strict=True)]
+        return cls(detectors, rows, scores)
+
+
+def usable_scores(detector: Any, X: Any) -> NDArray[np.float64]:
+    """Return a detector's scores: higher = more in-distribution, none of them NaN."""
+    scores = in_distribution_scores(detector, X)
+    n_nan = int(np.isnan(scores).sum())
+    if n_nan:
+        raise ValueError(
+            f"{type(detector).__name__} gave {n_nan} NaN of {len(scores)} scores; a "
+            "NaN cannot be compared. Look at the rows that it could not score."
+        )
+    return scores

@@ -1,0 +1,119 @@
+"""Which rows each conformal method holds out."""
+
+from __future__ import annotations
+
+from math import ceil
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import LeaveOneOut
+
+from skood._seeds import RandomStateLike
+from skood.calibration._held_out import HELD_OUT_SHARE, Labelled, Split, splits_of
+from skood.calibration.ranks import rows_for_rate
+
+FOLDS = 5
+
+
+def conformal_splits(
+    method: str,
+    cv: Any,
+    data: Labelled,
+    *,
+    stratified: bool,
+    random_state: RandomStateLike,
+) -> list[Split]:
+    """Return the (fitted, held out) rows of a conformal method.
+
+    Raises
+    ------
+    ValueError
+        If `cv` does not suit the method.
+    """
+    _check_kind(method, cv)
+    if method == "jackknife+":
+        return [
+            (data.inliers[train], data.inliers[test])
+            for train, test in LeaveOneOut().split(data.inliers)
+        ]
+    default = HELD_OUT_SHARE if method == "split" else FOLDS
+    splits = splits_of(
+        default if cv is None else cv,
+        data,
+        stratified=stratified,
+        random_state=random_state,
+    )
+    _check_splits(method, cv, splits)
+    return splits
+
+
+def check_enough(
+    alpha: float,
+    sizes: NDArray[np.intp],
+    names: NDArray[Any] | None,
+    scheme: str,
+) -> None:
+    """Raise if some class has so few held-out rows that nothing could be flagged.
+
+    Parameters
+    ----------
+    alpha : float
+        The level.
+    sizes : ndarray of shape (classes,)
+        The number of held-out rows of each class.
+    names : ndarray of shape (classes,), optional
+        The classes' labels; None when there are no classes.
+    scheme : str
+        What held them out.
+    """
+    worst = int(sizes.argmin())
+    n, needed = int(sizes[worst]), rows_for_rate(alpha)
+    if n >= needed:
+        return
+    what = "rows" if names is None else f"rows of class {names.tolist()[worst]!r}"
+    raise ValueError(
+        f"alpha={alpha} takes {needed} held-out in-distribution {what}; {scheme} holds "
+        f"out {n}, and with so few nothing could ever be flagged. Give "
+        f"{ceil(needed / max(n, 1))} times as many rows, hold out more (method='cross' "
+        "holds out each row once), or raise alpha."
+    )
+
+
+def _check_kind(method: str, cv: Any) -> None:
+    whole, number = isinstance(cv, Integral), isinstance(cv, Real)
+    if method == "jackknife+" and cv is not None:
+        raise ValueError(
+            f"cv={cv!r}: method='jackknife+' holds out one row at a time and takes no "
+            "cv. For folds use method='cross'."
+        )
+    if method == "split" and whole:
+        raise ValueError(
+            f"cv={cv!r}: method='split' holds out one set of rows. Give a share in (0, "
+            "1), one split or 'prefit'; for folds use method='cross'."
+        )
+    if method == "cross" and (
+        cv == "prefit" if isinstance(cv, str) else number > whole
+    ):
+        raise ValueError(
+            f"cv={cv!r}: method='cross' fits a detector a fold. Give a number of folds "
+            "or a splitter; for one held-out set use method='split'."
+        )
+
+
+def _check_splits(method: str, cv: Any, splits: list[Split]) -> None:
+    if method == "split":
+        if len(splits) != 1:
+            raise ValueError(
+                f"cv={cv!r} gives {len(splits)} splits, but method='split' holds out "
+                "one set of rows. For folds use method='cross'."
+            )
+        return
+    held_out = np.concatenate([test for _, test in splits])
+    if len(splits) < 2 or len(np.unique(held_out)) < len(held_out):
+        raise ValueError(
+            f"cv={cv!r} gives {len(splits)} splits with {len(held_out)} held-out rows, "
+            f"{len(np.unique(held_out))} of them different; method='cross' takes at "
+            "least two folds, with every row held out once at most."
+        )

@@ -1,0 +1,191 @@
+"""One batch of a network's input: made of whatever it comes as, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+__all__ = ["Batch", "as_batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the network is called with for some rows.
+
+    Parameters
+    ----------
+    args : tuple
+        Positional arguments.
+    kwargs : dict
+        Keyword arguments, of a batch that is a mapping.
+    n_rows : int
+        How many rows of X these are.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    n_rows: int
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The attention mask, if the batch has one."""
+        mask = self.kwargs.get("attention_mask")
+        return mask if isinstance(mask, Tensor) else None
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the batch's tensors with their names; positions are named ``X``."""
+        named = [*(("X", value) for value in self.args), *self.kwargs.items()]
+        yield from ((name, part) for name, part in named if isinstance(part, Tensor))
+
+    def moved(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
+        """Return a copy on a device, its floating tensors of a type if one is given."""
+
+        def move(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value
+            wanted = dtype if value.is_floating_point() else None
+            # A copy even where nothing changes: the network may work in place, and
+            # the memory may be the user's X.
+            return value.to(device=device, dtype=wanted or value.dtype, copy=True)
+
+        args = tuple(move(value) for value in self.args)
+        kwargs = {name: move(value) for name, value in self.kwargs.items()}
+        return Batch(args, kwargs, self.n_rows)
+
+    def viewed(self, view: Callable[..., Any], rows: NDArray[np.intp]) -> Batch:
+        """Return the batch with its one tensor changed by ``view(tensor, rows)``.
+
+        Raises
+        ------
+        TypeError
+            If the batch is not one tensor.
+        ValueError
+            If the view changes the shape.
+        """
+        if len(self.args) != 1 or self.kwargs or not isinstance(self.args[0], Tensor):
+            raise TypeError(
+                "views change inputs that are one tensor; here the network takes "
+                f"{len(self.args)} positional arguments and {[*self.kwargs]}."
+            )
+        given = self.args[0]
+        made = view(given, rows)
+        if not isinstance(made, Tensor) or made.shape != given.shape:
+            found = tuple(made.shape) if isinstance(made, Tensor) else type(made)
+            raise ValueError(
+                f"a view returned {found} for a batch of shape {tuple(given.shape)}: "
+                "it returns a tensor of the same shape."
+            )
+        return Batch((made.to(given.device, given.dtype),), {}, self.n_rows)
+
+    def call(self, module: nn.Module) -> Any:
+        """Return the network's output."""
+        return module(*self.args, **self.kwargs)
+
+
+def as_batch(part: Any, numbers: NDArray[np.intp], is_raw: bool) -> Batch:
+    """Return some rows as a batch, checked.
+
+    Parameters
+    ----------
+    part : array, tensor, tuple, mapping or list
+        The rows.
+    numbers : ndarray of int, shape (n,)
+        Which rows of X they are, for messages.
+    is_raw : bool
+        Whether they are rows of X itself, and not what preprocess made of them.
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    TypeError
+        If the rows do not make a tensor.
+    ValueError
+        If there is NaN or infinity, or the number of rows is another one.
+    """
+    batch = _as_batch(part, len(numbers), is_raw)
+    _check_rows(batch)
+    _check_finite(batch, numbers)
+    _check_mask(batch, numbers)
+    return batch
+
+
+def _as_batch(part: Any, n_rows: int, is_raw: bool) -> Batch:
+    if isinstance(part, Mapping):
+        named = {str(name): _tensor_if_array(value) for name, value in part.items()}
+        return Batch((), named, n_rows)
+    if isinstance(part, tuple) and not is_raw:
+        return Batch(tuple(_tensor_if_array(value) for value in part), {}, n_rows)
+    return Batch((_as_tensor(part, is_raw),), {}, n_rows)
+
+
+def _tensor_if_array(value: Any) -> Any:
+    return _as_tensor(value, False) if isinstance(value, np.ndarray) else value
+
+
+def _as_tensor(part: Any, is_raw: bool) -> Tensor:
+    if isinstance(part, Tensor):
+        return part
+    source = "X" if is_raw else "preprocess"
+    try:
+        array = np.asarray(part)
+        # Torch takes arrays of the machine's byte order that may be written to.
+        array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+        return torch.from_numpy(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__
+        help_ = "give preprocess=..., which does that" if is_raw else "it must do that"
+        raise TypeError(
+            f"rows of {source} ({kind}) do not make one tensor ({error}): {help_}."
+        ) from error
+
+
+def _check_rows(batch: Batch) -> None:
+    for name, tensor in list(batch.tensors())[:1]:
+        if tensor.ndim == 0 or len(tensor) != batch.n_rows:
+            raise ValueError(
+                f"preprocess made {name} of shape {tuple(tensor.shape)} from "
+                f"{batch.n_rows} rows: the first axis must be the rows."
+            )
+
+
+def _check_finite(batch: Batch, numbers: NDArray[np.intp]) -> None:
+    for name, tensor in batch.tensors():
+        # An additive attention mask may well hold -inf.
+        if not tensor.is_floating_point() or "mask" in name:
+            continue
+        # A finite sum proves finite terms at a fraction of the cost of a full look.
+        if bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):
+            continue
+        bad = ~tensor.reshape(len(tensor), -1).isfinite().all(dim=1)
+        raise ValueError(
+            f"{name} has NaN or infinity in {_listed(numbers, bad)}: "
+            "remove these rows or fill them in."
+        )
+
+
+def _check_mask(batch: Batch, numbers: NDArray[np.intp]) -> None:
+    mask = batch.mask
+    if mask is None or mask.ndim != 2 or len(mask) != batch.n_rows:
+        return
+    empty = ~mask.bool().any(dim=1)
+    if bool(empty.any()):
+        raise ValueError(
+            f"attention_mask keeps no token in {_listed(numbers, empty)}: "
+            "there is nothing to pool."
+        )
+
+
+def _listed(numbers: NDArray[np.intp], chosen: Tensor, limit: int = 5) -> str:
+    found: Sequence[int] = numbers[chosen.cpu().numpy()].tolist()
+    more = f" and {len(found) - limit} more of the batch" if len(found) > limit else ""
+    names = ", ".join(map(str, found[:limit]))
+    return f"{'row' if len(found) == 1 else 'rows'} {names}{more}"

@@ -1,0 +1,165 @@
+"""A network behind a feature store: what is there is read, the rest is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from skood.extraction.forward import PROBE_ROWS, Settings, looked
+from skood.extraction.hooks import Probe
+from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.store import FeatureStore
+from skood.extraction.store.filling import Filling
+from skood.extraction.store.index import Keys
+from skood.extraction.store.row_keys import numbered_keys, row_keys
+from skood.extraction.store.stored_array import VanishedRowsError
+from skood.features import Key
+
+__all__ = ["as_store", "noted_probe", "stored_blocks", "windows"]
+
+WINDOW_BATCHES = 16
+"""Batches of an array that are looked up together."""
+
+ATTEMPTS = 5
+
+
+def as_store(cache: Any) -> FeatureStore | None:
+    """Return the store that the parameter ``cache`` means.
+
+    Raises
+    ------
+    TypeError
+        If it is no store, folder or None.
+    """
+    if cache is None or isinstance(cache, FeatureStore):
+        return cache
+    if isinstance(cache, (str, Path)):
+        return FeatureStore(cache)
+    raise TypeError(
+        f"cache={cache!r} is a {type(cache).__name__}; wanted is a folder, a "
+        "FeatureStore, 'memory' or None."
+    )
+
+
+def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
+    """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
+    for start in range(0, len(inputs), step):
+        yield inputs.loaded(slice(start, start + step))
+
+
+def stored_blocks(
+    filling: Filling,
+    inputs: Inputs,
+    batch_size: int,
+    progress: Callable[[int], Any],
+    *,
+    numbered: bool = False,
+) -> dict[Key, Any]:
+    """Return the wanted blocks of some inputs from a store, filled where it must be.
+
+    Parameters
+    ----------
+    filling : Filling
+        Of the wanted blocks.
+    inputs : Inputs of n rows
+        The rows.
+    batch_size : int
+        Rows in one forward.
+    progress : callable
+        Told the number of rows done.
+    numbered : bool, default=False
+        Whether a row's number in X decides what its features are.
+
+    Returns
+    -------
+    dict
+        From (layer, statistic) to an array of n rows: one that reads from the store
+        when asked, or, where the store may delete rows to keep a size limit, one in
+        memory.
+    """
+    limit = filling.store.max_bytes
+    keys, parts = [], []
+    for loaded in windows(inputs, batch_size):
+        keys.append(_keys_of(loaded, numbered))
+        if limit is None:
+            filling.fill(keys[-1], loaded.inputs)
+        else:
+            parts.append(_read(filling, keys[-1], loaded.inputs))
+            filling.store.opened.evict(limit)
+        progress(len(loaded.inputs))
+    if limit is None:
+        return filling.arrays(np.concatenate(keys))
+    return {b: np.concatenate([part[b] for part in parts]) for b in filling.blocks}
+
+
+def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
+    keys = row_keys(loaded.given)
+    if numbered:
+        return numbered_keys(keys, loaded.inputs.numbers(slice(None)))
+    return keys
+
+
+def _read(filling: Filling, keys: Keys, inputs: Inputs) -> dict[Key, Any]:
+    """Return rows in memory, computed again if another process deletes them."""
+    for attempt in range(ATTEMPTS):
+        filling.fill(keys, inputs)
+        try:
+            return {b: np.asarray(array) for b, array in filling.arrays(keys).items()}
+        except VanishedRowsError:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def noted_probe(
+    filling: Filling,
+    module: nn.Module,
+    inputs: Inputs,
+    layers: Sequence[str],
+    channels: str,
+    settings: Settings,
+) -> Probe:
+    """Return what a forward of the first rows tells, from the store if it is there.
+
+    Parameters
+    ----------
+    filling : Filling
+        Of the wanted blocks. Those of the first rows are kept in its store, so that
+        these rows too go through the network once.
+    module : nn.Module
+        The network.
+    inputs : Inputs
+        What it is to be run on.
+    layers : sequence of str
+        The wanted layers, all known.
+    channels : {"auto", "first", "last"}
+        Where the channels are.
+    settings : Settings
+        How to run it.
+
+    Returns
+    -------
+    Probe
+    """
+    opened, source = filling.store.opened, filling.source
+    name = f"probe {source.name}"
+    with opened.claims.alone(f"probe-{source.name}"):
+        for note in opened.notes(name):
+            known = json.loads(note.metadata["text"])
+            if set(layers) <= set(known.pop("layers")):
+                return Probe(**known)
+        first = inputs.loaded(slice(0, PROBE_ROWS))
+        found, values = looked(
+            module, first.inputs, layers, channels, settings, filling.blocks
+        )
+        filling.keep(row_keys(first.given), values)
+        filling.flush()
+        text = json.dumps({"layers": [*layers], **vars(found)})
+        opened.add("note", {}, {"name": name, "text": text})
+        return found

@@ -1,0 +1,180 @@
+"""The ROC curve with in-distribution as the positive class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+from sklearn.metrics import roc_curve
+
+from skood._labels import inlier_mask
+from skood.metrics import auroc, fpr_at_tpr
+from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve, scores_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class RocDisplay(Display):
+    """Share of in-distribution rows accepted against share of outliers accepted.
+
+    FPR95, the share of outliers accepted when 95 % of the in-distribution rows are, is
+    marked on the curve.
+
+    Parameters
+    ----------
+    fpr, tpr : ndarray of shape (n_thresholds,)
+        Shares of outliers and of in-distribution rows accepted.
+    auroc : float
+        The area under the curve.
+    fpr95 : float
+        The share of outliers accepted at 95 %.
+    name : str, optional
+        Of the detector.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib axes and figure
+        Set by ``plot``.
+    line_ : matplotlib line
+        The curve.
+
+    Examples
+    --------
+    >>> from skood.plotting import RocDisplay
+    >>> display = RocDisplay.from_predictions([0, 1, 0, -1], [3.0, 2.0, 0.5, 1.0])
+    >>> round(display.auroc, 3), display.fpr95
+    (0.667, 1.0)
+    """
+
+    def __init__(
+        self,
+        fpr: Floats,
+        tpr: Floats,
+        *,
+        auroc: float,
+        fpr95: float,
+        name: str | None = None,
+    ) -> None:
+        self.fpr = fpr
+        self.tpr = tpr
+        self.auroc = auroc
+        self.fpr95 = fpr95
+        self.name = name
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        name: str | None = None,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> RocDisplay:
+        """Plot the curve of a fitted detector.
+
+        Parameters
+        ----------
+        estimator : object
+            Fitted, with ``score_samples`` or ``decision_function``.
+        X : array-like of length n
+            Rows that it was not fitted on.
+        y : array-like of shape (n,)
+            Class labels; -1 marks an outlier.
+        name : str, optional
+            Of the detector.
+        ax : matplotlib axes, optional
+            A new figure's without it.
+        **kwargs : dict
+            For ``plot``.
+
+        Returns
+        -------
+        RocDisplay
+        """
+        scores, name = scores_of(estimator, X, name)
+        return cls.from_predictions(y, scores, name=name, ax=ax, **kwargs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_score: ArrayLike,
+        *,
+        name: str | None = None,
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> RocDisplay:
+        """Plot the curve of given scores.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+            Class labels; -1 marks an outlier.
+        y_score : array-like of shape (n,)
+            Higher = more in-distribution.
+        name : str, optional
+            Of the detector.
+        ax : matplotlib axes, optional
+            A new figure's without it.
+        **kwargs : dict
+            For ``plot``.
+
+        Returns
+        -------
+        RocDisplay
+
+        Raises
+        ------
+        ValueError
+            If one kind of rows is missing or lengths differ.
+        """
+        area, fpr95 = auroc(y_true, y_score), fpr_at_tpr(y_true, y_score)
+        fpr, tpr, _ = roc_curve(inlier_mask(y_true), y_score)
+        return cls(fpr, tpr, auroc=area, fpr95=fpr95, name=name).plot(ax, **kwargs)
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> RocDisplay:
+        """Draw the curve; several detectors may share one axes.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            A new figure's without it.
+        **kwargs : dict
+            For matplotlib's ``plot``.
+
+        Returns
+        -------
+        RocDisplay
+            Itself.
+        """
+        first = ax is None or not ax.has_data()
+        ax = self._take_axes(ax)
+        figures = f"AUROC {self.auroc:.3f}, FPR95 {self.fpr95:.1%}"
+        label = f"{self.name} ({figures})" if self.name else figures
+        style = {"label": label, **kwargs}
+        self.line_ = draw_curve(ax, self.fpr, self.tpr, **style)
+        ax.plot(self.fpr95, 0.95, "o", color=self.line_.get_color(), clip_on=False)
+        if first:
+            ax.axhline(0.95, color=NEUTRAL, linestyle=":", linewidth=1)
+            ax.annotate(
+                "95 %",
+                (1.01, 0.95),
+                (3, 0),
+                textcoords="offset points",
+                color=NEUTRAL,
+                va="center",
+                annotation_clip=False,
+            )
+            ax.plot([0, 1], [0, 1], color=NEUTRAL, linestyle="--", linewidth=1)
+        ax.set(
+            xlabel="outliers accepted (false-positive rate)",
+            ylabel="in-distribution accepted (true-positive rate)",
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+            aspect="equal",
+        )
+        ax.legend(loc="lower right")
+        return self
