@@ -14,7 +14,7 @@ SECTIONS = [
     (
         "Extraction",
         "From a network and its inputs to features.",
-        ["LayerFeatureTransformer", "layer_names"],
+        ["FeatureStore", "LayerFeatureTransformer", "layer_names"],
     ),
     (
         "Detectors",
