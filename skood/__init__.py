@@ -12,6 +12,7 @@ _HOMES = {
     "ConformalDetector": "skood.calibration",
     "Energy": "skood.detectors.logits",
     "FeatureNorm": "skood.detectors.feature_norm",
+    "FeatureStore": "skood.extraction.store",
     "InlierKFold": "skood.model_selection",
     "Jigsaw": "skood.model_selection",
     "KNN": "skood.detectors.knn",

@@ -1,0 +1,403 @@
+"""Latent sequential Gaussian mixture: the likelihood of a trace through the layers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import partial, reduce
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skood._chunks import merged_statistics
+from skood._device import array_namespace, to_numpy
+from skood.detectors.base import BaseDetector
+from skood.features import LayerFeatures, Layers
+from skood.mixtures.em import MixtureFit
+from skood.mixtures.mixture import Mixture
+from skood.mixtures.paths import TransitionCounts
+from skood.mixtures.rows import LayerRows
+from skood.mixtures.sequence import MixtureSequence
+
+__all__ = ["LSGM"]
+
+BLOCK_ROWS = 4096
+
+
+class LSGM(BaseDetector):
+    r"""Likelihood of an input's trace through mixtures over several layers.
+
+    Each layer has a mixture of Gaussians [1]_. The component that an input falls into
+    is treated as a hidden state, and a matrix of transition probabilities ties each
+    layer's components to those of the next. The score is the log of the joint
+    likelihood of all layers' features, summed over all paths of components
+    :math:`z_1 \dots z_m`:
+
+    .. math::
+
+        \log \sum_z w_{z_1} p(x_1 | z_1)
+        \prod_{l=2}^m P(z_l | z_{l-1})\, w_{z_l}\, p(x_l | z_l)
+
+    with the mixture weights :math:`w` in every layer (the paper's Eq. 4, and its code)
+    or in the first only (the recursion of its section 3.3, a proper likelihood). No
+    labels are needed, and any given but -1 make no difference.
+
+    The threshold comes from scores in which each training row has been taken back out,
+    in closed form, of means, covariances and transition counts. With 50 components a
+    row has drawn its own component visibly: see Notes.
+
+    Parameters
+    ----------
+    n_components : int or sequence of int, default=50
+        Components of each layer's mixture; a sequence has one number a layer.
+    layers : str or sequence of str, optional
+        The layers to use, in the network's order; None takes all that have the
+        statistic, in the order in which the features hold them.
+    statistic : str, default="avg"
+        The statistic to use.
+    covariance_type : {"diag", "full", "tied"}, default="diag"
+        Each component its own variances, its own matrix, or one matrix for all.
+    prior : {"dirichlet_process"} or None, default=None
+        None fits by maximum likelihood. Under a Dirichlet process (variational Bayes,
+        the paper's recommendation) ``n_components`` is an upper limit: components that
+        are not wanted lose their weight.
+    weight_concentration_prior : float, optional
+        Of the Dirichlet process: lower leaves fewer components. None is
+        1 / n_components, as in scikit-learn; the paper's code had 0.1.
+    weighting : {"every_layer", "first_layer"}, default="every_layer"
+        Where the mixture weights count.
+    assignments : {"hard", "soft"}, default="hard"
+        Transitions are counted between likeliest components, as in the paper, or
+        expected under the responsibilities. Each count gets 1e-8 more, so that a
+        component without rows goes to all alike.
+    scale_layers : bool, default=False
+        Scale each feature to unit variance first. Not in the paper.
+    temper : bool, default=False
+        Divide each layer's log densities by its number of features, so that a wide
+        layer does not outweigh the others. Not in the paper.
+    reg_covar : float, default=1e-6
+        Added to the covariances' diagonals, times the mean variance of the layer's
+        features, so that their unit is no matter. (scikit-learn adds it as it is.)
+    max_iter : int, default=1000
+        At most so many passes of expectation maximisation a layer.
+    tol : float, default=1e-3
+        Stop when the lower bound rises by less, in nats a row. (Under a Dirichlet
+        process scikit-learn asks this of the sum over rows.)
+    n_init : int, default=1
+        Fits a layer, from different starts; the one with the best bound is kept.
+    random_state : int, RandomState instance or None, default=None
+        Draws the k-means starts. An int makes fits repeatable.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    mixtures_ : dict of (layer, statistic) to Mixture
+        With ``weights``, ``means``, ``covariances``, ``log_joint(x)``.
+    transition_matrix_ : list of ndarray of shape (K of layer l, K of layer l + 1)
+        Transition probabilities from each layer to the next.
+    n_iter_ : ndarray of int, shape (L,)
+        Passes of expectation maximisation.
+    converged_ : ndarray of bool, shape (L,)
+        Whether the last pass changed the bound by less than ``tol``.
+    lower_bound_ : ndarray of shape (L,)
+        The mean log-likelihood of a row; under a Dirichlet process the variational
+        bound of all rows, up to a constant.
+    classes_ : ndarray or None
+        The labels in ``y``; None when fitted without.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``: more components than in-distribution rows; ``n_components`` of
+        another length than there are layers; a covariance that is not positive
+        definite.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a layer's mixture has not converged in ``max_iter`` passes.
+
+    Notes
+    -----
+    Mixtures are fitted pass by pass over chunks of rows, so that features in memory
+    and in a store give the same fit. The sums of rows that one pass makes are exact
+    whatever the chunks; sums that move on after each chunk (``partial_fit``) are not,
+    and are not offered.
+
+    float32 features are centred and then multiplied in float32 as long as an estimate
+    of what that costs stays below 1e-5 nats a feature, else in float64. Scores are
+    always computed in float64.
+
+    LSGM-FALSE-ALARMS
+
+    References
+    ----------
+    .. [1] Xu, Zhu, Li and Xu, "Joint distribution across representation space for
+       out-of-distribution detection", 2021, Eq. (1)-(4), sections 3.2-3.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import LSGM, LayerFeatures
+    >>> rng = np.random.default_rng(0)
+    >>> group = np.repeat([0, 1], 100)
+    >>> first, second = (rng.normal(size=(200, 3)) + 9 * group[:, None] for _ in "12")
+    >>> f = LayerFeatures({"layer1": first, "layer2": second})
+    >>> detector = LSGM(n_components=2, random_state=0).fit(f)
+    >>> detector.predict(LayerFeatures({"layer1": first[:1], "layer2": second[:1]}))
+    array([1])
+    >>> crossed = LayerFeatures({"layer1": first[:1], "layer2": second[-1:]})
+    >>> detector.predict(crossed)
+    array([-1])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **BaseDetector._parameter_constraints,
+        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
+        "covariance_type": [StrOptions({"diag", "full", "tied"})],
+        "prior": [StrOptions({"dirichlet_process"}), None],
+        "weight_concentration_prior": [Interval(Real, 0, None, closed="neither"), None],
+        "weighting": [StrOptions({"every_layer", "first_layer"})],
+        "assignments": [StrOptions({"hard", "soft"})],
+        "scale_layers": ["boolean"],
+        "temper": ["boolean"],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components: int | Sequence[int] = 50,
+        layers: Layers = None,
+        statistic: str = "avg",
+        *,
+        covariance_type: str = "diag",
+        prior: str | None = None,
+        weight_concentration_prior: float | None = None,
+        weighting: str = "every_layer",
+        assignments: str = "hard",
+        scale_layers: bool = False,
+        temper: bool = False,
+        reg_covar: float = 1e-6,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
+        n_init: int = 1,
+        random_state: Any = None,
+        contamination: float = 0.05,
+        device: Any = "auto",
+    ) -> None:
+        super().__init__(
+            layers=layers,
+            statistic=statistic,
+            contamination=contamination,
+            device=device,
+        )
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.prior = prior
+        self.weight_concentration_prior = weight_concentration_prior
+        self.weighting = weighting
+        self.assignments = assignments
+        self.scale_layers = scale_layers
+        self.temper = temper
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _fit(
+        self,
+        features: LayerFeatures,
+        classes: NDArray[np.intp] | None,
+        outliers: LayerFeatures,
+    ) -> None:
+        names = features.block_names
+        sizes = _sizes(self.n_components, names)
+        if len(features) < max(sizes):
+            raise ValueError(
+                f"n_components={max(sizes)} but fit got n_samples={len(features)} "
+                "in-distribution rows: a component needs a row at least."
+            )
+        random_state = check_random_state(self.random_state)
+        self.mixtures_ = {
+            name: self._mixture(features.select(*name), size, random_state)
+            for name, size in zip(names, sizes, strict=True)
+        }
+        fitted = list(self.mixtures_.values())
+        self.n_iter_ = np.array([mixture.n_iter for mixture in fitted])
+        self.converged_ = np.array([mixture.converged for mixture in fitted])
+        self.lower_bound_ = np.array([mixture.lower_bound for mixture in fitted])
+        self._warn_of_layers(names)
+        self._sequence = MixtureSequence(
+            fitted,
+            every_layer=self.weighting == "every_layer",
+            hard=self.assignments == "hard",
+            temper=self.temper,
+        )
+        self._counts = merged_statistics(
+            self._counted, features, np.zeros(len(features))
+        )
+        self.transition_matrix_ = self._counts.probabilities()
+
+    def _mixture(
+        self, features: LayerFeatures, size: int, random_state: np.random.RandomState
+    ) -> Mixture:
+        ((layer, statistic),) = features.block_names
+        read = partial(self._array, layer=layer, statistic=statistic)
+        rows = LayerRows.of(features, read, self.scale_layers)
+        try:
+            fit = MixtureFit(
+                size,
+                self.covariance_type,
+                self.prior,
+                self.weight_concentration_prior,
+                self.reg_covar * rows.mean_variance(),
+                self.max_iter,
+                self.tol,
+                self.n_init,
+            )
+            return fit.of(rows, random_state)
+        except ValueError as error:
+            raise ValueError(f"layer {layer!r} ({statistic}): {error}") from error
+
+    def _warn_of_layers(self, names: list[tuple[str, str]]) -> None:
+        left = [
+            name for name, done in zip(names, self.converged_, strict=True) if not done
+        ]
+        if left:
+            listed = ", ".join(f"{layer!r} ({statistic})" for layer, statistic in left)
+            warnings.warn(
+                f"the mixture of layer {listed} did not converge in max_iter="
+                f"{self.max_iter} passes: raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    def _counted(self, chunk: LayerFeatures, labels: NDArray[Any]) -> TransitionCounts:
+        counts = map(self._sequence.transition_counts, self._blocks(chunk))
+        return reduce(TransitionCounts.merge, counts)
+
+    def _blocks(self, features: LayerFeatures) -> Iterator[list[Any]]:
+        """Yield the arrays of few rows at a time: each has K numbers a layer."""
+        for block in features.iter_chunks(BLOCK_ROWS):
+            yield self._arrays(block)
+
+    # Scores ----------------------------------------------------------------------
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        scores = [
+            self._sequence.scores(arrays, self.transition_matrix_)
+            for arrays in self._blocks(chunk)
+        ]
+        return array_namespace(scores[0]).concat(scores)
+
+    def _unseen_scores(
+        self,
+        features: LayerFeatures,
+        classes: NDArray[np.intp] | None,
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.float64]:
+        return np.concatenate(
+            [
+                self._sequence.left_out_scores(arrays, self._counts)
+                for arrays in self._blocks(features)
+            ]
+        )
+
+    # Traces ----------------------------------------------------------------------
+
+    def most_likely_path(self, X: Any) -> NDArray[np.intp]:
+        """Return the path of components that each row most probably took.
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            With the blocks seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of int, shape (n, L)
+            The component in each layer; together they are the likeliest (Viterbi),
+            with the weights where ``weighting`` puts them.
+        """
+        paths = [
+            self._sequence.paths(arrays, self.transition_matrix_)
+            for arrays in self._blocks(self._known_features(X))
+        ]
+        return np.concatenate(paths)
+
+    def transition_counts(
+        self, X: Any, from_layer: str, to_layer: str
+    ) -> NDArray[np.intp]:
+        """Return how many rows go from each component of one layer to another's.
+
+        In-distribution rows spread over many pairs, outliers gather in few (the
+        paper's Fig. 3).
+
+        Parameters
+        ----------
+        X : LayerFeatures or array-like of shape (n, d)
+            With the blocks seen in ``fit``.
+        from_layer, to_layer : str
+            Two of the fitted layers, next to each other or not.
+
+        Returns
+        -------
+        ndarray of int, shape (K of from_layer, K of to_layer)
+            Rows by their likeliest component in either layer.
+
+        Raises
+        ------
+        ValueError
+            If a layer was not fitted.
+        """
+        features = self._known_features(X)
+        pair = [self._fitted_layer(layer) for layer in (from_layer, to_layer)]
+        mixtures = [self.mixtures_[name] for name in pair]
+        counts = np.zeros([len(mixture.weights) for mixture in mixtures], np.intp)
+        for block in features.iter_chunks(BLOCK_ROWS):
+            shares = [
+                mixture.responsibilities(self._array(block, *name))
+                for mixture, name in zip(mixtures, pair, strict=True)
+            ]
+            np.add.at(counts, tuple(to_numpy(s).argmax(axis=1) for s in shares), 1)
+        return counts
+
+    def _fitted_layer(self, layer: str) -> tuple[str, str]:
+        for name in self.mixtures_:
+            if name[0] == layer:
+                return name
+        raise ValueError(
+            f"there is no fitted layer {layer!r}; there are "
+            f"{[name for name, _ in self.mixtures_]}."
+        )
+
+
+def _sizes(n_components: Any, names: list[tuple[str, str]]) -> list[int]:
+    """Return the number of components of each layer."""
+    if isinstance(n_components, Integral):
+        return [int(n_components)] * len(names)
+    sizes = list(n_components)
+    if len(sizes) != len(names):
+        raise ValueError(
+            f"n_components={sizes} has {len(sizes)} numbers, but there are "
+            f"{len(names)} layers ({', '.join(layer for layer, _ in names)}): give one "
+            "number a layer, or one for all."
+        )
+    if any(not isinstance(size, Integral) or size < 1 for size in sizes):
+        raise ValueError(f"n_components={sizes}: whole numbers from 1 on are wanted.")
+    return [int(size) for size in sizes]

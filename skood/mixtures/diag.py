@@ -1,0 +1,87 @@
+"""Gaussians with diagonal covariances: two matrix products a pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError
+
+from skood._device import like, to_numpy
+from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians, rank_one_downdate
+from skood.mixtures.products import mostly_empty
+
+
+class DiagonalGaussians(Gaussians):
+    """K Gaussians with one variance a feature."""
+
+    @classmethod
+    def of(
+        cls, points: NDArray[np.float64], covariances: NDArray[np.float64]
+    ) -> DiagonalGaussians:
+        """Return the Gaussians; refuse variances that are not positive."""
+        if not (covariances > 0).all():
+            raise LinAlgError("a variance is not positive")
+        return cls(points, covariances, np.log(covariances).sum(axis=1))
+
+    @staticmethod
+    def moments(
+        y: Any, shares: Any, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the sums of y and of its squares, both of shape (K, d)."""
+        parts = mostly_empty(shares)
+        sums = to_numpy(parts @ y).astype(np.float64)
+        return sums, to_numpy(parts @ (y * y)).astype(np.float64)
+
+    @classmethod
+    def scatter(
+        cls,
+        counts: NDArray[np.float64],
+        sums: NDArray[np.float64],
+        seconds: NDArray[np.float64],
+        points: NDArray[np.float64],
+        total: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return means and squared deviations from them, both of shape (K, d)."""
+        means = sums / counts[:, None]
+        return means, seconds - cls.outer(means, counts)
+
+    @staticmethod
+    def outer(
+        u: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return w u^2, shape (K, d)."""
+        return np.asarray(weights[:, None] * u**2)
+
+    @staticmethod
+    def shared(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each component's own count, shape (K, 1)."""
+        return counts[:, None]
+
+    @staticmethod
+    def ridge(n_features: int) -> NDArray[np.float64]:
+        """Return ones, shape (d,)."""
+        return np.ones(n_features)
+
+    def log_densities(self, y: Any) -> Any:
+        """Return log densities, the square multiplied out."""
+        precisions = 1 / self.covariances
+        constants = (self.points**2 * precisions).sum(axis=1) + self.log_determinants
+        constants = -0.5 * (constants + self.points.shape[1] * LOG_2_PI)
+        logs = (y * y) @ like(-0.5 * precisions.T, y)
+        logs += y @ like((self.points * precisions).T, y)
+        logs += like(constants, y)
+        return logs
+
+    def float32_error(self) -> NDArray[np.float64]:
+        """Return nats lost where large terms cancel, near a mean."""
+        return np.asarray(EPSILON * (self.points**2 / self.covariances).sum(axis=1))
+
+    def downdated(
+        self, u: NDArray[np.float64], components: NDArray[np.intp], shares: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return distances and log determinants, feature by feature."""
+        squares = u**2 / self.covariances[components]
+        distances, logs = rank_one_downdate(squares, shares[:, None])
+        return distances.sum(axis=1), logs.sum(axis=1)
