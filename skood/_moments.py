@@ -71,6 +71,13 @@ class ClassMoments:
         scatter = self.scatter + other.scatter + between[used].T @ between[used]
         return ClassMoments(counts, means, scatter)
 
+    def among(self, places: NDArray[np.intp], n_classes: int) -> ClassMoments:
+        """Return the same moments with each class at its place among more classes."""
+        counts = np.zeros(n_classes)
+        means = np.zeros((n_classes, self.means.shape[1]))
+        counts[places], means[places] = self.counts, self.means
+        return ClassMoments(counts, means, self.scatter)
+
     def pooled(self) -> ClassMoments:
         """Return the moments of the same rows as one class."""
         n = self.counts.sum()

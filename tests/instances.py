@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from skood import KNN, MSP, Energy, FeatureNorm, LayerEnergy, Mahalanobis, MaxLogit
+from skood import (
+    KNN,
+    LSGM,
+    MSP,
+    NAP,
+    ConformalDetector,
+    Energy,
+    FeatureNorm,
+    LayerEnergy,
+    Mahalanobis,
+    MaxLogit,
+    TargetRateThreshold,
+)
 
 SKLEARN_BATTERY = [
     Mahalanobis(),
@@ -15,6 +27,13 @@ SKLEARN_BATTERY = [
     FeatureNorm(),
     LayerEnergy(),
     LayerEnergy(aggregation="mahalanobis"),
+    LSGM(n_components=2, random_state=0),
+    LSGM(n_components=2, covariance_type="full", random_state=0),
+    LSGM(n_components=2, covariance_type="tied", random_state=0),
+    NAP(),
+    NAP(percentile=30, statistic="avg"),
+    TargetRateThreshold(Mahalanobis(), 0.3, cv=0.5),
+    ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
 ]
 """They fit on bare arrays, without labels and on few rows."""
 
@@ -32,5 +51,17 @@ OOD_BATTERY = [
     FeatureNorm("layer2"),
     LayerEnergy(),
     LayerEnergy(["layer1", "logits"], aggregation="mahalanobis"),
+    LSGM(n_components=3, random_state=0),
+    LSGM(
+        n_components=3,
+        layers=["layer1", "layer2"],
+        covariance_type="tied",
+        prior="dirichlet_process",
+        weighting="first_layer",
+        random_state=0,
+    ),
+    NAP(),
+    NAP(statistic="avg", percentile=70, per_class=False),
+    NAP([("layer1", "max", 50), ("layer2", "avg", 70)], voting="majority"),
 ]
 """They fit on the layer features of an imagined network, with labels."""

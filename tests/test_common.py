@@ -28,6 +28,7 @@ SKLEARN_CHECKS = 46
 
 
 @pytest.mark.filterwarnings("ignore:classes with one row only")
+@pytest.mark.filterwarnings("ignore:.*partial_fit begins anew")
 @pytest.mark.parametrize("detector", SKLEARN_BATTERY, ids=repr)
 def test_battery_of_scikit_learn(detector, capsys):
     report = check_estimator(detector, on_skip=None, on_fail=None)

@@ -371,7 +371,6 @@ def test_a_layer_that_does_not_run_is_an_error(network, X):
         ({"channels": "middle"}, "'channels' parameter"),
         ({"dtype": "int32"}, "dtype='int32': features are one of"),
         ({"device": "nowhere"}, "nowhere"),
-        ({"cache": "folder"}, "cache='folder': the feature store is not available"),
         ({"preprocess": 3}, "'preprocess' parameter"),
         ({"views": 3}, "'views' parameter"),
     ],

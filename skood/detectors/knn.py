@@ -13,7 +13,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from skood._chunks import by_chunks
 from skood._device import array_namespace, like, to_numpy, unit_rows
 from skood.detectors.base import BaseDetector
+from skood.detectors.incremental import IncrementalDetector
 from skood.features import LayerFeatures, Layers
+from skood.features.names import Key
 
 __all__ = ["KNN"]
 
@@ -21,7 +23,7 @@ PRODUCT_ELEMENTS = 1 << 24
 """Entries of one block of the query-by-bank matrix: 64 MB in float32."""
 
 
-class KNN(BaseDetector):
+class KNN(IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
@@ -113,20 +115,40 @@ class KNN(BaseDetector):
         classes: NDArray[np.intp] | None,
         outliers: LayerFeatures,
     ) -> None:
-        if len(features) <= self.n_neighbors:
+        self._check_rows(len(features))
+        self.banks_ = self._banks(features)
+
+    def _update(
+        self,
+        features: LayerFeatures,
+        classes: NDArray[np.intp] | None,
+        moved: NDArray[np.intp] | None,
+    ) -> None:
+        before = {} if moved is None else self.banks_
+        n_before = len(next(iter(before.values()), ()))
+        self._check_rows(n_before + len(features))
+        banks = self._banks(features)
+        self.banks_ = {
+            name: np.concatenate([before[name], bank]) if before else bank
+            for name, bank in banks.items()
+        }
+
+    def _check_rows(self, n_rows: int) -> None:
+        if n_rows <= self.n_neighbors:
             raise ValueError(
-                f"n_neighbors={self.n_neighbors} but fit got n_samples="
-                f"{len(features)} in-distribution rows: more rows than neighbours are "
-                "needed, since a row is not its own neighbour."
+                f"n_neighbors={self.n_neighbors} but fit got n_samples={n_rows} "
+                "in-distribution rows: more rows than neighbours are needed, since a "
+                "row is not its own neighbour."
             )
         if self.backend == "faiss" and find_spec("faiss") is None:
             raise ImportError(
                 "backend='faiss' needs faiss: pip install 'skood[faiss]', or use "
                 "backend='exact'."
             )
-        self.banks_ = {
-            name: self._bank(features.select(*name)) for name in features.block_names
-        }
+
+    def _banks(self, features: LayerFeatures) -> dict[Key, NDArray[Any]]:
+        names = features.block_names
+        return {name: self._bank(features.select(*name)) for name in names}
 
     def _bank(self, features: LayerFeatures) -> NDArray[Any]:
         ((_, width),) = features.widths.items()

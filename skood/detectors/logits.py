@@ -13,12 +13,13 @@ from sklearn.utils._param_validation import Interval
 from skood._device import array_namespace
 from skood._logsumexp import log_sum_exp
 from skood.detectors.base import BaseDetector
+from skood.detectors.incremental import IncrementalDetector
 from skood.features import LOGITS, LayerFeatures
 
 __all__ = ["MSP", "Energy", "LogitDetector", "MaxLogit"]
 
 
-class LogitDetector(BaseDetector):
+class LogitDetector(IncrementalDetector):
     """Base class of detectors that read the logits and have nothing to learn from data.
 
     A subclass implements ``_logit_scores``. Only the threshold comes from ``fit``: it
@@ -61,6 +62,14 @@ class LogitDetector(BaseDetector):
         outliers: LayerFeatures,
     ) -> None:
         pass
+
+    def _update(
+        self,
+        features: LayerFeatures,
+        classes: NDArray[np.intp] | None,
+        moved: NDArray[np.intp] | None,
+    ) -> None:
+        self._fit(features, classes, features)  # nothing is learned but the threshold
 
     def _score(self, chunk: LayerFeatures) -> Any:
         return self._logit_scores(self._array(chunk, LOGITS, LOGITS))

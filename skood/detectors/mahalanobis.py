@@ -17,12 +17,14 @@ from skood._device import to_numpy, unit_rows
 from skood._gaussian import TiedGaussian
 from skood._moments import ClassMoments
 from skood.detectors.base import BaseDetector
+from skood.detectors.incremental import IncrementalDetector
 from skood.features import LayerFeatures, Layers
+from skood.features.names import Key
 
 __all__ = ["Mahalanobis"]
 
 
-class Mahalanobis(BaseDetector):
+class Mahalanobis(IncrementalDetector):
     r"""Squared Mahalanobis distance to the nearest class mean.
 
     Per layer, the score is :math:`-\min_c (x-\mu_c)^T \Sigma^{-1} (x-\mu_c)` with the
@@ -140,26 +142,64 @@ class Mahalanobis(BaseDetector):
         counts = np.bincount(labels)
         if self.classes_ is not None:
             _check_class_sizes(self.classes_, counts)
-        if self.relative and len(counts) < 2:
+        self._check_background(len(counts))
+        self._set_gaussians(self._moments(features, labels, len(counts)))
+        self._weigh_layers(features, labels, outliers)
+
+    def _update(
+        self,
+        features: LayerFeatures,
+        classes: NDArray[np.intp] | None,
+        moved: NDArray[np.intp] | None,
+    ) -> None:
+        if self.layer_weights != "sum":
+            raise ValueError(
+                f"layer_weights={self.layer_weights!r} compares all rows with all "
+                "outliers: use fit, or layer_weights='sum'."
+            )
+        labels = _single_class(len(features)) if classes is None else classes
+        n_classes = 1 if self.classes_ is None else len(self.classes_)
+        self._check_background(n_classes)
+        moments = self._moments(features, labels, n_classes)
+        if moved is not None:
+            moments = {
+                name: self._so_far[name].among(moved, n_classes).merge(more)
+                for name, more in moments.items()
+            }
+        self._set_gaussians(moments)
+        self._so_far = moments
+        self.layer_weights_ = np.ones(len(moments))
+
+    def _check_background(self, n_classes: int) -> None:
+        if self.relative and n_classes < 2:
             raise ValueError(
                 "relative=True compares classes with a background, and there is one "
                 "class only: give y with at least two classes, or relative=False."
             )
-        self._gaussians = {}
-        for name in features.block_names:
-            moments_of = partial(self._moments, n_classes=len(counts))
-            moments = merged_statistics(moments_of, features.select(*name), labels)
+
+    def _moments(
+        self, features: LayerFeatures, labels: NDArray[np.intp], n_classes: int
+    ) -> dict[Key, ClassMoments]:
+        moments_of = partial(self._chunk_moments, n_classes=n_classes)
+        return {
+            name: merged_statistics(moments_of, features.select(*name), labels)
+            for name in features.block_names
+        }
+
+    def _set_gaussians(self, moments: dict[Key, ClassMoments]) -> None:
+        gaussians = {}
+        for name, of_layer in moments.items():
             try:
-                self._gaussians[name] = self._layer_gaussians(moments)
+                gaussians[name] = self._layer_gaussians(of_layer)
             except ValueError as error:
                 raise ValueError(f"layer {name[0]!r} ({name[1]}): {error}") from error
+        self._gaussians = gaussians
         self.means_ = {k: of_classes.means for k, (of_classes, *_) in self._items()}
         self.whitenings_ = {
             k: of_classes.whitening for k, (of_classes, *_) in self._items()
         }
-        self._weigh_layers(features, labels, outliers)
 
-    def _moments(
+    def _chunk_moments(
         self, chunk: LayerFeatures, labels: NDArray[np.intp], n_classes: int
     ) -> ClassMoments:
         (x,) = self._prepared(chunk)

@@ -139,6 +139,8 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
         array = np.asarray(part)
         # Torch takes arrays of the machine's byte order that may be written to.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+        if min(array.strides, default=0) < 0:  # a single row counts as contiguous
+            array = array.copy()
         return torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from skood.extraction.forward import PROBE_ROWS, Settings, looked
@@ -16,11 +18,13 @@ from skood.extraction.inputs import Inputs, Loaded
 from skood.extraction.store import FeatureStore
 from skood.extraction.store.filling import Filling
 from skood.extraction.store.index import Keys
+from skood.extraction.store.listing import Listing, column
+from skood.extraction.store.opened import OpenedStore
 from skood.extraction.store.row_keys import numbered_keys, row_keys
 from skood.extraction.store.stored_array import VanishedRowsError
-from skood.features import Key
+from skood.features import Key, LinearHead
 
-__all__ = ["as_store", "noted_probe", "stored_blocks", "windows"]
+__all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
 
 WINDOW_BATCHES = 16
 """Batches of an array that are looked up together."""
@@ -98,6 +102,58 @@ def stored_blocks(
     return {b: np.concatenate([part[b] for part in parts]) for b in filling.blocks}
 
 
+def listed_blocks(
+    filling: Filling,
+    inputs: Inputs,
+    batch_size: int,
+    progress: Callable[[int], Any],
+    labels: NDArray[Any] | None,
+    ids: NDArray[Any] | None,
+) -> dict[Key, Any]:
+    """Fill a store with a data set, and note there which rows it has in what order.
+
+    Parameters
+    ----------
+    filling, inputs, batch_size, progress
+        As for :func:`stored_blocks`.
+    labels, ids : ndarray of shape (n,), optional
+        Kept with the rows. Without labels, the second parts of a Dataset's items are
+        the labels if they are numbers or texts.
+
+    Returns
+    -------
+    dict
+        From (layer, statistic) to an array that reads from the store when asked.
+    """
+    keys: list[Keys] = []
+    beside: list[Any] | None = []
+    for loaded in windows(inputs, batch_size):
+        keys.append(row_keys(loaded.given))
+        filling.fill(keys[-1], loaded.inputs)
+        if beside is not None:
+            beside = None if loaded.labels is None else beside + loaded.labels
+        progress(len(loaded.inputs))
+    if labels is None and beside is not None:
+        labels = _column_if_any(beside)
+    arrays = filling.arrays(np.concatenate(keys))
+    listing = Listing(np.concatenate(keys), labels, ids)
+    filling.store.opened.add("rows", listing.arrays(), filling.source.about())
+    return arrays
+
+
+def _column_if_any(values: list[Any]) -> NDArray[Any] | None:
+    with suppress(ValueError, TypeError):
+        return column(values, "labels")
+    return None
+
+
+def note_head(store: FeatureStore, source: str, head: LinearHead | None) -> None:
+    """Keep a network's final linear map with the features, once."""
+    if head is not None and store.head(source) is None:
+        arrays = {"weight": head.weight, "bias": head.bias}
+        store.opened.add("note", arrays, {"name": f"head {source}"})
+
+
 def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
     keys = row_keys(loaded.given)
     if numbered:
@@ -147,19 +203,32 @@ def noted_probe(
     -------
     Probe
     """
-    opened, source = filling.store.opened, filling.source
-    name = f"probe {source.name}"
-    with opened.claims.alone(f"probe-{source.name}"):
-        for note in opened.notes(name):
-            known = json.loads(note.metadata["text"])
-            if set(layers) <= set(known.pop("layers")):
-                return Probe(**known)
+    opened, name = filling.store.opened, f"probe {filling.source.name}"
+    known = _noted(opened, name, layers)
+    if known is not None:
+        return known
+    with opened.claims.alone(name.replace(" ", "-")):
+        known = _noted(opened, name, layers)  # somebody may have been faster
+        if known is not None:
+            return known
         first = inputs.loaded(slice(0, PROBE_ROWS))
+        keys = row_keys(first.given)
+        lacking = filling.lacking(keys)
         found, values = looked(
-            module, first.inputs, layers, channels, settings, filling.blocks
+            module, first.inputs, layers, channels, settings, lacking
         )
-        filling.keep(row_keys(first.given), values)
-        filling.flush()
+        if lacking:
+            filling.keep(keys, values)
+            filling.flush()
         text = json.dumps({"layers": [*layers], **vars(found)})
         opened.add("note", {}, {"name": name, "text": text})
         return found
+
+
+def _noted(opened: OpenedStore, name: str, layers: Sequence[str]) -> Probe | None:
+    """Return a probe with these layers, or more, that was noted before."""
+    for note in opened.notes(name):
+        known = json.loads(note.metadata["text"])
+        if set(layers) <= set(known.pop("layers")):
+            return Probe(**known)
+    return None

@@ -26,6 +26,7 @@ __all__ = [
     "Settings",
     "Values",
     "View",
+    "assembled",
     "extract",
     "looked",
     "probed",
@@ -201,6 +202,30 @@ def extract(
                 continue
             yield rows, values
             start = rows.stop
+
+
+def assembled(
+    parts: Iterable[Part],
+    n_rows: int,
+    dtype: np.dtype[Any],
+    progress: Callable[[int], Any],
+) -> Values:
+    """Return whole blocks, each allocated once, from blocks of consecutive rows."""
+    blocks: Values = {}
+    for rows, values in parts:
+        for key, value in values.items():
+            if key not in blocks:
+                blocks[key] = np.empty((n_rows, value.shape[1]), dtype)
+            whole = blocks[key]
+            if value.shape[1] != whole.shape[1]:
+                raise ValueError(
+                    f"layer {key[0]!r} gave {value.shape[1]} columns of {key[1]!r} "
+                    f"for rows {rows.start} to {rows.stop - 1}, and {whole.shape[1]} "
+                    "before: inputs of several sizes need a statistic that pools."
+                )
+            whole[rows] = value
+        progress(rows.stop - rows.start)
+    return blocks
 
 
 def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:

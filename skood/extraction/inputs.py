@@ -71,7 +71,7 @@ class Inputs:
 
     @property
     def is_array(self) -> bool:
-        """Whether rows are cut from an array, tensor or frame, not loaded one by one."""
+        """Whether rows are cut from an array or frame, not loaded one by one."""
         return hasattr(self._X, "iloc") or hasattr(self._X, "shape")
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:

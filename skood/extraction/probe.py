@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skood.extraction.hooks import PENULTIMATE, Probe, hooked, not_called
@@ -20,9 +22,9 @@ from skood.extraction.layout import (
     is_spatial,
 )
 from skood.extraction.network import named_layers
-from skood.features import LOGITS
+from skood.features import LOGITS, LinearHead
 
-__all__ = ["checked_layers", "probe", "probe_and_outputs"]
+__all__ = ["checked_layers", "linear_head", "probe", "probe_and_outputs"]
 
 
 def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
@@ -196,3 +198,23 @@ def _head(
         if torch.allclose(nn.functional.linear(given, part.weight, part.bias), made):
             return name
     return None
+
+
+def linear_head(module: nn.Module, name: str | None) -> LinearHead | None:
+    """Return the final linear map that a probe has found, as arrays."""
+    if name is None:
+        return None
+    part = cast(nn.Linear, module.get_submodule(name))
+    weight = _copied(part.weight)
+    # A linear map may well have no bias; torch's annotation forgets that.
+    bias = cast("Tensor | None", part.bias)
+    if bias is None:
+        return LinearHead(weight, np.zeros(len(weight), weight.dtype))
+    return LinearHead(weight, _copied(bias))
+
+
+def _copied(weights: Tensor) -> NDArray[Any]:
+    wide = weights.detach().to(
+        device="cpu", dtype=torch.promote_types(weights.dtype, torch.float32), copy=True
+    )
+    return np.asarray(wide.numpy())

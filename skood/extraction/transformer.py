@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from numbers import Integral
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
-import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from skood._version import Stamped
-from skood.extraction.forward import Part, Settings, View, extract, probed
+from skood.extraction.cached import (
+    as_store,
+    listed_blocks,
+    note_head,
+    noted_probe,
+    stored_blocks,
+)
+from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
+from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
 from skood.extraction.network import as_module, in_file, weights_digest
-from skood.extraction.probe import checked_layers
+from skood.extraction.probe import checked_layers, linear_head
 from skood.extraction.statistics import checked_statistics
-from skood.features import Key, LayerFeatures, LinearHead, as_key
+from skood.extraction.store import FeatureStore
+from skood.extraction.store.filling import Filling
+from skood.extraction.store.listing import column
+from skood.extraction.store.source import Source
+from skood.features import Key, LayerFeatures, as_key
 
 __all__ = ["LayerFeatureTransformer"]
 
@@ -80,8 +92,12 @@ class LayerFeatureTransformer(
         Where a layer's channels are when its output has three axes or more.
         ``"auto"`` goes by the shape and by the layers that ran last: convolutions and
         batch norms have them first, tokens have them last.
-    cache : None
-        For a feature store; this version has none.
+    cache : str, Path or FeatureStore, optional
+        A folder, a store, or ``"memory"``: there features are looked up, and kept when
+        they had to be computed, so that no input goes through the same network twice.
+        The features of an input must then depend on it alone: ``preprocess`` must be
+        without chance, and give a row the same whatever rows it comes with. See
+        :class:`skood.FeatureStore`.
     views : mapping of str to callable, optional
         Changed copies of the inputs for detectors that learn from pairs. Each
         callable gets ``(batch, rows)``: the network's input, a tensor, and the rows'
@@ -160,7 +176,7 @@ class LayerFeatureTransformer(
         dtype: DTypeLike = "float32",
         autocast: bool | str = False,
         channels: str = "auto",
-        cache: None = None,
+        cache: str | Path | FeatureStore | None = None,
         views: Mapping[str, View] | None = None,
         store_network: bool = True,
         verbose: int = 0,
@@ -203,7 +219,7 @@ class LayerFeatureTransformer(
         ValueError
             If a parameter or X is not usable; the message says which and why.
         """
-        self._fit(Inputs(X, self.preprocess))
+        self._fit(Inputs(X, self.preprocess), as_store(self.cache))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -222,7 +238,7 @@ class LayerFeatureTransformer(
         LayerFeatures of n rows
         """
         inputs = Inputs(X, self.preprocess)
-        module = self._fit(inputs)
+        module = self._fit(inputs, as_store(self.cache))
         blocks = self._blocks(module, inputs)
         views = {
             name: LayerFeatures(self._blocks(module, inputs, name), self.head_)
@@ -248,16 +264,67 @@ class LayerFeatureTransformer(
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
         check_is_fitted(self)
-        self._validate_params()
-        self._check_settings()
-        module = self._module()
-        if weights_digest(module) != self.network_digest_:
-            raise ValueError(
-                "the network's weights are not those seen in fit: give the same "
-                "network back by set_params(network=...), or fit again."
-            )
+        module = self._known_module()
         inputs = Inputs(X, self.preprocess)
         return LayerFeatures(self._blocks(module, inputs), self.head_)
+
+    def extract_to(
+        self,
+        store: str | Path | FeatureStore,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        ids: ArrayLike | None = None,
+        progress: bool = True,
+    ) -> LayerFeatures:
+        """Write the features of a data set of any size to a store.
+
+        No more than a batch of inputs and a shard of features is in memory. What the
+        store has already is not computed again: an extraction that was killed is
+        resumed by the same call.
+
+        Parameters
+        ----------
+        store : str, Path or FeatureStore
+            The store; a folder is made one.
+        X : array, tensor, Dataset, DataFrame or list
+            One input a row.
+        y : array-like of shape (n,), optional
+            Labels to keep with the rows, numbers or texts. By default the second
+            parts of a Dataset's items, if they are that.
+        ids : array-like of shape (n,), optional
+            Names of the rows to keep with them, numbers or texts.
+        progress : bool, default=True
+            Whether to show a bar with the rate and the time left.
+
+        Returns
+        -------
+        LayerFeatures of n rows
+            Read from the store when asked for. ``store.features()`` gives them again,
+            together with those of other data sets written there.
+
+        Raises
+        ------
+        ValueError
+            If the store has a size limit, or the labels or ids are not one a row.
+        """
+        wanted = as_store(store)
+        if wanted is None or wanted.max_bytes is not None:
+            raise ValueError(
+                f"store={store!r}: wanted is a store without a size limit, since it "
+                "keeps every row."
+            )
+        inputs = Inputs(X, self.preprocess)
+        labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
+        fitted = hasattr(self, "network_digest_")
+        module = self._known_module() if fitted else self._fit(inputs, wanted)
+        bar = self._bar(inputs, "extract", shown=progress)
+        with self._filling(module, wanted) as filling, bar:
+            note_head(wanted, filling.source.name, self.head_)
+            blocks = listed_blocks(
+                filling, inputs, self.batch_size, bar.update, labels, names
+            )
+        return LayerFeatures(blocks, self.head_)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -267,24 +334,43 @@ class LayerFeatureTransformer(
 
     # Fitting and running ---------------------------------------------------------
 
-    def _fit(self, inputs: Inputs) -> nn.Module:
+    def _fit(self, inputs: Inputs, store: FeatureStore | None) -> nn.Module:
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
         layers = checked_layers(self.layers, module)
-        self._probe = probed(module, inputs, layers, self.channels, self._settings())
-        self.layers_ = layers
-        self.statistics_ = statistics
-        self.head_ = _linear_head(module, self._probe.head)
+        self.layers_, self.statistics_ = layers, statistics
+        self._probe = self._probed(module, inputs, store)
+        self.head_ = linear_head(module, self._probe.head)
         self.network_digest_ = weights_digest(module)
         return module
 
-    def _check_settings(self) -> None:
-        if self.cache is not None:
+    def _known_module(self) -> nn.Module:
+        """Return the network, which must be the one seen in ``fit``."""
+        self._validate_params()
+        self._check_settings()
+        module = self._module()
+        if weights_digest(module) != self.network_digest_:
             raise ValueError(
-                f"cache={self.cache!r}: the feature store is not available in this "
-                "version; leave cache=None."
+                "the network's weights are not those seen in fit: give the same "
+                "network back by set_params(network=...), or fit again."
             )
+        return module
+
+    def _probed(
+        self, module: nn.Module, inputs: Inputs, store: FeatureStore | None
+    ) -> Probe:
+        settings = self._settings()
+        if store is None:
+            return probed(module, inputs, self.layers_, self.channels, settings)
+        with self._filling(module, store) as filling:
+            found = noted_probe(
+                filling, module, inputs, self.layers_, self.channels, settings
+            )
+            note_head(store, filling.source.name, linear_head(module, found.head))
+            return found
+
+    def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
             raise ValueError(f"dtype={self.dtype!r}: features are one of {_DTYPES}.")
         for name, view in (self.views or {}).items():
@@ -312,18 +398,52 @@ class LayerFeatureTransformer(
 
     def _blocks(
         self, module: nn.Module, inputs: Inputs, view: str | None = None
-    ) -> dict[str | Key, NDArray[Any]]:
+    ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
-        change = None if view is None else cast(Any, self.views)[view]
-        parts = extract(
-            module, inputs, self._keys(), self._probe, self._settings(), change
-        )
         title = "extract" if view is None else f"extract {view}"
-        bar = tqdm(
-            total=len(inputs), unit=" rows", desc=title, disable=not self.verbose
-        )
+        bar = self._bar(inputs, title, shown=bool(self.verbose))
+        store = as_store(self.cache)
+        if store is not None:
+            with self._filling(module, store, view) as filling, bar:
+                return stored_blocks(
+                    filling,
+                    inputs,
+                    self.batch_size,
+                    bar.update,
+                    numbered=view is not None,
+                )
+        parts = self._parts(module, inputs, self._keys(), view)
         with closing(parts), bar:
-            return _assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)
+            return assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)
+
+    def _parts(
+        self, module: nn.Module, inputs: Inputs, keys: Iterable[Key], view: str | None
+    ) -> Generator[Part, None, None]:
+        change = None if view is None else cast(Any, self.views)[view]
+        return extract(module, inputs, keys, self._probe, self._settings(), change)
+
+    def _filling(
+        self, module: nn.Module, store: FeatureStore, view: str | None = None
+    ) -> Filling:
+        source = Source.of(
+            module,
+            preprocess=self.preprocess,
+            dtype=self.dtype,
+            autocast=self.autocast,
+            channels=self.channels,
+            device=self.device,
+            view=None if view is None else cast(Any, self.views)[view],
+        )
+        return Filling(
+            store,
+            source,
+            tuple(self._keys()),
+            lambda inputs, keys: self._parts(module, inputs, keys, view),
+            np.dtype(self.dtype),
+        )
+
+    def _bar(self, inputs: Inputs, title: str, shown: bool) -> Any:
+        return tqdm(total=len(inputs), unit=" rows", desc=title, disable=not shown)
 
     # Clones and files ------------------------------------------------------------
 
@@ -340,46 +460,3 @@ class LayerFeatureTransformer(
         state = super().__getstate__()
         state["network"] = in_file(self.network) if self.store_network else None
         return state
-
-
-def _linear_head(module: nn.Module, name: str | None) -> LinearHead | None:
-    if name is None:
-        return None
-    part = cast(nn.Linear, module.get_submodule(name))
-    weight = _copied(part.weight)
-    # A linear map may well have no bias; torch's annotation forgets that.
-    bias = cast("Tensor | None", part.bias)
-    if bias is None:
-        return LinearHead(weight, np.zeros(len(weight), weight.dtype))
-    return LinearHead(weight, _copied(bias))
-
-
-def _copied(weights: Tensor) -> NDArray[Any]:
-    wide = weights.detach().to(
-        device="cpu", dtype=torch.promote_types(weights.dtype, torch.float32), copy=True
-    )
-    return np.asarray(wide.numpy())
-
-
-def _assembled(
-    parts: Iterable[Part],
-    n_rows: int,
-    dtype: np.dtype[Any],
-    progress: Callable[[int], Any],
-) -> dict[str | Key, NDArray[Any]]:
-    """Return whole blocks, each allocated once, from blocks of consecutive rows."""
-    blocks: dict[str | Key, NDArray[Any]] = {}
-    for rows, values in parts:
-        for key, value in values.items():
-            if key not in blocks:
-                blocks[key] = np.empty((n_rows, value.shape[1]), dtype)
-            whole = blocks[key]
-            if value.shape[1] != whole.shape[1]:
-                raise ValueError(
-                    f"layer {key[0]!r} gave {value.shape[1]} columns of {key[1]!r} "
-                    f"for rows {rows.start} to {rows.stop - 1}, and {whole.shape[1]} "
-                    "before: inputs of several sizes need a statistic that pools."
-                )
-            whole[rows] = value
-        progress(rows.stop - rows.start)
-    return blocks

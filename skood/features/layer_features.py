@@ -399,8 +399,15 @@ class LayerFeatures:
     def __getstate__(self) -> dict[str, Any]:
         """Pickle row numbers over stored blocks, only the rows of those in memory."""
         state = self.__dict__.copy()
-        if not all(getattr(b, "pickles_as_path", False) for b in self._blocks.values()):
-            state["_blocks"] = {k: self._read(b) for k, b in self._blocks.items()}
+        blocks = self._blocks
+        if not all(getattr(b, "pickles_as_path", False) for b in blocks.values()):
+            state["_blocks"] = {k: self._read(b) for k, b in blocks.items()}
+            state["_rows"] = range(len(self))
+        elif all(
+            len(b) > len(self) and hasattr(b, "narrowed") for b in blocks.values()
+        ):
+            rows = np.asarray(self._rows, dtype=np.intp)
+            state["_blocks"] = {k: b.narrowed(rows) for k, b in blocks.items()}
             state["_rows"] = range(len(self))
         return state
 

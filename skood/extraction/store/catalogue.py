@@ -1,0 +1,254 @@
+"""What a store holds: its shards, and where each row's blocks are among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from threading import RLock
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood.extraction.store.container import DamagedFileError
+from skood.extraction.store.index import Keys, Places, Table, first_of_each
+from skood.extraction.store.memory import MemoryFolder
+from skood.extraction.store.shard import Shard, is_sound
+from skood.extraction.store.shard_folder import ShardFolder
+from skood.extraction.store.stored_array import ShardedArray
+from skood.features import Key
+
+__all__ = ["SCHEMA", "Blocks", "Catalogue", "array_name"]
+
+SCHEMA = 1
+
+Blocks: TypeAlias = tuple[Key, ...]
+"""Names of blocks."""
+
+_Families: TypeAlias = dict[Blocks, Table]
+
+
+class Catalogue:
+    """The shards of a folder by what they hold.
+
+    It is made from the shards alone, and follows what other processes add and remove.
+
+    Parameters
+    ----------
+    folder : ShardFolder or MemoryFolder
+        Where the shards are.
+
+    Attributes
+    ----------
+    shards : dict of int to Shard
+        By number; a number is never used again.
+    """
+
+    def __init__(self, folder: ShardFolder | MemoryFolder) -> None:
+        self.folder = folder
+        self.lock = RLock()
+        self.shards: dict[int, Shard] = {}
+        self._numbers: dict[str, int] = {}
+        self._next = 0
+        self._families: dict[str, _Families] = {}
+
+    # Following the folder --------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take notice of shards that came and went.
+
+        Warns
+        -----
+        UserWarning
+            If a shard is damaged; it is named and set aside.
+        """
+        with self.lock:
+            names = self.folder.names()
+            gone = self._numbers.keys() - names
+            if gone:
+                for name in gone:
+                    del self.shards[self._numbers.pop(name)]
+                self._families = {}
+                for number in self.shards:
+                    self._file(number)
+            new = [self.folder.open(name) for name in names - self._numbers.keys()]
+            shards = [shard for shard in new if shard is not None]
+            for shard in sorted(shards, key=lambda s: (s.created, s.name)):
+                self._add(shard)
+
+    def _add(self, shard: Shard) -> None:
+        number, self._next = self._next, self._next + 1
+        self.shards[number], self._numbers[shard.name] = shard, number
+        self._file(number)
+
+    def _file(self, number: int) -> None:
+        shard = self.shards[number]
+        _check_schema(shard)
+        if shard.metadata.get("kind") != "features":
+            return
+        family = tuple(
+            _block_of(name) for name in shard.header.entries if name != "keys"
+        )
+        try:
+            keys = shard.unverified("keys")
+        except (FileNotFoundError, DamagedFileError):
+            return  # the folder's next reading or verify() deals with it
+        families = self._families.setdefault(shard.metadata["source"], {})
+        families.setdefault(family, Table()).add(keys, number)
+
+    # Looking up ------------------------------------------------------------------
+
+    def of_kind(self, kind: str) -> list[Shard]:
+        """Return the shards of a kind, the oldest first."""
+        shards = [s for s in self.shards.values() if s.metadata.get("kind") == kind]
+        return sorted(shards, key=lambda shard: (shard.created, shard.name))
+
+    def blocks(self, source: str) -> list[Key]:
+        """Return the names of a source's blocks."""
+        families = self._families.get(source, {})
+        return list(dict.fromkeys(block for family in families for block in family))
+
+    def keys(self, source: str) -> Keys:
+        """Return the keys of a source's rows, each once, in the order of writing."""
+        with self.lock:
+            tables = self._families[source].values()
+            contents = [table.contents() for table in tables]
+        keys = np.concatenate([keys for keys, _ in contents])
+        shard = np.concatenate([places.shard for _, places in contents])
+        row = np.concatenate([places.row for _, places in contents])
+        keys = keys[np.lexsort((row, shard))]
+        return keys[first_of_each(keys)]
+
+    def n_rows(self) -> int:
+        """Return the number of rows of all sources."""
+        return sum(len(self.keys(source)) for source in self._families)
+
+    def places(self, source: str, blocks: Iterable[Key], keys: Keys) -> list[Places]:
+        """Return where each block of some rows is.
+
+        Parameters
+        ----------
+        source : str
+            Where the features come from.
+        blocks : iterable of (layer, statistic)
+            The wanted blocks.
+        keys : ndarray of uint8, shape (n, 16)
+            The wanted rows.
+
+        Returns
+        -------
+        list of Places
+            One for each block; those that lie together share one.
+        """
+        with self.lock:
+            families = self._families.get(source, {})
+            known: dict[tuple[Blocks, ...], Places] = {}
+            found = []
+            for block in blocks:
+                together = tuple(family for family in families if block in family)
+                if together not in known:
+                    tables = [families[family] for family in together]
+                    known[together] = _find(tables, keys)
+                found.append(known[together])
+            return found
+
+    def verified_places(
+        self, source: str, blocks: Iterable[Key], keys: Keys
+    ) -> list[Places]:
+        """Return where each block of some rows is, in shards that are sound.
+
+        Warns
+        -----
+        UserWarning
+            If a shard is damaged; it is named and set aside, and its rows are not
+            found.
+        """
+        blocks = list(blocks)
+        while True:
+            self.refresh()
+            found = self.places(source, blocks, keys)
+            if self._all_sound(found):
+                return found
+
+    def _all_sound(self, found: list[Places]) -> bool:
+        for number in _numbers_in(found):
+            shard = self.shards.get(number)
+            if shard is None or not is_sound(shard):
+                return False
+            self.folder.mark_used(shard)
+        return True
+
+    def arrays(self, blocks: Iterable[Key], found: list[Places]) -> dict[Key, Any]:
+        """Return found rows as arrays that are read when asked.
+
+        Raises
+        ------
+        ValueError
+            If rows of one block differ in their number of columns or type.
+        """
+        with self.lock:
+            narrowed: dict[int, tuple[tuple[Shard, ...], Places]] = {}
+            arrays = {}
+            for block, places in zip(blocks, found, strict=True):
+                if id(places) not in narrowed:
+                    narrowed[id(places)] = self._narrowed(places)
+                shards, own = narrowed[id(places)]
+                _check_alike(block, shards)
+                arrays[block] = ShardedArray(array_name(block), shards, own)
+            return arrays
+
+    def _narrowed(self, places: Places) -> tuple[tuple[Shard, ...], Places]:
+        numbers, shard = np.unique(places.shard, return_inverse=True)
+        shards = tuple(self.shards[number] for number in numbers.tolist())
+        return shards, Places(shard.astype(np.int32), places.row)
+
+
+def _find(tables: Iterable[Table], keys: Keys) -> Places:
+    shard = np.full(len(keys), -1, dtype=np.int32)
+    row = np.zeros(len(keys), dtype=np.int32)
+    for table in tables:
+        left = np.flatnonzero(shard < 0)
+        found = table.find(keys[left])
+        shard[left], row[left] = found.shard, found.row
+    return Places(shard, row)
+
+
+def _numbers_in(found: Iterable[Places]) -> list[int]:
+    distinct = {id(places): places.shard for places in found}
+    numbers: NDArray[np.int32] = np.unique(np.concatenate([[-1], *distinct.values()]))
+    return [int(number) for number in numbers if number >= 0]
+
+
+def array_name(block: Key) -> str:
+    """Return the name that a block's array has in a shard."""
+    layer, statistic = block
+    return f"{statistic}/{layer}"
+
+
+def _block_of(name: str) -> Key:
+    statistic, _, layer = name.partition("/")
+    return layer, statistic
+
+
+def _check_schema(shard: Shard) -> None:
+    schema = shard.metadata.get("schema", "")
+    if schema.isdigit() and int(schema) > SCHEMA:
+        raise newer_schema(str(shard.path.parent.parent), schema)
+
+
+def newer_schema(where: str, schema: Any) -> ValueError:
+    """Return the error for a store that a later version of skood has written."""
+    return ValueError(
+        f"the feature store {where} has format {schema}, this version of skood reads "
+        f"up to {SCHEMA}: update skood, or use another folder."
+    )
+
+
+def _check_alike(block: Key, shards: tuple[Shard, ...]) -> None:
+    name = array_name(block)
+    kinds = {(shard.shape(name)[1], shard.dtype(name).name) for shard in shards}
+    if len(kinds) > 1:
+        listed = " and ".join(f"{width} ({dtype})" for width, dtype in sorted(kinds))
+        raise ValueError(
+            f"layer {block[0]!r} has {listed} columns of {block[1]!r} for different "
+            "rows: inputs of several sizes need a statistic that pools."
+        )

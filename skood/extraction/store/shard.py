@@ -1,0 +1,225 @@
+"""A shard: a file written once, named by its content, and checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import warnings
+from collections import OrderedDict
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood.extraction.store.container import (
+    DamagedFileError,
+    Header,
+    read_header,
+)
+
+__all__ = ["DamagedShardError", "Shard", "digest_of", "is_sound", "reader", "set_aside"]
+
+Stamp = tuple[int, int, int]
+
+
+class DamagedShardError(ValueError):
+    """A shard's bytes are not those that were written; it has been set aside."""
+
+
+class Shard:
+    """One immutable file of rows.
+
+    Its name is the SHA-256 digest of its bytes, cut to 128 bits. The digest is
+    compared when a process first reads the file, and again if the file changes.
+    It pickles as path and header.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : Header
+        What it holds.
+    created : float, default=0.0
+        When it was written.
+    """
+
+    pickles_as_path = True
+
+    def __init__(self, path: Path, header: Header, created: float = 0.0) -> None:
+        self.path, self.header, self.created = path, header, created
+
+    @property
+    def name(self) -> str:
+        """The digest of its bytes."""
+        return self.path.stem
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The text that came with the arrays."""
+        return self.header.metadata
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.header.size
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is still there."""
+        return self.path.exists()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an array without reading it."""
+        return self.header.entries[name].shape
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the type of an array without reading it."""
+        return self.header.entries[name].dtype
+
+    def verify(self) -> None:
+        """Compare the file with its name, unless this process has done so.
+
+        Raises
+        ------
+        DamagedShardError
+            If they differ; the shard is then set aside.
+        FileNotFoundError
+            If there is no such file.
+        """
+        reader.data(self)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return an array of the file: a read-only view of a memory map.
+
+        Raises
+        ------
+        DamagedShardError
+            If the file is not what was written; it is then set aside.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return self.header.entries[name].within(reader.data(self))
+
+    def unverified(self, name: str) -> NDArray[Any]:
+        """Return a copy of an array that may be wrong: for an index, never for use."""
+        entry = self.header.entries[name]
+        with self.path.open("rb") as file:
+            file.seek(entry.start)
+            data = np.frombuffer(file.read(entry.stop - entry.start), dtype=np.uint8)
+        if len(data) < entry.stop - entry.start:
+            raise DamagedFileError("it is too short")
+        return data.view(entry.dtype).reshape(entry.shape)
+
+
+class Reader:
+    """The files that this process has found good, and maps of those it read last."""
+
+    KEPT = 4
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._good: dict[Path, Stamp] = {}
+        self._maps: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+
+    def data(self, shard: Shard) -> NDArray[np.uint8]:
+        """Return the bytes of a shard, once they have been found good."""
+        with self._lock:
+            stamp = _stamp_of(shard.path)
+            if self._good.get(shard.path) != stamp:
+                self.forget(shard.path)
+            if shard.path not in self._maps:
+                self._maps[shard.path] = self._mapped(shard, stamp)
+            while len(self._maps) > self.KEPT:
+                self._maps.popitem(last=False)
+            self._maps.move_to_end(shard.path)
+            return self._maps[shard.path]
+
+    def _mapped(self, shard: Shard, stamp: Stamp) -> NDArray[np.uint8]:
+        if stamp[1] != shard.nbytes:
+            raise set_aside(shard.path, f"{stamp[1]} bytes of {shard.nbytes}")
+        # As a plain array: what np.memmap adds to each view costs time.
+        data = np.asarray(np.memmap(shard.path, dtype=np.uint8, mode="r"))
+        if self._good.get(shard.path) != stamp:
+            if digest_of([data.data]) != shard.name or _header(data) != shard.header:
+                raise set_aside(shard.path, "its bytes have changed")
+            self._good[shard.path] = stamp
+            mark_used(shard.path)
+        return data
+
+    def trust(self, path: Path) -> None:
+        """Take a file that this process has just written for good."""
+        with self._lock:
+            self._good[path] = _stamp_of(path)
+
+    def forget(self, path: Path) -> None:
+        """Forget what is known about a file."""
+        with self._lock:
+            self._good.pop(path, None)
+            self._maps.pop(path, None)
+
+
+reader = Reader()
+
+
+def is_sound(shard: Shard) -> bool:
+    """Return whether a shard is there and whole.
+
+    Warns
+    -----
+    UserWarning
+        If it is damaged; it is named and set aside.
+    """
+    try:
+        shard.verify()
+    except FileNotFoundError:
+        return False
+    except DamagedShardError as error:
+        warnings.warn(str(error), UserWarning, stacklevel=3)
+        return False
+    return True
+
+
+def digest_of(parts: list[memoryview]) -> str:
+    """Return the digest of some bytes, as it is part of a name."""
+    # SHA-256 has instructions of its own on most processors, and then is twice as
+    # fast as BLAKE2b.
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()[:32]
+
+
+def _header(data: NDArray[np.uint8]) -> Header:
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    return read_header(BytesIO(data[: 8 + length].tobytes()), len(data))
+
+
+def _stamp_of(path: Path) -> Stamp:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def mark_used(path: Path) -> None:
+    """Note that a file is in use."""
+    # The time of the last reading, which the system itself keeps only now and then.
+    with suppress(OSError):
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+
+
+def set_aside(path: Path, why: str) -> DamagedShardError:
+    """Move a damaged file out of reach, and return the error that says so."""
+    target = path.parent.parent / "quarantine" / path.name
+    reader.forget(path)
+    target.parent.mkdir(exist_ok=True)
+    with suppress(FileNotFoundError):  # another process was first
+        os.replace(path, target)
+    return DamagedShardError(
+        f"shard {path.name} of the feature store {path.parent.parent} is damaged "
+        f"({why}). It is set aside as {target.parent.name}/{target.name}; its rows "
+        "count as missing, and extracting again computes them."
+    )

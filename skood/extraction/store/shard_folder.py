@@ -1,0 +1,117 @@
+"""The shards of one folder: found, added, removed."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from skood.extraction.store.atomic import UNFINISHED, replacing
+from skood.extraction.store.container import (
+    DamagedFileError,
+    file_parts,
+    read_header,
+)
+from skood.extraction.store.shard import (
+    DamagedShardError,
+    Shard,
+    digest_of,
+    mark_used,
+    reader,
+    set_aside,
+)
+
+__all__ = ["ShardFolder"]
+
+SUFFIX = ".safetensors"
+ABANDONED_AFTER = 3600.0
+"""Seconds after which an unfinished file belongs to nobody any more."""
+
+
+class ShardFolder:
+    """The shards of one folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; it is made when the first shard is added.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> set[str]:
+        """Return the names of the shards that are there."""
+        with suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            return {e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX)}
+        return set()
+
+    def open(self, name: str) -> Shard | None:
+        """Return a shard by name; None if it is gone, or was damaged and set aside."""
+        path = self.path / f"{name}{SUFFIX}"
+        try:
+            return _opened(path)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            warnings.warn(str(set_aside(path, str(error))), stacklevel=2)
+            return None
+
+    def add(
+        self, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+    ) -> Shard:
+        """Write a shard, which appears whole or not at all, and return it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written (no space left, say); nothing of it stays.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        parts = list(file_parts(arrays, metadata))
+        path = self.path / f"{digest_of(parts)}{SUFFIX}"
+        with suppress(FileNotFoundError, DamagedFileError, DamagedShardError):
+            shard = _opened(path)
+            shard.verify()
+            return shard
+        with replacing(path) as file:
+            for part in parts:
+                file.write(part)
+        reader.trust(path)
+        return _opened(path)
+
+    def remove(self, shard: Shard) -> None:
+        """Delete a shard; one that is open elsewhere on Windows stays for now."""
+        reader.forget(shard.path)
+        with suppress(FileNotFoundError, PermissionError):
+            shard.path.unlink()
+
+    def last_use(self, shard: Shard) -> float:
+        """Return when a shard was last read by a process for the first time."""
+        try:
+            return shard.path.stat().st_atime
+        except FileNotFoundError:
+            return 0.0
+
+    def mark_used(self, shard: Shard) -> None:
+        """Note that a shard is in use."""
+        mark_used(shard.path)
+
+    def sweep(self) -> None:
+        """Delete what writers that died have left unfinished."""
+        for path in self.path.glob(f"*{UNFINISHED}"):
+            with suppress(FileNotFoundError, PermissionError):
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                    path.unlink()
+
+
+def _opened(path: Path) -> Shard:
+    with path.open("rb") as file:
+        about = os.fstat(file.fileno())
+        return Shard(path, read_header(file, about.st_size), about.st_mtime)

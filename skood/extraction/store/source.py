@@ -1,0 +1,117 @@
+"""Where features come from: everything that decides what they are, but the input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from torch import nn
+
+from skood._device import resolved_device
+from skood.extraction.network import weights_digest
+from skood.extraction.store.fingerprint import (
+    callable_fingerprint,
+    structure_fingerprint,
+)
+
+__all__ = ["Source"]
+
+VERSION = 1
+"""Raised when a statistic comes to mean something else, so that old features miss."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network, and how it is run.
+
+    Parameters
+    ----------
+    name : str
+        Digest of all that decides what the features of an input are.
+    description : str
+        The same for people.
+    """
+
+    name: str
+    description: str
+
+    def about(self) -> dict[str, str]:
+        """Return it as the text of a shard."""
+        return {"source": self.name, "description": self.description}
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        *,
+        preprocess: Any = None,
+        dtype: DTypeLike = "float32",
+        autocast: bool | str = False,
+        channels: str = "auto",
+        device: Any = "auto",
+        view: Any = None,
+    ) -> Source:
+        """Return the source that a network is with some settings.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network: its weights, structure and code count.
+        preprocess, view : callable, optional
+            They count by :func:`callable_fingerprint`.
+        dtype : dtype, default="float32"
+            Type of the features.
+        autocast : bool or str, default=False
+            Mixed precision. True depends on the kind of device.
+        channels : str, default="auto"
+            Where the channels are.
+        device : str or torch.device, default="auto"
+            Counts only for ``autocast=True``.
+
+        Returns
+        -------
+        Source
+
+        Raises
+        ------
+        TypeError
+            If ``preprocess`` or ``view`` cannot be told from others by its content.
+        """
+        weights = weights_digest(module)
+        parts = {
+            "version": VERSION,
+            "weights": weights,
+            "structure": structure_fingerprint(module),
+            "preprocess": callable_fingerprint(preprocess),
+            "view": callable_fingerprint(view, "a view"),
+            "dtype": np.dtype(dtype).name,
+            "autocast": _kind_of_device(module, device)
+            if autocast is True
+            else autocast,
+            "channels": channels,
+        }
+        if autocast is True:
+            parts["device"] = _kind_of_device(module, device)
+        text = json.dumps(parts, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        name = name if view is None else f"view-{name}"
+        words = [f"{type(module).__name__} with weights {weights[:8]}", parts["dtype"]]
+        words += [f"autocast {autocast}"] if autocast else []
+        words += [f"preprocess {_title(preprocess)}"] if preprocess is not None else []
+        words += [f"view {_title(view)}"] if view is not None else []
+        return cls(name, ", ".join(map(str, words)))
+
+
+def _kind_of_device(module: nn.Module, device: Any) -> str:
+    homes = {parameter.device.type for parameter in module.parameters()} - {"cpu"}
+    if device == "auto" and homes:
+        return min(homes)
+    return resolved_device(device).partition(":")[0]
+
+
+def _title(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__qualname__))

@@ -1,0 +1,361 @@
+"""The transformer's cache: nothing is computed twice, nothing changed is reused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from counting import Counting
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from skood import (
+    FeatureStore,
+    InlierKFold,
+    LayerFeatureTransformer,
+    Mahalanobis,
+    auroc_scorer,
+)
+
+HERE = Path(__file__).resolve().parent
+LAYERS = ["first", "second", "logits"]
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(90, 3, 6, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def network(tmp_path):
+    return Counting(tmp_path / "seen").eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "features"
+
+
+def plain(network, X, **parameters):
+    features = LayerFeatureTransformer(network, LAYERS, **parameters).fit_transform(X)
+    network.seen()
+    return features
+
+
+def same(one, other):
+    assert one.block_names == other.block_names
+    for name in one.block_names:
+        np.testing.assert_allclose(one.block(*name), other.block(*name), atol=1e-5)
+
+
+# Every input once ------------------------------------------------------------------
+
+
+def test_every_input_goes_through_the_network_once(network, images, folder):
+    expected = plain(network, images)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=16)
+    same(cached.fit_transform(images), expected)
+    assert sorted(network.seen()) == list(range(90))
+    same(cached.fit(images[50:]).transform(images[::-1]), expected[::-1])
+    same(clone(cached).fit_transform(images[:5]), expected[:5])
+    assert network.seen() == []
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_search_over_raw_images_runs_the_network_once(
+    network, images, folder, n_jobs
+):
+    y = np.repeat([0, 1, -1], 30)
+    pipeline = Pipeline(
+        [
+            ("features", LayerFeatureTransformer(network, LAYERS, cache=str(folder))),
+            ("detector", Mahalanobis()),
+        ]
+    )
+    grid = {
+        "detector__layers": ["first", "second", ["first", "second"]],
+        "detector__ridge": np.geomspace(1e-6, 1e-1, 10),
+    }
+    search = GridSearchCV(
+        pipeline, grid, cv=InlierKFold(3), scoring=auroc_scorer, n_jobs=n_jobs
+    )
+    search.fit(images, y)
+    assert len(search.cv_results_["params"]) == 30
+    assert sorted(network.seen()) == list(range(90))
+    if n_jobs == 1:
+        assert _inputs_in_a_new_process(network, folder) == 0
+
+
+def _inputs_in_a_new_process(network, folder) -> int:
+    """Return how many inputs a fresh process still runs through the network."""
+    torch.save(network.state_dict(), network.log.with_suffix(".pt"))
+    script = f"""
+        import numpy as np, torch
+        from skood import LayerFeatureTransformer
+        from counting import Counting
+        network = Counting({str(network.log)!r}).eval()
+        network.load_state_dict(torch.load({str(network.log.with_suffix(".pt"))!r}))
+        X = np.random.default_rng(0).normal(size=(90, 3, 6, 6)).astype(np.float32)
+        t = LayerFeatureTransformer(network, {LAYERS!r}, cache={str(folder)!r})
+        t.fit(X[30:]).transform(X)
+    """
+    path = os.pathsep.join([str(HERE), str(HERE.parent)])
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    subprocess.run(command, check=True, env=environment)
+    return len(network.seen())
+
+
+def test_threads_share_out_the_rows(network, images, folder):
+    expected = plain(network, images)
+    transformer = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=4)
+    with ThreadPoolExecutor(4) as threads:
+        starts = [0, 10, 20, 30]
+        parts = [images[start : start + 60] for start in starts]
+        found = list(threads.map(lambda X: clone(transformer).fit_transform(X), parts))
+    for start, features in zip(starts, found, strict=True):
+        same(features, expected[start : start + 60])
+    assert sorted(network.seen()) == list(range(90))
+
+
+def test_memory_needs_no_folder(network, images):
+    store = FeatureStore("memory")
+    store.clear()
+    expected = plain(network, images)
+    cached = LayerFeatureTransformer(network, LAYERS, cache="memory")
+    same(cached.fit_transform(images), expected)
+    network.seen()
+    same(clone(cached).fit_transform(images[3:9]), expected[3:9])
+    assert network.seen() == []
+    assert store.stats()["rows"] == 90
+    store.clear()
+    assert store.stats() == dict.fromkeys(store.stats(), 0)
+
+
+def test_repeated_rows_are_computed_once(network, images, folder):
+    X = np.concatenate([images[:20], images[:20]])
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=4)
+    same(cached.fit_transform(X), plain(network, X))
+    assert FeatureStore(folder).stats()["misses"] == 20
+
+
+# Only what is missing --------------------------------------------------------------
+
+
+def test_more_layers_and_statistics_compute_only_those(network, images, folder):
+    LayerFeatureTransformer(network, "first", cache=folder).fit_transform(images)
+    before = FeatureStore(folder).stats()["bytes"]
+    more = LayerFeatureTransformer(
+        network, ["first", "second"], ["avg", "max"], cache=folder
+    )
+    same(
+        more.fit_transform(images),
+        LayerFeatureTransformer(
+            network, ["first", "second"], ["avg", "max"]
+        ).fit_transform(images),
+    )
+    shards = FeatureStore(folder).opened.catalogue.of_kind("features")
+    stored = [name for shard in shards for name in shard.header.entries]
+    assert stored.count("avg/first") == 2  # the first two rows, and the others
+    assert FeatureStore(folder).stats()["bytes"] > before
+    network.seen()
+    fewer = LayerFeatureTransformer(network, ["second"], "max", cache=folder)
+    fewer.fit_transform(images)
+    assert network.seen() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.network.weights_changed(),
+        lambda t: setattr(t.network, "scale", 3.0),
+        lambda t: setattr(t.network.act, "inplace", True),
+        lambda t: t.set_params(preprocess=lambda x: x / 2),
+        lambda t: t.set_params(dtype="float64"),
+        lambda t: t.set_params(dtype="float16"),
+        lambda t: t.set_params(autocast="bfloat16"),
+        lambda t: t.set_params(channels="first"),
+    ],
+)
+def test_what_changes_features_misses(network, images, folder, change):
+    transformer = LayerFeatureTransformer(network, LAYERS, cache=folder)
+    transformer.fit_transform(images)
+    network.seen()
+    change(transformer)
+    found = transformer.fit_transform(images)
+    assert len(network.seen()) == len(images)
+    expected = clone(transformer).set_params(cache=None).fit_transform(images)
+    for name in found.block_names:
+        np.testing.assert_allclose(
+            found.block(*name), expected.block(*name), rtol=1e-2, atol=1e-2
+        )
+
+
+def test_what_does_not_change_features_hits(network, images, folder):
+    transformer = LayerFeatureTransformer(network, LAYERS, cache=folder)
+    transformer.set_params(preprocess=partial(_scaled, factor=2.0)).fit(images)
+    transformer.transform(images)
+    network.seen()
+    transformer.set_params(batch_size=3, device="cpu", verbose=0)
+    transformer.set_params(preprocess=partial(_scaled, factor=2.0))
+    clone(transformer).fit_transform(images)
+    assert network.seen() == []
+
+
+def _scaled(x, factor):
+    return x * factor
+
+
+def test_views_belong_to_the_number_of_a_row(network, images, folder):
+    def noisy(batch, rows):
+        return batch + torch.as_tensor(rows, dtype=batch.dtype)[:, None, None, None]
+
+    parameters = {"views": {"noisy": noisy}, "batch_size": 7}
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, **parameters)
+    expected = LayerFeatureTransformer(network, LAYERS, **parameters)
+    found = [cached.fit_transform(X) for X in (images, images[40:], images)]
+    for features, X in zip(found, (images, images[40:], images), strict=True):
+        wanted = expected.fit_transform(X)
+        same(features, wanted)
+        same(features.views["noisy"], wanted.views["noisy"])
+    network.seen()
+    cached.fit_transform(images[40:])
+    assert network.seen() == []
+
+
+# Kinds of input --------------------------------------------------------------------
+
+
+class Items(Dataset):
+    """Items as a Dataset gives them, counted when they are loaded."""
+
+    def __init__(self, images):
+        self.images, self.loaded = images, 0
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        self.loaded += 1
+        return torch.as_tensor(self.images[number]), number % 3
+
+
+def test_a_dataset_is_loaded_once_a_pass(network, images, folder):
+    items = Items(images)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=8)
+    same(cached.fit_transform(items), plain(network, images))
+    assert items.loaded == 90 + 2  # two for the probe
+    tensors = TensorDataset(torch.as_tensor(images))
+    expected = plain(network, images)
+    same(cached.transform(tensors), expected)
+    assert network.seen() == []
+
+
+def test_lists_and_frames_are_cached(folder):
+    pd = pytest.importorskip("pandas")
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    texts = ["a", "bb", "ccc", "bb"]
+
+    def lengths(items):
+        return torch.tensor([[len(item), 1.0, 2.0] for item in items])
+
+    cached = LayerFeatureTransformer(network, "0", preprocess=lengths, cache=folder)
+    bare = LayerFeatureTransformer(network, "0", preprocess=lengths)
+    same(cached.fit_transform(texts), bare.fit_transform(texts))
+    frame = pd.DataFrame(np.eye(3, dtype=np.float32), columns=list("abc"))
+    cached = LayerFeatureTransformer(network, "0", cache=folder)
+    same(
+        cached.fit_transform(frame.to_numpy()),
+        LayerFeatureTransformer(network, "0").fit_transform(frame.to_numpy()),
+    )
+
+
+# Size limit ------------------------------------------------------------------------
+
+
+def test_a_size_limit_evicts_and_stays_right(network, images, folder):
+    expected = plain(network, images)
+    store = FeatureStore(folder, max_bytes=2500)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=store, batch_size=1)
+    found = cached.fit_transform(images)
+    assert 0 < store.stats()["bytes"] <= 2500
+    other = cached.transform(images[::-1])
+    same(found, expected)
+    same(other, expected[::-1])
+
+
+def test_what_was_used_last_is_evicted_last(network, images, folder):
+    store = FeatureStore(folder, max_bytes=20_000)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=store, batch_size=30)
+    for part in (images[:30], images[30:60], images[:30]):
+        cached.fit_transform(part)
+    network.seen()
+    smaller = FeatureStore(folder, max_bytes=store.stats()["bytes"] - 100)
+    cached.set_params(cache=smaller).fit_transform(images[60:61])
+    network.seen()
+    cached.fit_transform(images[:30])
+    assert network.seen() == []
+
+
+# Errors ----------------------------------------------------------------------------
+
+
+def test_a_cache_of_no_known_kind_is_an_error(network, images):
+    with pytest.raises(TypeError, match="cache=3 is a int; wanted is a folder"):
+        LayerFeatureTransformer(network, LAYERS, cache=3).fit(images)
+
+
+def test_a_preprocess_without_content_is_an_error(network, images, folder):
+    import threading
+
+    lock = threading.Lock()
+
+    def preprocess(x):
+        with lock:
+            return x
+
+    cached = LayerFeatureTransformer(
+        network, LAYERS, preprocess=preprocess, cache=folder
+    )
+    with pytest.raises(TypeError, match=r"holds a _thread\.lock.*attribute cache_key"):
+        cached.fit(images)
+    preprocess.cache_key = "as it is"
+    cached.fit_transform(images)
+    network.seen()
+
+    def another(x):
+        return x
+
+    another.cache_key = "as it is"
+    cached.set_params(preprocess=another).fit_transform(images)
+    assert network.seen() == []
+
+
+def test_inputs_without_content_are_an_error(network, folder):
+    cached = LayerFeatureTransformer(
+        network, "first", preprocess=lambda x: torch.zeros(1, 3, 6, 6), cache=folder
+    )
+    with pytest.raises(TypeError, match="an input of type object cannot be told"):
+        cached.fit([object()])
+
+
+def test_inputs_of_several_sizes_need_a_pooling_statistic(network, folder):
+    cached = LayerFeatureTransformer(network, "first", "flatten", cache=folder)
+    rng = np.random.default_rng(0)
+    cached.fit_transform(rng.normal(size=(4, 3, 6, 6)).astype(np.float32))
+    cached.transform(rng.normal(size=(4, 3, 5, 5)).astype(np.float32))
+    mixed = [torch.rand(3, 6, 6), torch.rand(3, 5, 5)]
+    cached.set_params(batch_size=1)
+    with pytest.raises(ValueError, match="inputs of several sizes need a statistic"):
+        cached.fit_transform(mixed)
