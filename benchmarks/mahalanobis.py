@@ -45,7 +45,9 @@ def write_data(folder: Path, n: int, d: int, classes: int, queries: int) -> None
 
 def exact_distances(X: np.ndarray, y: np.ndarray, Q: np.ndarray) -> np.ndarray:
     """Return the distances from differences, in float64, without a ridge."""
-    means = np.array([X[y == c].mean(axis=0, dtype=np.float64) for c in range(max(y) + 1)])
+    means = np.array(
+        [X[y == c].mean(axis=0, dtype=np.float64) for c in range(max(y) + 1)]
+    )
     covariance = np.zeros((X.shape[1], X.shape[1]))
     for start in range(0, len(X), 8192):
         centred = X[start : start + 8192] - means[y[start : start + 8192]]
@@ -104,7 +106,9 @@ def pytorch_ood_peer(folder: Path, slow_rows: int) -> Peer:
 
     def score() -> None:
         batches = [detector.predict_features(b) for b in part.split(256)]
-        out["s"] = torch.cat(batches).numpy() * 2 * len(X)  # its sum is not divided by n
+        out["s"] = (
+            torch.cat(batches).numpy() * 2 * len(X)
+        )  # its sum is not divided by n
 
     return Peer(
         {"fit": lambda: detector.fit_features(X, y), "score": score},
@@ -158,7 +162,9 @@ def main() -> None:
             "scikit-learn + loop": partial(scikit_learn_peer, folder, slow_rows),
             "skood float32": partial(skood_peer, folder, "float32", False),
             "skood float64": partial(skood_peer, folder, "float64", False),
-            "skood float32, with threshold": partial(skood_peer, folder, "float32", True),
+            "skood float32, with threshold": partial(
+                skood_peer, folder, "float32", True
+            ),
         }
         table, answers = compare(peers, rounds=args.rounds)
         exact = np.load(folder / "exact.npy")

@@ -83,8 +83,9 @@ def fashion(rows: int) -> Problem:
             pixels = file[f"x_{part}"][:, None].astype(np.float32) / 255
             return pixels, file[f"y_{part}"].astype(int)
 
-    (X, y), (X_test, y_test) = images("fashion_mnist", "train"), images(
-        "fashion_mnist", "test"
+    (X, y), (X_test, y_test) = (
+        images("fashion_mnist", "train"),
+        images("fashion_mnist", "test"),
     )
     noise = np.random.default_rng(0).random((rows, 1, 28, 28), dtype=np.float32)
     return Problem(
@@ -160,7 +161,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     args = parser.parse_args()
     problem = {"digits": digits, "fashion": fashion}[args.data](args.rows)
-    network = trained_network(problem, args.epochs or {"digits": 25, "fashion": 4}[args.data])
+    network = trained_network(
+        problem, args.epochs or {"digits": 25, "fashion": 4}[args.data]
+    )
     seen = 0
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -177,8 +180,8 @@ def main() -> None:
         search = search_over(pipeline).fit(problem.X, problem.y)
         seconds = time.perf_counter() - start
         print(
-            f"{args.data}: {len(search.cv_results_['params'])} candidates x 3 folds over "
-            f"{len(problem.X)} images in {seconds:.1f} s; {seen} rows through the "
+            f"{args.data}: {len(search.cv_results_['params'])} candidates x 3 folds "
+            f"over {len(problem.X)} images in {seconds:.1f} s; {seen} rows through the "
             f"network, {seen / len(problem.X):.3f} an image"
         )
         splitter = LeaveOutlierSourceOut()
@@ -190,10 +193,7 @@ def main() -> None:
                 table[source, how] = row
         print(f"rows through the network after all searches: {seen}")
     frame = pd.DataFrame.from_dict(table, orient="index")
-    frame.loc[("mean", "untuned"), :] = np.nan
-    means = frame.dropna().groupby(level=1, sort=False).mean()
-    frame = frame.dropna()
-    for how, row in means.iterrows():
+    for how, row in frame.groupby(level=1, sort=False).mean().iterrows():
         frame.loc[("mean", how), :] = row
     print(frame.to_string(float_format="{:.4f}".format))
 

@@ -106,7 +106,9 @@ def fitted_pipelines(
     }
 
 
-def score_histograms(scores: dict[str, np.ndarray], threshold: float, path: Path) -> None:
+def score_histograms(
+    scores: dict[str, np.ndarray], threshold: float, path: Path
+) -> None:
     """Draw the scores of each kind of input and the threshold."""
     import matplotlib
 

@@ -57,7 +57,9 @@ def on_device(array: NDArray[Any], device: str) -> Any:
         return array
     import torch
 
-    return torch.as_tensor(np.ascontiguousarray(array), device=device)
+    # Torch takes no arrays that may not be written to, as memory maps are.
+    array = np.require(array, requirements=["C", "W"])
+    return torch.as_tensor(array, device=device)
 
 
 def to_numpy(array: Any) -> NDArray[Any]:
