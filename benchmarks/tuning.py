@@ -148,7 +148,7 @@ def left_out_rows(
     return {
         how: {
             "AUROC": auroc_scorer(estimator, X[test], y[test]),
-            "FPR95": -fpr95_scorer(estimator, X[test], y[test]),
+            "FPR95": 0.0 - fpr95_scorer(estimator, X[test], y[test]),
         }
         for how, estimator in fitted.items()
     }

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 
+from skood._labels import inlier_mask
 from skood.detectors.base import THRESHOLD_ROWS, BaseDetector
 from skood.features import LayerFeatures
 
@@ -121,7 +122,8 @@ class IncrementalDetector(BaseDetector):
             The portion, with the same blocks each time.
         y : array-like of shape (n,), optional
             Class labels, for every portion or none; new classes may come at any time.
-            -1 marks rows that are outliers and are not fitted on.
+            -1 marks rows that are outliers and are not fitted on; only the first
+            portion must have others.
 
         Returns
         -------
@@ -151,6 +153,8 @@ class IncrementalDetector(BaseDetector):
             self._widths = features.widths
         else:
             features = self._known_features(X)
+            if y is not None and not inlier_mask(y).any():
+                return self
         before = None if is_first else self.classes_
         inliers, classes = self._read_labels(y, len(features))
         known = features if inliers.all() else features[inliers]

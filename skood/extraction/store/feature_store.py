@@ -75,8 +75,9 @@ class FeatureStore:
     ...     transformer = LayerFeatureTransformer(net, ["0", "logits"], cache=store)
     ...     first = transformer.fit_transform(inputs)
     ...     again = transformer.transform(inputs[5:])
-    ...     store.stats()["rows"], store.stats()["hits"]
-    (10, 5)
+    ...     counts = store.stats()
+    >>> counts["rows"], counts["misses"]  # computed once, each of them
+    (10, 10)
     """
 
     def __init__(

@@ -45,8 +45,8 @@ def row_keys(part: Any) -> Keys:
     from numpy.typing import NDArray
     >>> from skood.extraction.store.row_keys import row_keys
     >>> keys = row_keys(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]))
-    >>> (keys[0] == keys[1]).all(), (keys[0] == keys[2]).all()
-    (np.True_, np.False_)
+    >>> bool((keys[0] == keys[1]).all()), bool((keys[0] == keys[2]).all())
+    (True, False)
     """
     if hasattr(part, "iloc"):
         return _frame_keys(part)
