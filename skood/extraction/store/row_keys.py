@@ -42,7 +42,6 @@ def row_keys(part: Any) -> Keys:
     Examples
     --------
     >>> import numpy as np
-    from numpy.typing import NDArray
     >>> from skood.extraction.store.row_keys import row_keys
     >>> keys = row_keys(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]))
     >>> bool((keys[0] == keys[1]).all()), bool((keys[0] == keys[2]).all())

@@ -67,7 +67,12 @@ class ShardedArray:
             return self._part(shard[0])[row[0] : row[0] + len(row)]
         values = np.empty((len(shard), self.shape[1]), dtype=self.dtype)
         for number, where in _by_shard(shard):
-            values[where] = self._part(number)[row[where]]
+            part = self._part(number)
+            if isinstance(where, slice):
+                # "clip" lets NumPy write in place; every row is within the part.
+                np.take(part, row[where], axis=0, out=values[where], mode="clip")
+            else:
+                values[where] = part[row[where]]
         return values
 
     def __array__(
@@ -102,10 +107,14 @@ def _consecutive(shard: NDArray[np.int32], row: NDArray[np.int32]) -> bool:
     return bool(ends and (np.diff(row) == 1).all() and (np.diff(shard) == 0).all())
 
 
-def _by_shard(shard: NDArray[np.int32]) -> list[tuple[int, NDArray[np.intp]]]:
+def _by_shard(
+    shard: NDArray[np.int32],
+) -> list[tuple[int, slice | NDArray[np.intp]]]:
     """Return the numbers of the shards, each with the rows that lie in it."""
-    order = np.argsort(shard, kind="stable")
-    used, starts = np.unique(shard[order], return_index=True)
-    ends = [*starts[1:], len(order)]
-    groups = [order[start:end] for start, end in zip(starts, ends, strict=False)]
-    return list(zip(used.tolist(), groups, strict=True))
+    starts = np.flatnonzero(np.diff(shard, prepend=-1))
+    if len(starts) <= len(np.unique(shard[starts])):
+        ends = [*starts[1:].tolist(), len(shard)]
+        runs = zip(starts.tolist(), ends, strict=False)
+        return [(int(shard[start]), slice(start, end)) for start, end in runs]
+    used = np.unique(shard)
+    return [(int(number), np.flatnonzero(shard == number)) for number in used]
