@@ -181,4 +181,4 @@ def _scatter(
         else:
             centred = block - centres[labels]
             total += np.tril(to_numpy(centred.T @ centred))
-    return np.tril(total) + np.tril(total, -1).T
+    return total + np.tril(total, -1).T  # nothing stands above the diagonal yet
