@@ -254,7 +254,7 @@ def fit_table(args: argparse.Namespace) -> pd.DataFrame:
     table["processor_s"] /= passes
     table["mb"] = times.filter(regex="_mb$").max(axis=1)
     bayesian = table.index.str.contains("Bayesian|Dirichlet")
-    for kind in (bayesian, ~bayesian):
+    for kind in filter(np.any, (bayesian, ~bayesian)):
         missing = kind & table.converged_s.isna()
         needed = table.n_iter[kind].max()
         table.loc[missing, "converged_s"] = needed * table.pass_s[missing]

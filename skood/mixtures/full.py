@@ -109,10 +109,9 @@ class FullGaussians(Gaussians):
         """Return log densities, component by component."""
         xp = array_namespace(y)
         logs = xp.zeros((len(self.points), len(y)), dtype=y.dtype, device=y.device)
-        for k in range(len(self.points)):
-            for start in range(0, len(y), BLOCK_ROWS):
-                block = y[start : start + BLOCK_ROWS]
-                logs[k, start : start + BLOCK_ROWS] = self._log_density(block, k)
+        everyone = xp.arange(len(y), device=y.device)
+        for k, whitening in enumerate(like(self.whitenings, y)):
+            self._fill(logs[k], y, everyone, k, whitening)
         return logs.T
 
     def likely_log_joint(self, y: Any, log_weights: NDArray[np.float64]) -> Any:
@@ -122,31 +121,32 @@ class FullGaussians(Gaussians):
         the nearest mean, says how far behind a bound may be.
         """
         xp = array_namespace(y)
-        weights = like(log_weights, y)
-        joint = self._bounds.upper(y)
-        joint += weights[:, None]
-        likely = _one_a_row(xp.argmax(joint, axis=0), joint)
-        likely = likely | _one_a_row(nearest_points(y, like(self.points, y)), joint)
-        exact = xp.where(likely, joint, -xp.inf)
-        self._fill(exact, y, likely, weights)
-        floor = xp.max(exact, axis=0) + float(np.log(xp.finfo(y.dtype).eps))
-        joint = xp.where(likely, exact, joint)
-        self._fill(joint, y, (joint > floor) & ~likely, weights)
-        return joint.T
+        weights = like(log_weights, y)[:, None]
+        bounds = self._bounds.upper(y) + weights
+        likely = _one_a_row(xp.argmax(bounds, axis=0), bounds)
+        likely = likely | _one_a_row(nearest_points(y, like(self.points, y)), bounds)
+        exact = self._exact(y, likely) + weights
+        best = xp.max(xp.where(likely, exact, -xp.inf), axis=0)
+        floor = best + float(np.log(xp.finfo(y.dtype).eps))
+        others = (bounds > floor) & ~likely
+        joint = xp.where(others, self._exact(y, others) + weights, bounds)
+        return xp.where(likely, exact, joint).T
 
-    def _fill(self, joint: Any, y: Any, wanted: Any, weights: Any) -> None:
-        """Put the exact values at the wanted places of an array of shape (K, n)."""
+    def _exact(self, y: Any, wanted: Any) -> Any:
+        """Return log densities at the wanted places of shape (K, n), else zeros."""
         xp = array_namespace(y)
-        for k in range(len(self.points)):
-            (rows,) = xp.nonzero(wanted[k])
-            for start in range(0, len(rows), BLOCK_ROWS):
-                some = rows[start : start + BLOCK_ROWS]
-                joint[k, some] = self._log_density(y[some], k) + weights[k]
+        logs = xp.zeros(wanted.shape, dtype=y.dtype, device=y.device)
+        for k, whitening in enumerate(like(self.whitenings, y)):
+            self._fill(logs[k], y, xp.nonzero(wanted[k])[0], k, whitening)
+        return logs
 
-    def _log_density(self, y: Any, k: int) -> Any:
-        u = y - like(self.points[k], y)
-        white = triangular_product(u, like(self.whitenings[k], y))
-        return float(self._constants[k]) - 0.5 * squared_lengths(white)
+    def _fill(self, logs: Any, y: Any, rows: Any, k: int, whitening: Any) -> None:
+        """Put the log densities of some rows under one component in their places."""
+        point, constant = like(self.points[k], y), float(self._constants[k])
+        for start in range(0, len(rows), BLOCK_ROWS):
+            some = rows[start : start + BLOCK_ROWS]
+            white = triangular_product(y[some] - point, whitening)
+            logs[some] = constant - 0.5 * squared_lengths(white)
 
     @cached_property
     def _constants(self) -> NDArray[np.float64]:
