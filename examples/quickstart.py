@@ -16,14 +16,17 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from torch import nn
 
 from skood import (
     KNN,
+    LSGM,
+    NAP,
+    FeatureNorm,
     InlierKFold,
+    Jigsaw,
     LayerFeatureTransformer,
     Mahalanobis,
     auroc_scorer,
@@ -90,18 +93,25 @@ def fitted_pipelines(
     network: nn.Sequential, X: np.ndarray, y: np.ndarray
 ) -> dict[str, Pipeline]:
     """Return pipelines that take images, one extraction for all detectors."""
-    features = LayerFeatureTransformer(network, BLOCKS).fit(X)
-    extracted = features.transform(X)
+    features = LayerFeatureTransformer(
+        network, [*BLOCKS, "logits"], ["avg", "max", "l2"], views={"jigsaw": Jigsaw()}
+    )
+    extracted = features.fit_transform(X)
     detectors = {
         "Mahalanobis, last block": Mahalanobis("relu3"),
         "Mahalanobis, all blocks": Mahalanobis(),
         "KNN, last block": KNN(5, "relu3"),
         "KNN, all blocks": KNN(5),
+        "LSGM": LSGM(n_components=8, random_state=0),
+        "NAP": NAP(),
+        "FeatureNorm": FeatureNorm(),
     }
+    for detector in detectors.values():
+        detector.fit(extracted, y)
+    block = detectors["FeatureNorm"].selected_layer_
+    print(f"FeatureNorm chose the block {block} by its NormRatio")
     return {
-        name: Pipeline(
-            [("features", features), ("detector", clone(detector).fit(extracted, y))]
-        )
+        name: Pipeline([("features", features), ("detector", detector)])
         for name, detector in detectors.items()
     }
 
@@ -150,6 +160,7 @@ def scores_in_a_fresh_process(file: Path, X: np.ndarray) -> np.ndarray:
 def main(folder: Path) -> None:
     """Train, extract, fit, tune, report, draw, save and load."""
     folder.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # images of 64 pixels are too small for more
     data = load_digits_ood()
 
     network = trained_network(data.X_train, data.y_train)

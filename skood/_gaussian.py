@@ -111,7 +111,7 @@ class TiedGaussian:
         squares = xp.where(squares > 0, squares, 0 * squares)
         own_square = xp.sum(squares * own, axis=1)[:, None]
         own_product = xp.sum(products * own, axis=1)[:, None]
-        cross = norm - products - own_product + own @ (points @ points.T)
+        cross = norm - products - own_product + (points @ points.T)[classes]
         cross = xp.where(own > 0, own_square, cross)
 
         leverage = stretch / total * own_square

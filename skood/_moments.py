@@ -31,7 +31,8 @@ class ClassMoments:
     means : ndarray of shape (C, d)
         Their means; zero for a class without rows.
     scatter : ndarray of shape (d, d)
-        Sum over all rows of (x - mean of its class)(x - mean of its class)^T.
+        Sum over all rows of (x - mean of its class)(x - mean of its class)^T; the
+        lower triangle, 0 above.
     """
 
     counts: NDArray[np.float64]
@@ -68,7 +69,7 @@ class ClassMoments:
         means = self.means + share[:, None] * shift
         between = shift * np.sqrt(self.counts * share)[:, None]
         used = (self.counts > 0) & (other.counts > 0)
-        scatter = self.scatter + other.scatter + between[used].T @ between[used]
+        scatter = self.scatter + other.scatter + _products(between[used])
         return ClassMoments(counts, means, scatter)
 
     def among(self, places: NDArray[np.intp], n_classes: int) -> ClassMoments:
@@ -83,12 +84,13 @@ class ClassMoments:
         n = self.counts.sum()
         mean = self.counts @ self.means / n
         between = (self.means - mean) * np.sqrt(self.counts)[:, None]
-        scatter = self.scatter + between.T @ between
+        scatter = self.scatter + _products(between)
         return ClassMoments(np.array([n]), mean[None], scatter)
 
     def covariance(self) -> NDArray[np.float64]:
         """Return the tied (pooled within-class) covariance, divided by n."""
-        return self.scatter / self.counts.sum()
+        lower = self.scatter / self.counts.sum()
+        return lower + np.tril(lower, -1).T
 
 
 def whitening_of(covariance: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
@@ -181,4 +183,12 @@ def _scatter(
         else:
             centred = block - centres[labels]
             total += np.tril(to_numpy(centred.T @ centred))
-    return total + np.tril(total, -1).T  # nothing stands above the diagonal yet
+    return total
+
+
+def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of the rows' outer products, its lower triangle only."""
+    if len(rows) == 0:
+        return np.zeros((rows.shape[1], rows.shape[1]))
+    return dsyrk(1.0, rows.T, lower=1)
+
