@@ -33,6 +33,11 @@ SECTIONS = [
         ],
     ),
     (
+        "Trained detectors",
+        "They train, or fine-tune, a network; they need skorch.",
+        ["AMP", "AnchoredClassifier", "EnergyRegularizedClassifier"],
+    ),
+    (
         "Model selection",
         "Splits and scorers for scikit-learn's searches, and outliers to tune on.",
         [

@@ -54,16 +54,17 @@ def write_api_tables() -> None:
         target.write_text(text)
 
 
-def skip_inherited_from_sklearn(
+def skip_inherited_from_others(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what scikit-learn documents: its pages refer to labels of its own."""
+    """Leave out what scikit-learn and skorch document, with labels of their own."""
     module = getattr(obj, "__module__", None) or ""
-    return True if module.partition(".")[0] == "sklearn" else None
+    made = name.startswith("set_") and name.endswith("_request")  # by scikit-learn
+    return True if made or module.partition(".")[0] in ("sklearn", "skorch") else None
 
 
 def setup(app: Any) -> None:
-    app.connect("autodoc-skip-member", skip_inherited_from_sklearn)
+    app.connect("autodoc-skip-member", skip_inherited_from_others)
 
 
 write_api_tables()

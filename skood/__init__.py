@@ -8,9 +8,12 @@ from typing import Any
 from skood._version import __version__
 
 _HOMES = {
+    "AMP": "skood.neural",
+    "AnchoredClassifier": "skood.neural",
     "ClassHoldout": "skood.model_selection",
     "ConformalDetector": "skood.calibration",
     "Energy": "skood.detectors.logits",
+    "EnergyRegularizedClassifier": "skood.neural",
     "FeatureNorm": "skood.detectors.feature_norm",
     "FeatureStore": "skood.extraction.store",
     "InlierKFold": "skood.model_selection",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from skood.features import LayerFeatures
 
-CHUNK_ELEMENTS = 1 << 24
-"""Numbers in one chunk: 64 MB in float32, 128 MB in float64."""
+CHUNK_ELEMENTS = 1 << 23
+"""Numbers in one chunk: 32 MB in float32, 64 MB in float64."""
 
 
 class Mergeable(Protocol):

@@ -191,4 +191,3 @@ def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(rows) == 0:
         return np.zeros((rows.shape[1], rows.shape[1]))
     return dsyrk(1.0, rows.T, lower=1)
-

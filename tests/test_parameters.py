@@ -8,10 +8,12 @@ from sklearn.base import clone
 
 import skood
 from skood import (
+    AMP,
     KNN,
     LSGM,
     MSP,
     NAP,
+    AnchoredClassifier,
     Energy,
     FeatureNorm,
     LayerEnergy,
@@ -21,13 +23,19 @@ from skood import (
 )
 from skood.detectors.base import BaseDetector
 from skood.estimator_checks import synthetic_features
+from skood.neural import MLP
 
 WHERE_IT_RUNS = {"device", "backend"}
 """They choose how a result is computed; other tests show that it stays the same."""
 
+WITHOUT_LABELS = {"n_pseudo_classes"}
+"""They have a test of their own: with labels they do nothing."""
+
 COMMON = {"layers": ["layer2"], "statistic": "l2", "contamination": 0.2}
 FEW = LSGM(n_components=4, random_state=0, max_iter=200)
 TWO = NAP(["layer1", "layer2"], "avg")
+
+ANCHORED = AMP(layers=["layer1"], random_state=0)
 
 CHANGES = [
     (Mahalanobis(), COMMON),
@@ -56,6 +64,9 @@ CHANGES = [
     (TWO, {"per_class": False, "voting": "majority", "tie_break": None, "auto": True}),
     (clone(TWO).set_params(layers=None, auto=True), {"n_votes": 1}),
     (clone(TWO).set_params(layers=None, auto=True), {"criterion": "threshold"}),
+    (ANCHORED, {**COMMON, "classifier": AnchoredClassifier(MLP(12, 3), max_epochs=1)}),
+    (ANCHORED, {"n_anchors": 2, "temperature": "ratio", "score_type": "msp"}),
+    (ANCHORED, {"spread": "sum", "held_out": 0.5, "random_state": 1}),
 ]
 CASES = [
     pytest.param(detector, {name: value}, id=f"{type(detector).__name__}-{name}")
@@ -96,9 +107,16 @@ def detector_classes():
 
 @pytest.mark.parametrize("detector", detector_classes(), ids=lambda c: c.__name__)
 def test_no_parameter_is_left_out(detector):
-    if detector.__name__ == "AMP":
-        pytest.skip("trains a network: its parameters are tested in test_neural_amp")
     changed = {
         name for d, changes in CHANGES if type(d) is detector for name in changes
     }
-    assert set(detector().get_params()) - WHERE_IT_RUNS <= changed
+    assert set(detector().get_params()) - WHERE_IT_RUNS - WITHOUT_LABELS <= changed
+
+
+def test_pseudo_classes_count_where_there_are_no_labels():
+    features, _ = noisy_features()
+    detectors = [
+        clone(ANCHORED).set_params(n_pseudo_classes=k).fit(features) for k in (2, 4)
+    ]
+    scores = [detector.score_samples(features) for detector in detectors]
+    assert not np.array_equal(*scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from skood import (
     Mahalanobis,
     auroc_scorer,
 )
+from skood.extraction.store.filling import Filling
+from skood.extraction.store.stored_array import VanishedRowsError
 
 HERE = Path(__file__).resolve().parent
 LAYERS = ["first", "second", "logits"]
@@ -281,6 +284,43 @@ def test_lists_and_frames_are_cached(folder):
     )
 
 
+# Interrupted -----------------------------------------------------------------------
+
+
+def test_an_error_keeps_what_was_computed(network, images, folder):
+    spoiled = images.copy()
+    spoiled[50, 0, 0, 0] = np.nan
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=10)
+    with pytest.raises(ValueError, match="NaN or infinity in row 50"):
+        cached.fit_transform(spoiled)
+    assert 40 <= len(network.seen()) < 50
+    same(cached.fit_transform(images), plain(network, images))
+    assert FeatureStore(folder).stats()["misses"] == 90
+
+
+def test_a_full_disk_is_told_and_mended(network, images, folder, monkeypatch):
+    store = FeatureStore(folder, shard_bytes=1000)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=store, batch_size=5)
+    cached.fit(images)
+    fsync, calls = os.fsync, []
+
+    def full_after_a_while(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_after_a_while)
+    with pytest.raises(OSError, match="No space left on device"):
+        cached.transform(images)
+    monkeypatch.undo()
+    network.seen()
+    written = store.stats()["rows"]
+    assert 2 < written < 90
+    same(cached.transform(images), plain(network, images))
+    assert store.stats()["rows"] == 90
+
+
 # Size limit ------------------------------------------------------------------------
 
 
@@ -306,6 +346,18 @@ def test_what_was_used_last_is_evicted_last(network, images, folder):
     network.seen()
     cached.fit_transform(images[:30])
     assert network.seen() == []
+
+
+def test_rows_that_others_delete_at_once_are_right(
+    network, images, folder, monkeypatch
+):
+    def gone(*_):
+        raise VanishedRowsError("gone")
+
+    monkeypatch.setattr(Filling, "arrays", gone)
+    store = FeatureStore(folder, max_bytes=100)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=store)
+    same(cached.fit_transform(images), plain(network, images))
 
 
 # Errors ----------------------------------------------------------------------------

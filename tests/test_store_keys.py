@@ -55,6 +55,11 @@ def test_rows_are_known_by_bytes_type_and_shape():
         assert not (row_keys(x) == row_keys(other)).all(axis=1).any()
 
 
+def test_large_rows_have_the_keys_of_small_ones():
+    x = np.random.default_rng(0).normal(size=(70, 3, 60, 60))
+    assert (row_keys(x) == np.concatenate([row_keys(row[None]) for row in x])).all()
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool]
 )

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from skood.extraction.network import layer_names
-from skood.extraction.transformer import LayerFeatureTransformer
+from importlib import import_module
+from typing import Any
 
-__all__ = ["LayerFeatureTransformer", "layer_names"]
+_HOMES = {
+    "FeatureStore": "skood.extraction.store",
+    "LayerFeatureTransformer": "skood.extraction.transformer",
+    "layer_names": "skood.extraction.network",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is asked for: to read features, nothing does."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'skood.extraction' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -29,7 +29,8 @@ __all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_bloc
 WINDOW_BATCHES = 16
 """Batches of an array that are looked up together."""
 
-ATTEMPTS = 5
+ATTEMPTS = 3
+"""To read rows that other processes may delete to keep a size limit."""
 
 
 def as_store(cache: Any) -> FeatureStore | None:
@@ -130,8 +131,10 @@ def listed_blocks(
     for loaded in windows(inputs, batch_size):
         keys.append(row_keys(loaded.given))
         filling.fill(keys[-1], loaded.inputs)
-        if beside is not None:
-            beside = None if loaded.labels is None else beside + loaded.labels
+        if beside is not None and loaded.labels is not None:
+            beside += loaded.labels
+        else:
+            beside = None
         progress(len(loaded.inputs))
     if labels is None and beside is not None:
         labels = _column_if_any(beside)
@@ -162,15 +165,12 @@ def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
 
 
 def _read(filling: Filling, keys: Keys, inputs: Inputs) -> dict[Key, Any]:
-    """Return rows in memory, computed again if another process deletes them."""
-    for attempt in range(ATTEMPTS):
+    """Return rows in memory, however fast other processes delete them."""
+    for _ in range(ATTEMPTS):
         filling.fill(keys, inputs)
-        try:
+        with suppress(VanishedRowsError):
             return {b: np.asarray(array) for b, array in filling.arrays(keys).items()}
-        except VanishedRowsError:
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    return filling.computed(inputs)
 
 
 def noted_probe(

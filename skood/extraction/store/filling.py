@@ -189,6 +189,15 @@ class Filling:
             )
         return catalogue.arrays(self.blocks, found)
 
+    def computed(self, inputs: Inputs) -> Values:
+        """Return the wanted blocks of some rows without regard to the store."""
+        with closing(self.compute(inputs, self.blocks)) as parts:
+            values = [values for _, values in parts]
+        return {
+            block: np.concatenate([v[block] for v in values]).astype(self.dtype)
+            for block in self.blocks
+        }
+
 
 def _check_widths(block: Key, parts: list[NDArray[Any]]) -> None:
     widths = {part.shape[1] for part in parts}

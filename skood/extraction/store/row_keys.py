@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from skood.extraction.store.index import Keys, stacked
@@ -15,6 +17,11 @@ from skood.extraction.store.index import Keys, stacked
 __all__ = ["numbered_keys", "row_keys"]
 
 KEY_BYTES = 16
+
+GIL_BYTES = 1 << 14
+"""From about here on, hashing in threads gains more than it costs."""
+
+THREADED_BYTES = 1 << 22
 
 Update = Callable[[Any], None]
 
@@ -72,7 +79,10 @@ def _array_keys(kind: str, rows: Any) -> Keys:
         state.update(row)
         return state.digest()[:KEY_BYTES]
 
-    return stacked(map(key, rows))
+    if rows.nbytes < THREADED_BYTES or rows.shape[1] < GIL_BYTES:
+        return stacked(map(key, rows))
+    with ThreadPoolExecutor(effective_n_jobs(-1)) as threads:
+        return stacked(threads.map(key, rows))
 
 
 def _frame_keys(frame: Any) -> Keys:

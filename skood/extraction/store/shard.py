@@ -153,7 +153,7 @@ class Reader:
 
     def trust(self, path: Path) -> None:
         """Take a file that this process has just written for good."""
-        with self._lock:
+        with self._lock, suppress(FileNotFoundError):
             self._good[path] = _stamp_of(path)
 
     def forget(self, path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ class ShardFolder:
             for part in parts:
                 file.write(part)
         reader.trust(path)
-        return _opened(path)
+        # Not opened again: another process may have evicted it already.
+        header = read_header(BytesIO(parts[0]), sum(part.nbytes for part in parts))
+        return Shard(path, header, time.time())
 
     def remove(self, shard: Shard) -> None:
         """Delete a shard; one that is open elsewhere on Windows stays for now."""

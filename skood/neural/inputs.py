@@ -1,0 +1,158 @@
+"""What is given to a network to learn from, as NumPy arrays and batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import assert_all_finite
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor
+
+from skood._labels import inlier_mask
+
+__all__ = [
+    "as_batch",
+    "as_labels",
+    "as_rows",
+    "check_shape",
+    "encoded",
+    "resolved_labels",
+]
+
+
+def as_rows(X: Any) -> NDArray[Any]:
+    """Return inputs as one array of numbers.
+
+    Parameters
+    ----------
+    X : array-like, tensor, DataFrame or LayerFeatures
+        Of shape (n, d) or (n, channels, ...).
+
+    Returns
+    -------
+    ndarray
+        Not a copy where none is needed; a memory map stays one.
+
+    Raises
+    ------
+    TypeError
+        If it is a torch Dataset.
+    ValueError
+        If it has no rows, fewer than two axes, or is not made of finite real numbers.
+    """
+    if isinstance(X, torch.utils.data.Dataset):
+        raise TypeError(
+            f"X is a {type(X).__name__}: wanted is an array, a tensor or LayerFeatures "
+            "(a memory-mapped array is read batch by batch)."
+        )
+    rows = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    if rows.dtype.kind not in "fiub":
+        raise ValueError(f"X is of {rows.dtype}: wanted are real numbers.")
+    if rows.ndim < 2 or len(rows) == 0:
+        raise ValueError(
+            f"X has shape {rows.shape}: wanted is (n, d) or (n, channels, ...) with "
+            "at least one row. Reshape a single row by X[None]."
+        )
+    if rows.dtype.kind == "f":
+        assert_all_finite(rows, input_name="X")
+    return rows
+
+
+def check_shape(rows: NDArray[Any], wanted: tuple[int, ...], name: str) -> None:
+    """Raise ValueError unless each row has the shape of those in ``fit``."""
+    if rows.shape[1:] != wanted:
+        raise ValueError(
+            f"X has rows of shape {rows.shape[1:]}, but this {name} was fitted on rows "
+            f"of shape {wanted}."
+        )
+
+
+def as_batch(rows: NDArray[Any]) -> Tensor:
+    """Return rows as a tensor that shares no memory with them."""
+    # A copy: tensors of memory that may not be written to make torch warn.
+    return torch.from_numpy(np.array(rows))
+
+
+def as_labels(y: ArrayLike | None, n_rows: int) -> NDArray[Any]:
+    """Return the labels of ``n_rows`` rows.
+
+    Raises
+    ------
+    ValueError
+        If there are none, their number differs, or all rows are outliers.
+    """
+    if y is None:
+        raise ValueError("y is None: fit needs class labels, -1 for outliers.")
+    given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    labels = column_or_1d(given)
+    if len(labels) != n_rows:
+        raise ValueError(f"y has {len(labels)} labels for the {n_rows} rows of X.")
+    if labels.dtype.kind == "f":
+        assert_all_finite(labels, input_name="y")
+    if not inlier_mask(labels).any():
+        raise ValueError(
+            "every row of y is -1, an outlier: fit needs in-distribution rows, with "
+            "class labels other than -1."
+        )
+    return labels
+
+
+def resolved_labels(inliers: NDArray[Any], classes: ArrayLike | None) -> NDArray[Any]:
+    """Return the class labels, in the order of the network's outputs.
+
+    Parameters
+    ----------
+    inliers : ndarray
+        The labels of the in-distribution rows.
+    classes : array-like, optional
+        All labels, where the rows at hand may not have them all.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, or -1 is among ``classes``.
+    """
+    labels = np.unique(inliers) if classes is None else np.asarray(classes)
+    if not inlier_mask(labels).all():
+        raise ValueError("classes has -1, which marks outliers and is no class.")
+    if len(labels) < 2:
+        raise ValueError(
+            f"y has one class ({labels.tolist()}): a classifier needs 2 at least. A "
+            "row with the label -1 is an outlier and not of a class."
+        )
+    return labels
+
+
+def encoded(y: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return each label's position among ``labels``.
+
+    Raises
+    ------
+    ValueError
+        If one is not among them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.neural.inputs import encoded
+    >>> encoded(np.array(["cat", "dog"]), np.array(["dog", "cat"]))
+    array([1, 0])
+    """
+    order = np.argsort(labels, kind="stable")
+    places = np.searchsorted(labels, y, sorter=order)
+    found = order[np.minimum(places, len(labels) - 1)]
+    unknown = y[labels[found] != y]
+    if len(unknown):
+        raise ValueError(
+            f"y has the label {unknown.tolist()[0]!r}, which is not among the classes "
+            f"{labels.tolist()}. Name all classes on the first call: "
+            "partial_fit(X, y, classes=...)."
+        )
+    return found.astype(np.int64)
