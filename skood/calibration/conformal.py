@@ -292,9 +292,10 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
             ``"bh"``: Benjamini-Hochberg, for ``method="split"`` detectors. P-values
             that share calibration rows are dependent, but positively so, and the rate
             holds (Bates et al. 2023): on average over calibration rows as well as X. It
-            is at most `fdr` times the share of in-distribution rows in X. (With class-conditional
-            p-values too: the class of an in-distribution row bounds its p-value from
-            below, and the argument goes through with that class's rows.)
+            is at most `fdr` times the share of in-distribution rows in X. (With
+            class-conditional p-values too: the class of an in-distribution row bounds
+            its p-value from below, and the argument goes through with that class's
+            rows.)
 
             ``"conditional"``: Benjamini-Hochberg on p-values that are valid given the
             calibration rows, for ``method="split"`` detectors: with probability
