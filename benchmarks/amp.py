@@ -58,6 +58,7 @@ CORRUPTIONS = {
     "all": ImageCorruption(),
 }
 KNOWN = 2000
+TUNING_RATE = 1e-3
 
 
 class Block(nn.Module):
@@ -272,7 +273,7 @@ def regularised_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield the detectors of a network that is tuned with the regularisation."""
     epochs = max(settings["max_epochs"] // 2, 2)
-    tuned = {**settings, "max_epochs": epochs, "lr": settings["lr"] / 2}
+    tuned = {**settings, "max_epochs": epochs, "lr": TUNING_RATE}
     for name, known in [
         ("pseudo", data.known[:0]),
         (f"{data.known_name}*", data.known),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skood import (
+    AMP,
     KNN,
     LSGM,
     MSP,
@@ -32,6 +33,7 @@ SKLEARN_BATTERY = [
     LSGM(n_components=2, covariance_type="tied", random_state=0),
     NAP(),
     NAP(percentile=30, statistic="avg"),
+    AMP(n_pseudo_classes=3, random_state=0),
     TargetRateThreshold(Mahalanobis(), 0.3, cv=0.5),
     ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
 ]
@@ -63,5 +65,7 @@ OOD_BATTERY = [
     NAP(),
     NAP(statistic="avg", percentile=70, per_class=False),
     NAP([("layer1", "max", 50), ("layer2", "avg", 70)], voting="majority"),
+    NAP(tie_break=None),
+    AMP(held_out=0.3, random_state=0),
 ]
 """They fit on the layer features of an imagined network, with labels."""

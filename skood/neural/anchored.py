@@ -135,13 +135,12 @@ class AnchoredClassifier(TrainedClassifier):
 
     Notes
     -----
-    The paper and the code that its authors released differ. Anchors are always
-    corrupted in the paper's figure 2, and here: it gave the better detector in
-    ``benchmarks/amp.py``. The code does it in every fifth minibatch
-    (``corrupt_every=5``) and calls that the best choice; it costs less accuracy.
-    Anchors are the batch in another order in figure 2, and here; the code draws rows of
-    it with replacement. The residual is taken to the anchor before its corruption, as
-    both have it now.
+    The paper and the code that its authors released differ, and the paper is the
+    default. Its figure 2 corrupts all anchors; the code those of every fifth minibatch
+    (``corrupt_every=5``), which it calls the best choice. Both bring most of the gain
+    in ``benchmarks/amp.py``, and neither is better throughout. Anchors are the batch in
+    another order in figure 2; the code draws rows of it with replacement. The residual
+    is taken to the anchor before its corruption, as both have it now.
 
     References
     ----------

@@ -43,7 +43,7 @@ __all__ = ["TrainedClassifier"]
 Self = TypeVar("Self", bound="TrainedClassifier")
 Augment = Callable[[Tensor], Tensor]
 
-NO_MODULE = 0
+MODULE_STREAM = 0
 """The stream of random numbers that initialises a module; epochs have the others."""
 
 
@@ -303,7 +303,7 @@ class TrainedClassifier(NeuralNetClassifier):
         return self
 
     def _initialize_module(self: Self, reason: Any = None) -> Self:
-        with known_device(self), self._seeded(NO_MODULE):
+        with known_device(self), self._seeded(MODULE_STREAM):
             super()._initialize_module(reason)
         return self
 
