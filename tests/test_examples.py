@@ -13,24 +13,37 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.slow
-def test_quickstart(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def output_of(example, *arguments):
+    """Return what an example prints; it must end well, without a warning."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / "quickstart.py", tmp_path],
+        [sys.executable, "-W", "error", EXAMPLES / example, *arguments],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    tuned = done.stdout.split("KNN, tuned")[-1]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_tabular_amp():
+    printed = output_of("tabular_amp.py")
+    right = [float(x) for x in re.findall(r"network gets ([0-9.]+)%", printed)]
+    assert len(right) == 2
+    assert min(right) > 90
+
+
+@pytest.mark.slow
+def test_quickstart(tmp_path):
+    printed = output_of("quickstart.py", tmp_path)
+    tuned = printed.split("KNN, tuned")[-1]
     near, far = (
         float(re.search(f"{kind}: .*?  ([01].[0-9]+)", tuned)[1])
         for kind in ("near", "far")
     )
     assert near > 0.9
     assert far > 0.99
-    assert "gives the same scores" in done.stdout
+    assert "gives the same scores" in printed
     assert (tmp_path / "scores.png").stat().st_size > 10_000
     assert (tmp_path / "detector.joblib").is_file()
