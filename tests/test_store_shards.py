@@ -97,6 +97,23 @@ def test_other_files_are_damaged(data):
         read_header(BytesIO(data), len(data))
 
 
+def test_no_flipped_bit_of_the_header_goes_unnoticed():
+    """Its text is used before the digest of the whole file is compared."""
+    parts = list(file_parts(example(), {"kind": "features", "source": "a1b2"}))
+    size = sum(part.nbytes for part in parts)
+    whole = bytes(parts[0])
+    expected = read_header(BytesIO(whole), size)
+    for place in range(8, len(whole.rstrip())):
+        for bit in range(8):
+            data = bytearray(whole)
+            data[place] ^= 1 << bit
+            try:
+                found = read_header(BytesIO(data), size)
+            except DamagedFileError:
+                continue
+            assert found == expected  # white space, say
+
+
 # Reading ---------------------------------------------------------------------------
 
 

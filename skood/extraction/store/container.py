@@ -6,6 +6,7 @@ another. Nothing in it is executed, and every array is where a memory map can us
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 __all__ = ["DamagedFileError", "Header", "file_parts", "read_header"]
 
 ALIGNMENT = 64
+CHECK = "header_digest"
 
 _NAMES = {
     "float64": "F64",
@@ -99,6 +101,7 @@ def file_parts(
             "data_offsets": offsets,
         }
         start = offsets[1]
+    layout["__metadata__"][CHECK] = _digest_of(layout)
     text = json.dumps(layout).encode()
     text += b" " * (-(len(text) + 8) % ALIGNMENT)
     yield memoryview(len(text).to_bytes(8, "little") + text)
@@ -130,16 +133,24 @@ def read_header(file: BinaryIO, size: int) -> Header:
         raise DamagedFileError(f"its header should have {length} bytes")
     try:
         layout = json.loads(file.read(length))
+        is_whole = layout["__metadata__"].pop(CHECK) == _digest_of(layout)
         metadata = {str(k): str(v) for k, v in layout.pop("__metadata__").items()}
         entries = {
             str(name): _entry(about, 8 + length) for name, about in layout.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedFileError("its header cannot be read") from error
+    if not is_whole:
+        raise DamagedFileError("its header is not the one that was written")
     expected = max((entry.stop for entry in entries.values()), default=8 + length)
     if expected != size:
         raise DamagedFileError(f"it has {size} bytes and should have {expected}")
     return Header(metadata, entries, size)
+
+
+def _digest_of(layout: Mapping[str, Any]) -> str:
+    """Return the digest of a header; it is read before the file's own is verified."""
+    return hashlib.sha256(json.dumps(layout).encode()).hexdigest()[:32]
 
 
 def _entry(about: Mapping[str, Any], origin: int) -> Entry:
