@@ -263,6 +263,18 @@ def test_damaged_rows_are_computed_again(transformer, stored, store, X):
     assert store.stats()["misses"] == lost
 
 
+def test_damaged_keys_are_computed_again(transformer, stored, store, X):
+    expected, shard = _in_memory(stored), shards_of(store)[1]
+    entry, data = shard.header.entries["keys"], bytearray(shard.path.read_bytes())
+    data[entry.start : entry.stop] = bytes(entry.stop - entry.start)
+    shard.path.write_bytes(data)
+    store = reopened(store)
+    with pytest.warns(UserWarning, match=f"{shard.name}.*is damaged"):
+        again = transformer.extract_to(store, X, progress=False)
+    assert_same(again, expected)
+    assert store.stats()["misses"] == entry.shape[0]
+
+
 def test_verify_looks_at_everything(stored, store):
     assert store.verify() == []
     flip(shards_of(store)[1])

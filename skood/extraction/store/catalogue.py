@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from threading import RLock
 from typing import Any, TypeAlias
@@ -9,10 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.container import DamagedFileError
 from skood.extraction.store.index import Keys, Places, Table, first_of_each
 from skood.extraction.store.memory import MemoryFolder
-from skood.extraction.store.shard import Shard, is_sound
+from skood.extraction.store.shard import DamagedShardError, Shard, is_sound
 from skood.extraction.store.shard_folder import ShardFolder
 from skood.extraction.store.stored_array import ShardedArray
 from skood.features import Key
@@ -68,7 +68,7 @@ class Catalogue:
                 for name in gone:
                     del self.shards[self._numbers.pop(name)]
                 self._families = {}
-                for number in self.shards:
+                for number in list(self.shards):
                     self._file(number)
             new = [self.folder.open(name) for name in names - self._numbers.keys()]
             shards = [shard for shard in new if shard is not None]
@@ -88,12 +88,24 @@ class Catalogue:
         family = tuple(
             _block_of(name) for name in shard.header.entries if name != "keys"
         )
-        try:
-            keys = shard.unverified("keys")
-        except (FileNotFoundError, DamagedFileError):
-            return  # the folder's next reading or verify() deals with it
+        keys = self._keys_of(number)
+        if keys is None:
+            return
         families = self._families.setdefault(shard.metadata["source"], {})
         families.setdefault(family, Table()).add(keys, number)
+
+    def _keys_of(self, number: int) -> Keys | None:
+        """Return the keys of a shard, which is forgotten when it is not there."""
+        shard = self.shards[number]
+        try:
+            return shard.keys()
+        except FileNotFoundError:
+            pass
+        except DamagedShardError as error:
+            warnings.warn(str(error), UserWarning, stacklevel=2)
+        # What is later found under its name is another file, with other keys perhaps.
+        del self.shards[self._numbers.pop(shard.name)]
+        return None
 
     # Looking up ------------------------------------------------------------------
 

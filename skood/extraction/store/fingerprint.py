@@ -14,6 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skood.extraction.store.huggingface import (
+    NETWORK_NOTES,
+    config_content,
+    is_tokenizer,
+    tokenizer_content,
+)
+
 __all__ = ["callable_fingerprint", "structure_fingerprint"]
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...))
@@ -74,7 +81,8 @@ def structure_fingerprint(module: nn.Module) -> str:
     ----------
     module : nn.Module
         Taken in are its parts' classes, the numbers, texts and functions among their
-        attributes, and the code of classes that are not torch's own.
+        attributes, the buffers that its state has not, the configurations of
+        Hugging Face's networks, and the code of classes that are not torch's own.
 
     Returns
     -------
@@ -82,14 +90,23 @@ def structure_fingerprint(module: nn.Module) -> str:
         32 hexadecimal digits.
     """
     digest = _Digest()
-    common = vars(nn.Module())
+    skipped = {*vars(nn.Module()), *NETWORK_NOTES}
+    configs: dict[int, Any] = {}
     for name, part in module.named_modules(remove_duplicate=False):
         digest.text("part", name)
         digest.text("class", _class_digest(part.__class__))
         for key, value in sorted(vars(part).items()):
-            if key not in common and _is_setting(value):
+            if key not in skipped and _is_setting(value):
                 digest.text("setting", key)
                 digest.add(value)
+        for key in sorted(part._non_persistent_buffers_set):
+            digest.text("buffer", key)
+            digest.add(part._buffers[key])
+        config = vars(part).get("config")
+        configs[id(config)] = config
+    for content in filter(None, map(config_content, configs.values())):
+        digest.text("config", "")
+        digest.add(content)
     return digest.hexdigest()
 
 
@@ -145,7 +162,7 @@ class _Digest:
         for kinds, add in _CONTENTS:
             if isinstance(value, kinds):
                 return add(self, value)
-        return self._object(value)
+        return self._tokenizer(value) if is_tokenizer(value) else self._object(value)
 
     def _sequence(self, value: Any) -> None:
         self.all(type(value).__name__, value)
@@ -188,6 +205,10 @@ class _Digest:
         owner = value.__self__
         self.text("builtin", f"{value.__module__}.{value.__qualname__}")
         self.add(owner if not isinstance(owner, types.ModuleType) else None)
+
+    def _tokenizer(self, value: Any) -> None:
+        self.text("class", _class_digest(value.__class__))
+        self._mapping(tokenizer_content(value))
 
     def _object(self, value: Any) -> None:
         """Take in what pickle would keep of an object, and its class's code."""

@@ -44,7 +44,9 @@ class MemoryShard(Shard):
         """Return an array, read-only."""
         return self._arrays[name]
 
-    unverified = array
+    def keys(self) -> NDArray[Any]:
+        """Return the keys of its rows."""
+        return self.array("keys")
 
 
 class MemoryFolder:

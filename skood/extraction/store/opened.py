@@ -11,13 +11,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from skood.extraction.store.atomic import UNFINISHED, write_text
 from skood.extraction.store.catalogue import SCHEMA, Catalogue, newer_schema
 from skood.extraction.store.claims import Claims
 from skood.extraction.store.memory import MemoryClaims, MemoryFolder
-from skood.extraction.store.shard import Shard, is_sound
+from skood.extraction.store.shard import KEYS_DIGEST, Shard, digest_of, is_sound
 from skood.extraction.store.shard_folder import ShardFolder
 
 __all__ = ["OpenedStore", "opened"]
@@ -114,6 +115,9 @@ class OpenedStore:
             manifest = {"format": FORMAT, "schema": SCHEMA}
             write_text(self.path / MANIFEST, json.dumps(manifest))
         metadata = {"schema": str(SCHEMA), "kind": kind, **about}
+        if kind == "features":
+            keys = np.ascontiguousarray(arrays["keys"])
+            metadata[KEYS_DIGEST] = digest_of([keys.data.cast("B")])
         return self.folder.add(arrays, metadata)
 
     def notes(self, name: str) -> Iterator[Shard]:

@@ -16,15 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.container import (
-    DamagedFileError,
-    Header,
-    read_header,
-)
+from skood.extraction.store.container import Header, read_header
 
-__all__ = ["DamagedShardError", "Shard", "digest_of", "is_sound", "reader", "set_aside"]
+__all__ = [
+    "KEYS_DIGEST",
+    "DamagedShardError",
+    "Shard",
+    "digest_of",
+    "is_sound",
+    "reader",
+    "set_aside",
+]
 
 Stamp = tuple[int, int, int]
+
+KEYS_DIGEST = "keys_digest"
+"""What the digest of a shard's keys is called in its text."""
 
 
 class DamagedShardError(ValueError):
@@ -105,15 +112,25 @@ class Shard:
         """
         return self.header.entries[name].within(reader.data(self))
 
-    def unverified(self, name: str) -> NDArray[Any]:
-        """Return a copy of an array that may be wrong: for an index, never for use."""
-        entry = self.header.entries[name]
+    def keys(self) -> NDArray[np.uint8]:
+        """Return the keys of its rows, compared with a digest of their own.
+
+        That makes an index of many shards without reading all of each.
+
+        Raises
+        ------
+        DamagedShardError
+            If they are not what was written; the shard is then set aside.
+        FileNotFoundError
+            If there is no such file.
+        """
+        entry = self.header.entries["keys"]
         with self.path.open("rb") as file:
             file.seek(entry.start)
             data = np.frombuffer(file.read(entry.stop - entry.start), dtype=np.uint8)
-        if len(data) < entry.stop - entry.start:
-            raise DamagedFileError("it is too short")
-        return data.view(entry.dtype).reshape(entry.shape)
+        if digest_of([data.data]) != self.metadata.get(KEYS_DIGEST):
+            raise set_aside(self.path, "its keys have changed")
+        return data.reshape(entry.shape)
 
 
 class Reader:
