@@ -13,7 +13,7 @@ disturbs less than the clock, and by the clock. A hit is a second extraction.
 ``--big`` makes a store of random features with several layers, and for each detector
 starts a process that fits on half of the rows and scores the others, and prints the
 peak of its resident memory. KNN, whose time goes with the product of both, scores as
-many as ``--queries`` says.
+many as ``--queries`` says; AMP trains for one epoch.
 """
 
 from __future__ import annotations
@@ -408,10 +408,12 @@ def fill(folder: Path, gigabytes: float) -> int:
 def detectors() -> dict[str, Callable[[], Any]]:
     """Detectors by name."""
     from skood import (
+        AMP,
         KNN,
         LSGM,
         MSP,
         NAP,
+        AnchoredClassifier,
         Energy,
         FeatureNorm,
         LayerEnergy,
@@ -419,7 +421,20 @@ def detectors() -> dict[str, Callable[[], Any]]:
         MaxLogit,
     )
 
+    from skood.neural.mlp import MLP
+
+    one_epoch = AnchoredClassifier(
+        MLP,
+        module__n_features=BIG_BLOCKS["penultimate", "avg"],
+        module__n_classes=CLASSES,
+        standardize=True,
+        train_split=None,
+        max_epochs=1,
+        batch_size=1024,
+        random_state=0,
+    )
     return {
+        "AMP": partial(AMP, one_epoch, layers="penultimate"),
         "Mahalanobis": Mahalanobis,
         "Mahalanobis, relative": partial(Mahalanobis, relative=True),
         "LSGM": partial(LSGM, n_components=10, max_iter=5, random_state=0),
