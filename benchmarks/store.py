@@ -420,7 +420,6 @@ def detectors() -> dict[str, Callable[[], Any]]:
         Mahalanobis,
         MaxLogit,
     )
-
     from skood.neural.mlp import MLP
 
     one_epoch = AnchoredClassifier(

@@ -14,7 +14,7 @@ SECTIONS = [
     (
         "Extraction",
         "From a network and its inputs to features.",
-        ["FeatureStore", "LayerFeatureTransformer", "layer_names"],
+        ["FeatureStore", "LayerFeatureTransformer", "layer_names", "list_layers"],
     ),
     (
         "Detectors",
@@ -87,6 +87,21 @@ SECTIONS = [
         "Metrics",
         "How well a score tells the two apart; in-distribution is the positive class.",
         ["aupr", "auroc", "detection_accuracy", "fpr_at_tpr", "ood_report"],
+    ),
+    (
+        "Persistence",
+        "A whole pipeline as a folder without pickle; what skops has to trust.",
+        ["load", "save", "trusted_types"],
+    ),
+    (
+        "PyOD",
+        "Its detectors on layer features, and ours wherever it wants its own.",
+        [
+            "PyODDetector",
+            "interop.pyod.SkoodEncoder",
+            "interop.pyod.SkoodOD",
+            "to_pyod",
+        ],
     ),
     (
         "Checks for detectors",

@@ -57,10 +57,11 @@ def write_api_tables() -> None:
 def skip_inherited_from_others(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what scikit-learn and skorch document, with labels of their own."""
+    """Leave out what scikit-learn, skorch and PyOD document, in ways of their own."""
     module = getattr(obj, "__module__", None) or ""
     made = name.startswith("set_") and name.endswith("_request")  # by scikit-learn
-    return True if made or module.partition(".")[0] in ("sklearn", "skorch") else None
+    others = ("sklearn", "skorch", "pyod")
+    return True if made or module.partition(".")[0] in others else None
 
 
 def setup(app: Any) -> None:

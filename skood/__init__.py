@@ -33,6 +33,7 @@ _HOMES = {
     "NormRescaledHead": "skood.detectors.norm_rescaled",
     "OODScorer": "skood.model_selection",
     "OutliersIgnored": "skood.model_selection",
+    "PyODDetector": "skood.interop.pyod",
     "ShiftMonitor": "skood.calibration",
     "TargetRateThreshold": "skood.calibration",
     "aupr": "skood.metrics",
@@ -48,9 +49,14 @@ _HOMES = {
     "fpr95_scorer": "skood.model_selection",
     "fpr_at_tpr": "skood.metrics",
     "layer_names": "skood.extraction",
+    "list_layers": "skood.extraction",
+    "load": "skood.persistence",
     "make_pseudo_outliers": "skood.model_selection",
     "ood_report": "skood.metrics",
     "ood_scorer": "skood.model_selection",
+    "save": "skood.persistence",
+    "to_pyod": "skood.interop.pyod",
+    "trusted_types": "skood._trusted",
 }
 
 __all__ = ["__version__", *_HOMES]

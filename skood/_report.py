@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ QUANTITIES = ("auroc", "aupr_in", "aupr_out", "fpr95", "detection_accuracy")
 
 def ood_report(
     y_true: ArrayLike,
-    scores: ArrayLike | Mapping[str, ArrayLike],
+    scores: ArrayLike | Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     sources: ArrayLike | None = None,
     n_bootstrap: int = 1000,
@@ -39,8 +39,9 @@ def ood_report(
     ----------
     y_true : array-like of shape (n,)
         Class labels; -1 marks an outlier.
-    scores : array-like of shape (n,), or mapping from name to such
-        Higher = more in-distribution. A mapping compares detectors.
+    scores : array-like of shape (n,), or mapping from name to such, or DataFrame
+        Higher = more in-distribution. A mapping, or a frame with a column for each,
+        compares detectors.
     sources : array-like of shape (n,), default=None
         Name of the data set each outlier comes from; entries of inliers are ignored.
         Each source meets all the inliers. Several sources add a row "mean".
@@ -83,7 +84,8 @@ def ood_report(
     import pandas as pd
 
     _check_bootstrap(n_bootstrap, confidence_level)
-    mask = inlier_mask(y_true)
+    mask = inlier_mask(y_true, "y_true")
+    scores = _by_detector(scores)
     checked = _checked_detectors(mask, scores)
     outlier_rows = _rows_of_sources(mask, sources)
     seed = np.random.SeedSequence(stream_seed(random_state))
@@ -161,6 +163,12 @@ def _as_row(part: _Evaluation, confidence_level: float) -> dict[str, float]:
             low, high = np.quantile(part.resampled[:, column], [tail, 1 - tail])
             row[f"{name}_low"], row[f"{name}_high"] = float(low), float(high)
     return row
+
+
+def _by_detector(scores: Any) -> Any:
+    """Return a frame's columns as a mapping, and anything else as it is."""
+    is_frame = hasattr(scores, "columns") and not isinstance(scores, Mapping)
+    return {n: scores[n] for n in scores.columns} if is_frame else scores
 
 
 def _checked_detectors(

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from skood._arrays import as_array
+
 Ranks = NDArray[np.intp]
 
 
@@ -37,7 +39,7 @@ def checked_scores(
     mask: NDArray[np.bool_], y_score: ArrayLike, name: str
 ) -> NDArray[np.float64]:
     """Return one float64 score per row of ``mask``; both sides and no NaN, or raise."""
-    scores = column_or_1d(np.asarray(y_score, dtype=np.float64))
+    scores = column_or_1d(as_array(y_score, name, np.float64))
     if len(scores) != len(mask):
         raise ValueError(
             f"{name} has {len(scores)} rows but y_true {len(mask)}; one score per row "

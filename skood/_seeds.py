@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 RandomStateLike = int | np.random.RandomState | None
@@ -40,3 +41,32 @@ def stream_seed(random_state: RandomStateLike) -> int:
             )
         return int(random_state)
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def uniform_draws(seed: int, start: int, size: int) -> NDArray[np.float64]:
+    """Return some numbers of a stream that is uniform on [0, 1).
+
+    Who draws on and on has to keep how many numbers were drawn, and no generator.
+
+    Parameters
+    ----------
+    seed : int
+        Of the stream.
+    start : int
+        Numbers of it that were drawn before.
+    size : int
+        How many are wanted.
+
+    Returns
+    -------
+    ndarray of shape (size,)
+
+    Examples
+    --------
+    >>> from skood._seeds import uniform_draws
+    >>> bool((uniform_draws(0, 0, 5)[3:] == uniform_draws(0, 3, 2)).all())
+    True
+    """
+    stream = np.random.PCG64(seed)
+    stream.advance(start)
+    return np.random.Generator(stream).random(size)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from skood._arrays import as_array, is_missing
+
 
 def outlier_sources(
     mask: NDArray[np.bool_], sources: ArrayLike, argument: str
@@ -40,14 +42,14 @@ def outlier_sources(
     >>> outlier_sources(np.array([True, False]), [None, "noise"], "groups").tolist()
     ['noise']
     """
-    names = column_or_1d(np.asarray(sources))
+    names = column_or_1d(as_array(sources, argument))
     if len(names) != len(mask):
         raise ValueError(
             f"{argument} has {len(names)} rows but y {len(mask)}; one name per row is "
             "wanted (those of inliers are ignored)."
         )
     names = names[~mask]
-    n_missing = sum(name is None or name != name for name in names.tolist())
+    n_missing = int(is_missing(names).sum())
     if n_missing:
         raise ValueError(
             f"{argument} has {n_missing} missing names among the outliers; name the "

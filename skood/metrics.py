@@ -194,7 +194,7 @@ def _counts(
             f'pos_label must be "id" (in-distribution is positive) or "ood" (outliers '
             f"are); got {pos_label!r}."
         )
-    mask = inlier_mask(y_true)
+    mask = inlier_mask(y_true, "y_true")
     ranks = sc.descending_ranks(sc.checked_scores(mask, y_score, "y_score"))
     counts = sc.count(ranks[mask], ranks[~mask], int(ranks.max()) + 1)
     return counts if pos_label == "id" else counts.swapped()

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+from pyod.models.abod import ABOD
+from pyod.models.cblof import CBLOF
+from pyod.models.ecod import ECOD
+from pyod.models.gmm import GMM
+from pyod.models.hbos import HBOS
+from pyod.models.iforest import IForest
+from pyod.models.inne import INNE
+from pyod.models.kde import KDE
+from pyod.models.knn import KNN as PyODKNN
+from pyod.models.lof import LOF
+from pyod.models.mcd import MCD
+from pyod.models.ocsvm import OCSVM
+from pyod.models.pca import PCA
+from pyod.models.sampling import Sampling
+
 from skood import (
     AMP,
     KNN,
@@ -14,6 +29,7 @@ from skood import (
     LayerEnergy,
     Mahalanobis,
     MaxLogit,
+    PyODDetector,
     TargetRateThreshold,
 )
 
@@ -69,3 +85,25 @@ OOD_BATTERY = [
     AMP(held_out=0.3, random_state=0),
 ]
 """They fit on the layer features of an imagined network, with labels."""
+
+PYOD_BATTERY = [
+    PyODDetector(PyODKNN()),
+    PyODDetector(LOF(n_neighbors=5)),
+    PyODDetector(IForest(n_estimators=10, random_state=0)),
+    PyODDetector(HBOS()),
+    PyODDetector(PCA()),
+    PyODDetector(CBLOF(n_clusters=6, alpha=0.6, random_state=0)),
+    PyODDetector(GMM(reg_covar=1e-14, random_state=0), held_out=0.2),
+    PyODDetector(OCSVM(gamma="scale")),
+    PyODDetector(INNE(n_estimators=5, random_state=0)),
+    PyODDetector(ABOD()),
+    PyODDetector(Sampling(subset_size=5, random_state=0)),
+]
+"""PyOD's detectors; scikit-learn's battery and ours run on each."""
+
+PYOD_SKLEARN_ONLY = [
+    PyODDetector(ECOD()),  # a call for each row takes our battery too long
+    PyODDetector(MCD(random_state=0)),  # its determinant underflows in small units
+    PyODDetector(KDE()),  # its bandwidth is a number, in the units of the features
+]
+"""Scikit-learn's battery alone runs on them."""

@@ -35,6 +35,17 @@ def test_tabular_amp():
 
 
 @pytest.mark.slow
+def test_pyod_both_ways():
+    printed = output_of("pyod_both_ways.py")
+    rows = re.findall(r"([01]\.\d+) +([01]\.\d+) +(\d+\.\d)%", printed)
+    assert len(rows) == 3
+    assert min(float(near) for near, _, _ in rows) > 0.7
+    assert min(float(far) for _, far, _ in rows) > 0.99
+    in_our_pipelines = [float(rows[0][2]), float(rows[2][2])]
+    assert max(in_our_pipelines) < 10
+
+
+@pytest.mark.slow
 def test_quickstart(tmp_path):
     printed = output_of("quickstart.py", tmp_path)
     tuned = printed.split("KNN, tuned")[-1]

@@ -39,14 +39,19 @@ def scores_of(detector, logits):
     return clone(detector).fit(logits).score_samples(logits)
 
 
-@pytest.mark.parametrize(("detector", "expected"), CASES, ids=lambda c: str(c))
+def name_of(part):
+    """What a test is called by, the same in every process."""
+    return getattr(part, "__name__", str(part))
+
+
+@pytest.mark.parametrize(("detector", "expected"), CASES, ids=name_of)
 def test_equals_the_plain_loops(logits, detector, expected):
     np.testing.assert_allclose(
         scores_of(detector, logits), expected(logits), rtol=1e-12
     )
 
 
-@pytest.mark.parametrize(("detector", "expected"), CASES, ids=lambda c: str(c))
+@pytest.mark.parametrize(("detector", "expected"), CASES, ids=name_of)
 def test_float32_loses_no_more_than_its_input(logits, detector, expected):
     narrow = logits.astype(np.float32)
     np.testing.assert_allclose(

@@ -136,7 +136,7 @@ def test_float32_stays(blocks, features, head):
         (MaxLogit(), logit_reference.max_logit),
         (Energy(), logit_reference.energy),
     ],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_any_logit_detector_follows(features, detector, score):
     pipeline = make_pipeline(NormRescaledHead(), detector).fit(features)

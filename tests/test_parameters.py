@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
+
 import numpy as np
 import pytest
+from pyod.models.copod import COPOD
+from pyod.models.lof import LOF
+from pyod.models.pca import PCA
 from sklearn.base import clone
 
 import skood
@@ -20,6 +25,7 @@ from skood import (
     LayerFeatures,
     Mahalanobis,
     MaxLogit,
+    PyODDetector,
 )
 from skood.detectors.base import BaseDetector
 from skood.estimator_checks import synthetic_features
@@ -36,6 +42,7 @@ FEW = LSGM(n_components=4, random_state=0, max_iter=200)
 TWO = NAP(["layer1", "layer2"], "avg")
 
 ANCHORED = AMP(layers=["layer1"], random_state=0)
+FROM_PYOD = PyODDetector(PCA())
 
 CHANGES = [
     (Mahalanobis(), COMMON),
@@ -67,6 +74,8 @@ CHANGES = [
     (ANCHORED, {**COMMON, "classifier": AnchoredClassifier(MLP(12, 3), max_epochs=1)}),
     (ANCHORED, {"n_anchors": 2, "temperature": "ratio", "score_type": "msp"}),
     (ANCHORED, {"spread": "sum", "held_out": 0.5, "random_state": 1}),
+    (FROM_PYOD, {**COMMON, "pyod_model": LOF(), "held_out": 0.5}),
+    (PyODDetector(COPOD()), {"row_by_row": False}),
 ]
 CASES = [
     pytest.param(detector, {name: value}, id=f"{type(detector).__name__}-{name}")
@@ -110,7 +119,10 @@ def test_no_parameter_is_left_out(detector):
     changed = {
         name for d, changes in CHANGES if type(d) is detector for name in changes
     }
-    assert set(detector().get_params()) - WHERE_IT_RUNS - WITHOUT_LABELS <= changed
+    parameters = signature(detector).parameters.values()
+    required = {p.name: None for p in parameters if p.default is Parameter.empty}
+    names = set(detector(**required).get_params())
+    assert names - WHERE_IT_RUNS - WITHOUT_LABELS <= changed
 
 
 def test_pseudo_classes_count_where_there_are_no_labels():

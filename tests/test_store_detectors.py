@@ -10,10 +10,11 @@ from instances import OOD_BATTERY
 from joblib import parallel_config
 from sklearn.base import clone
 
-from skood import KNN, FeatureStore, LayerFeatures, Mahalanobis
+from skood import AMP, KNN, FeatureStore, LayerFeatures, Mahalanobis
 from skood.estimator_checks import synthetic_features
 from skood.extraction.store.catalogue import array_name
 from skood.extraction.store.row_keys import row_keys
+from skood.neural.stored_rows import StoredRows
 
 ROWS = 37
 """In a shard: chunks begin and end within shards."""
@@ -93,3 +94,21 @@ def test_portions_come_from_a_store(detector, pair):
     np.testing.assert_allclose(
         detector.decision_function(arrays), whole.decision_function(arrays), rtol=1e-6
     )
+
+
+def test_a_network_is_trained_batch_by_batch(pair, monkeypatch):
+    read = []
+    whole = StoredRows.__getitem__
+    monkeypatch.setattr(
+        StoredRows, "__getitem__", lambda rows, key: _noted(read, whole(rows, key))
+    )
+    monkeypatch.setattr("skood.neural.anchored.SCALER_ROWS", 50)
+    _, store, y = pair
+    AMP(random_state=0).fit(store, y)
+    assert sum(read) > 10 * len(y)
+    assert max(read) <= 128  # the bank of anchors
+
+
+def _noted(lengths, rows):
+    lengths.append(1 if rows.ndim == 1 else len(rows))
+    return rows

@@ -20,10 +20,10 @@ from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import (
     _num_samples,
     check_is_fitted,
-    column_or_1d,
 )
 
-from skood._labels import inlier_mask
+from skood._arrays import check_readable
+from skood._labels import inlier_mask, label_array
 from skood._seeds import RandomStateLike
 from skood.model_selection._estimators import in_distribution_scores
 
@@ -47,10 +47,11 @@ class Labelled:
     @classmethod
     def of(cls, X: Any, y: ArrayLike | None) -> Labelled:
         """Read the labels; -1 marks an outlier, and without any all are inliers."""
+        check_readable(X)
         X, y = indexable(X, y)
         if y is None:
             return cls(X, None, np.arange(_num_samples(X)), np.arange(0))
-        labels = column_or_1d(np.asarray(y))
+        labels = label_array(y)
         mask = inlier_mask(labels)
         if not mask.any():
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ POWERS = np.array([[0.2], [0.4], [0.6], [0.8]])
 TINY = 2.0**-53
 
 
+@dataclass
 class ChangeMixture:
     r"""Capital 1 spread over when a change may come and what it may look like.
 
@@ -21,6 +24,13 @@ class ChangeMixture:
     evenly among the bets. If the p-values are independent and uniform, no bet is
     expected to gain, so the whole is a martingale; and a change at step t costs no more
     than about :math:`2 \log t` of the logarithm, however long nothing happened before.
+
+    Parameters
+    ----------
+    steps : int, default=0
+        P-values so far.
+    log_capital : ndarray of shape (bets, 1), optional
+        Each bet's own that is awake; none by default.
 
     References
     ----------
@@ -36,9 +46,10 @@ class ChangeMixture:
     array([-0.2,  0.5,  1.9,  3.8])
     """
 
-    def __init__(self) -> None:
-        self._steps = 0
-        self._log_capital = np.full((2 * len(POWERS), 1), -np.inf)
+    steps: int = 0
+    log_capital: Floats = field(
+        default_factory=lambda: np.full((2 * len(POWERS), 1), -np.inf)
+    )
 
     def after(self, p_values: Floats) -> Floats:
         """Bet on further p-values and return the log capital after each.
@@ -57,12 +68,12 @@ class ChangeMixture:
             return np.zeros(0)
         gains = np.cumsum(_log_densities(p_values), axis=1)
         before = np.hstack([np.zeros((len(gains), 1)), gains[:, :-1]])
-        steps = self._steps + np.arange(1, len(p_values) + 1)
+        steps = self.steps + np.arange(1, len(p_values) + 1)
         woken = -np.log(steps * (steps + 1.0)) - np.log(len(gains))
         # Capital that wakes at step t misses the gains of the steps before.
-        stakes = np.hstack([self._log_capital, woken - before])
+        stakes = np.hstack([self.log_capital, woken - before])
         capital = gains + np.logaddexp.accumulate(stakes, axis=1)[:, 1:]
-        self._steps, self._log_capital = int(steps[-1]), capital[:, -1:]
+        self.steps, self.log_capital = int(steps[-1]), capital[:, -1:]
         asleep = -np.log(steps + 1.0)
         return np.logaddexp.reduce(np.vstack([capital, asleep]), axis=0)
 

@@ -373,7 +373,7 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         scores = [data.scores(d, data.outliers) for d in self.detectors_]
         # Fewer in-distribution rows than outliers may be held out: all of them count.
         weight = len(data.inliers) / len(inlier_scores)
-        return LogisticCalibration(inlier_scores, np.mean(scores, axis=0), weight)
+        return LogisticCalibration.of(inlier_scores, np.mean(scores, axis=0), weight)
 
     def _scores(self, X: Any) -> list[Floats]:
         check_is_fitted(self)

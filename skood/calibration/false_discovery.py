@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
+from skood._arrays import as_array
+
 Floats = NDArray[np.float64]
 
 
@@ -40,7 +42,7 @@ def discoveries(
     >>> discoveries([0.01, 0.5, 0.04, 0.02], fdr=0.1)
     array([ True, False,  True,  True])
     """
-    p = np.asarray(p_values, dtype=np.float64)
+    p = as_array(p_values, "p_values", np.float64)
     if len(p) == 0:
         return np.zeros(0, dtype=bool)
     # Conformal p-values lie on a grid that meets the bound exactly, up to rounding.
@@ -90,7 +92,8 @@ def conditional_p_values(
     array([0.046, 0.099, 0.732])
     """
     bounds = _uniform_order_bounds(n_calibration, 1 - confidence)
-    places = np.rint(np.asarray(p_values) * (n_calibration + 1)).astype(np.intp)
+    p = as_array(p_values, "p_values", np.float64)
+    places = np.rint(p * (n_calibration + 1)).astype(np.intp)
     return bounds[places - 1]
 
 

@@ -12,7 +12,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
-from skood._seeds import RandomStateLike, stream_seed
+from skood._seeds import RandomStateLike, stream_seed, uniform_draws
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
 from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
@@ -166,7 +166,6 @@ class ShiftMonitor(AroundDetector):
         """
         check_is_fitted(self, "calibration_scores_")
         self._reference = self.calibration_scores_
-        self._rng = np.random.default_rng(self._seed)
         self._mixture = ChangeMixture()
         self.p_values_ = np.zeros(0)
         self.log_martingale_ = np.zeros(0)
@@ -227,10 +226,11 @@ class ShiftMonitor(AroundDetector):
 
     def _next_p_values(self, scores: Floats) -> Floats:
         parts = [np.zeros(0)]
+        draws = 1 - uniform_draws(self._seed, len(self.p_values_), len(scores))
         for start in range(0, len(scores), BLOCK):
             block = scores[start : start + BLOCK]
-            draws = 1 - self._rng.random(len(block))  # in (0, 1]
-            parts.append(online_p_values(self._reference, block, draws))
+            own = draws[start : start + BLOCK]  # in (0, 1]
+            parts.append(online_p_values(self._reference, block, own))
             new = np.sort(block)
             places = np.searchsorted(self._reference, new)
             self._reference = np.insert(self._reference, places, new)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import column_or_1d
 
+from skood._arrays import as_array
 from skood.calibration.ranks import rank_for_rate
 
 Floats = NDArray[np.float64]
@@ -44,9 +46,13 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floa
     >>> conformal_p_values([3.0, 1.0, 2.0, 4.0], [0.0, 1.0, 9.0])
     array([0.2, 0.4, 1. ])
     """
-    reference = np.sort(np.asarray(calibration_scores, dtype=np.float64))
-    below = np.searchsorted(reference, np.asarray(scores), side="right")
+    reference = np.sort(_numbers(calibration_scores, "calibration_scores"))
+    below = np.searchsorted(reference, _numbers(scores, "scores"), side="right")
     return (1 + below) / (len(reference) + 1)
+
+
+def _numbers(values: ArrayLike, name: str) -> Floats:
+    return column_or_1d(as_array(values, name, np.float64))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
 class LogisticCalibration:
     """Logistic regression of "in-distribution" on the standardised score.
 
@@ -18,12 +22,11 @@ class LogisticCalibration:
 
     Parameters
     ----------
-    inlier_scores : ndarray of shape (n,)
-        Held-out scores.
-    outlier_scores : ndarray of shape (m,)
-        Scores of outliers that the detector was not fitted on.
-    inlier_weight : float, default=1.0
-        In-distribution rows that each held-out one stands for.
+    standard : Standardised
+        By the in-distribution scores.
+    slope, intercept : float
+        Of the regression. Numbers, and not scikit-learn's model: a file of that is
+        tied to its version.
 
     References
     ----------
@@ -31,34 +34,56 @@ class LogisticCalibration:
     regularized likelihood methods", Advances in large margin classifiers, 1999.
     """
 
-    def __init__(
-        self,
-        inlier_scores: Floats,
-        outlier_scores: Floats,
-        inlier_weight: float = 1.0,
-    ) -> None:
-        self.standard = Standardised.of(inlier_scores)
+    standard: Standardised
+    slope: float
+    intercept: float
+
+    @classmethod
+    def of(
+        cls, inlier_scores: Floats, outlier_scores: Floats, inlier_weight: float = 1.0
+    ) -> LogisticCalibration:
+        """Return the regression on known scores.
+
+        Parameters
+        ----------
+        inlier_scores : ndarray of shape (n,)
+            Held-out scores.
+        outlier_scores : ndarray of shape (m,)
+            Scores of outliers that the detector was not fitted on.
+        inlier_weight : float, default=1.0
+            In-distribution rows that each held-out one stands for.
+
+        Returns
+        -------
+        LogisticCalibration
+        """
+        standard = Standardised.of(inlier_scores)
         scores = np.concatenate([inlier_scores, outlier_scores])
         numbers = [len(inlier_scores), len(outlier_scores)]
         kinds, weights = (np.repeat(v, numbers) for v in ([1, -1], [inlier_weight, 1]))
-        self.model = LogisticRegression()
-        self.model.fit(self._inputs(scores), kinds, sample_weight=weights)
+        model = LogisticRegression()
+        inputs = _inputs(standard, scores)[:, None]
+        model.fit(inputs, kinds, sample_weight=weights)
+        return cls(standard, float(model.coef_[0, 0]), float(model.intercept_[0]))
 
     def __call__(self, scores: Floats) -> Floats:
         """Return P(outlier) and P(in-distribution), of shape (m, 2)."""
-        return np.asarray(self.model.predict_proba(self._inputs(scores)))
-
-    def _inputs(self, scores: Floats) -> Floats:
-        limit = np.finfo(np.float64).max
-        standard = np.clip(self.standard(scores), -limit, limit)
-        return np.arcsinh(standard)[:, None]
+        inlier = expit(_inputs(self.standard, scores) * self.slope + self.intercept)
+        return np.column_stack([1 - inlier, inlier])
 
 
+@dataclass(frozen=True)
 class Standardised:
-    """Scores relative to the median and the interquartile range of others."""
+    """Scores relative to the median and the interquartile range of others.
 
-    def __init__(self, centre: float, spread: float) -> None:
-        self.centre, self.spread = centre, spread
+    Parameters
+    ----------
+    centre, spread : float
+        Median and interquartile range.
+    """
+
+    centre: float
+    spread: float
 
     @classmethod
     def of(cls, scores: Floats) -> Standardised:
@@ -72,3 +97,8 @@ class Standardised:
     def __call__(self, scores: Floats) -> Floats:
         """Return the standardised scores."""
         return (scores - self.centre) / self.spread
+
+
+def _inputs(standard: Standardised, scores: Floats) -> Floats:
+    limit = np.finfo(np.float64).max
+    return np.arcsinh(np.clip(standard(scores), -limit, limit))

@@ -15,13 +15,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
-    column_or_1d,
     validate_data,
 )
 
+from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
-from skood._labels import inlier_mask
+from skood._labels import inlier_mask, label_array
 from skood._version import Stamped
 from skood.features import LayerFeatures, Layers
 
@@ -135,6 +135,10 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
         """
         return self._scores(features)
 
+    def _threshold(self, scores: NDArray[np.float64]) -> float:
+        """Return the threshold that the scores of unseen rows ask for."""
+        return float(np.quantile(scores, self.contamination))
+
     # The estimator ---------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -166,7 +170,7 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
         sample = known if len(rows) == len(known) else known[rows]
         chosen = None if classes is None else classes[rows]
         scores = self._unseen_scores(sample, chosen, rows)
-        self.offset_ = float(np.quantile(scores, self.contamination))
+        self.offset_ = self._threshold(scores)
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -227,7 +231,7 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
             _check_not_empty(X)
             return X
         dtypes = [np.float64, np.float32]
-        X = validate_data(
+        X = validated_table(
             self, X, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1
         )
         if self.layers not in self._unnamed_layers:
@@ -254,11 +258,9 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
         self.classes_: NDArray[Any] | None = None
         if y is None:
             return np.ones(n_rows, dtype=bool), None
-        labels = column_or_1d(np.asarray(y))
+        labels = label_array(y)
         if len(labels) != n_rows:
             check_consistent_length(np.empty(n_rows), labels)
-        if labels.dtype.kind == "f":
-            assert_all_finite(labels, input_name="y")
         inliers = inlier_mask(labels)
         if not inliers.any():
             raise ValueError(

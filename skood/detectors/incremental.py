@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 
 from skood._labels import inlier_mask
+from skood._seeds import uniform_draws
 from skood.detectors.base import THRESHOLD_ROWS, BaseDetector
 from skood.features import LayerFeatures
 
@@ -35,20 +36,20 @@ class Sample:
         Their classes.
     draws : ndarray of shape (rows,)
         What they drew.
-    rng : numpy.random.Generator
-        Draws for the rows to come.
+    seen : int
+        Rows so far.
     """
 
     features: LayerFeatures | None = None
     classes: NDArray[np.intp] | None = None
     draws: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    seen: int = 0
 
     def extended(
         self, features: LayerFeatures, classes: NDArray[np.intp] | None
     ) -> Sample:
         """Return a sample of the rows so far and some more."""
-        draws = np.concatenate([self.draws, self.rng.random(len(features))])
+        draws = np.concatenate([self.draws, uniform_draws(0, self.seen, len(features))])
         kept = np.sort(np.argsort(draws, kind="stable")[:THRESHOLD_ROWS])
         old, new = kept[kept < len(self.draws)], kept[kept >= len(self.draws)]
         parts = [features[new - len(self.draws)]]
@@ -58,7 +59,7 @@ class Sample:
         if classes is not None and self.classes is not None:
             classes = np.concatenate([self.classes, classes])
         chosen = None if classes is None else classes[kept]
-        return Sample(together, chosen, draws[kept], self.rng)
+        return Sample(together, chosen, draws[kept], self.seen + len(features))
 
 
 class IncrementalDetector(BaseDetector):

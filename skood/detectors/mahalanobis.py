@@ -194,10 +194,17 @@ class Mahalanobis(IncrementalDetector):
             except ValueError as error:
                 raise ValueError(f"layer {name[0]!r} ({name[1]}): {error}") from error
         self._gaussians = gaussians
-        self.means_ = {k: of_classes.means for k, (of_classes, *_) in self._items()}
-        self.whitenings_ = {
-            k: of_classes.whitening for k, (of_classes, *_) in self._items()
-        }
+
+    # Not kept a second time: a file would hold the arrays twice.
+    @property
+    def means_(self) -> dict[Key, NDArray[np.float64]]:
+        """The class means, by (layer, statistic)."""
+        return {k: of_classes.means for k, (of_classes, *_) in self._items()}
+
+    @property
+    def whitenings_(self) -> dict[Key, NDArray[np.float64]]:
+        """Maps under which rows are white, by (layer, statistic)."""
+        return {k: of_classes.whitening for k, (of_classes, *_) in self._items()}
 
     def _chunk_moments(
         self, chunk: LayerFeatures, labels: NDArray[np.intp], n_classes: int

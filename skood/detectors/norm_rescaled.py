@@ -19,12 +19,14 @@ from skood._chunks import by_chunks, chunk_rows
 from skood._device import unit_rows
 from skood._labels import inlier_mask
 from skood._norm_ratio import NORM, NORM_RATIO, candidates, chosen_layer, feature_norm
+from skood._version import Stamped
 from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
 
 __all__ = ["NormRescaledHead"]
 
 
 class NormRescaledHead(
+    Stamped,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # type: ignore[call-arg]

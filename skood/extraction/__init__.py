@@ -9,6 +9,7 @@ _HOMES = {
     "FeatureStore": "skood.extraction.store",
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "layer_names": "skood.extraction.network",
+    "list_layers": "skood.extraction.layers",
 }
 
 __all__ = [*_HOMES]

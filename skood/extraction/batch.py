@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skood._arrays import as_array, unread_columns
+
 __all__ = ["Batch", "as_batch"]
 
 
@@ -35,18 +37,24 @@ class Batch:
     @property
     def mask(self) -> Tensor | None:
         """The attention mask, if the batch has one."""
-        mask = self.kwargs.get("attention_mask")
-        return mask if isinstance(mask, Tensor) else None
+        return dict(self.tensors()).get("attention_mask")
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the batch's tensors with their names; positions are named ``X``."""
-        named = [*(("X", value) for value in self.args), *self.kwargs.items()]
+        named: list[tuple[str, Any]] = []
+        for value in self.args:
+            named += value.items() if isinstance(value, Mapping) else [("X", value)]
+        named += self.kwargs.items()
         yield from ((name, part) for name, part in named if isinstance(part, Tensor))
 
     def moved(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
         """Return a copy on a device, its floating tensors of a type if one is given."""
 
         def move(value: Any) -> Any:
+            if isinstance(value, Mapping):
+                return {name: move(part) for name, part in value.items()}
+            if type(value) in (tuple, list):
+                return type(value)(move(part) for part in value)
             if not isinstance(value, Tensor):
                 return value
             wanted = dtype if value.is_floating_point() else None
@@ -112,6 +120,7 @@ def as_batch(part: Any, numbers: NDArray[np.intp], is_raw: bool) -> Batch:
         If there is NaN or infinity, or the number of rows is another one.
     """
     batch = _as_batch(part, len(numbers), is_raw)
+    _check_tensors(batch)
     _check_rows(batch)
     _check_finite(batch, numbers)
     _check_mask(batch, numbers)
@@ -136,18 +145,36 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
         return part
     source = "X" if is_raw else "preprocess"
     try:
-        array = np.asarray(part)
+        array = as_array(part, source)
         # Torch takes arrays of the machine's byte order that may be written to.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
         if min(array.strides, default=0) < 0:  # a single row counts as contiguous
             array = array.copy()
         return torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__
         help_ = "give preprocess=..., which does that" if is_raw else "it must do that"
+        unread = "; ".join(unread_columns(part))
+        if unread:
+            raise TypeError(
+                f"{source} has columns that are not numbers: {unread}. Leave them out, "
+                "or give a preprocess that makes a tensor of the rows."
+            ) from error
+        kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__
         raise TypeError(
             f"rows of {source} ({kind}) do not make one tensor ({error}): {help_}."
         ) from error
+
+
+def _check_tensors(batch: Batch) -> None:
+    if any(True for _ in batch.tensors()):
+        return
+    for name, value in batch.kwargs.items():
+        if isinstance(value, (list, tuple)) and not isinstance(value[0], str):
+            raise TypeError(
+                f"preprocess made {name!r} a {type(value).__name__}, where the network "
+                "takes a tensor. A tokenizer of transformers makes tensors when it is "
+                "called with return_tensors='pt' and padding=True."
+            )
 
 
 def _check_rows(batch: Batch) -> None:

@@ -12,12 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skood.extraction.layout import FeatureMap, first_tensor
+from skood.extraction.layout import NETWORK_ENTRIES, FeatureMap, first_tensor
 from skood.extraction.network import named_layers
 from skood.extraction.statistics import STATISTICS
 from skood.features import LOGITS, Key
 
-__all__ = ["PENULTIMATE", "EarlyStop", "Probe", "Recorder", "hooked", "not_called"]
+__all__ = [
+    "PENULTIMATE",
+    "EarlyStop",
+    "Probe",
+    "Recorder",
+    "hooked",
+    "not_called",
+    "observable",
+]
 
 PENULTIMATE = "penultimate"
 """The input of the head."""
@@ -58,12 +66,19 @@ def hooked(hooks: Iterable[tuple[Callable[..., Any], Any]]) -> Iterator[None]:
         yield
 
 
+def observable(module: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a network that run hooks, itself too, by their first name."""
+    parts = module.named_modules()
+    return {n: p for n, p in parts if not isinstance(p, torch.jit.ScriptModule)}
+
+
 def not_called(name: str) -> str:
     """Return the message for a layer that did not run."""
     return (
-        f"layer {name!r} did not run in the network's forward pass: it is unused, or "
-        "its parent works without calling it (a scripted or fused part). Name the "
-        "layer around it."
+        f"layer {name!r} did not run in the network's forward pass: it is unused, only "
+        "holds other layers (as blocks do in a torch.fx graph), or its parent works "
+        "without calling it (a scripted or fused part). Name the layer around it, or "
+        "one inside; skood.list_layers(network, X) shows which run."
     )
 
 
@@ -164,12 +179,13 @@ class Recorder:
         if output.ndim == 0 or len(output) != self.n_rows:
             raise ValueError(
                 f"{name} puts out a tensor of shape {tuple(output.shape)} for "
-                f"{self.n_rows} rows of input: the first axis must be the rows."
+                f"{self.n_rows} rows of input: the first axis must be the rows. Where "
+                "it works on windows or crops, name the layer around it."
             )
         return output
 
     def _logits(self, output: Any) -> Tensor:
-        tensor = first_tensor(output, (LOGITS, "last_hidden_state"))
+        tensor = first_tensor(output, NETWORK_ENTRIES)
         tensor = self._checked("the network", tensor)
         if tensor.ndim > 2 and tensor[0].numel() > tensor.shape[1]:
             raise ValueError(

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
+from skood._arrays import check_readable
 from skood.extraction.batch import Batch, as_batch
 
 __all__ = ["Inputs", "Loaded"]
@@ -40,7 +42,7 @@ class Inputs:
     Raises
     ------
     TypeError
-        If ``X`` cannot be cut into rows.
+        If ``X`` cannot be cut into rows: a text, a sparse matrix, a LazyFrame.
     ValueError
         If ``X`` has no rows.
 
@@ -59,6 +61,7 @@ class Inputs:
         preprocess: Preprocess | None = None,
         rows: NDArray[np.intp] | None = None,
     ) -> None:
+        check_readable(X)
         self._X, self._preprocess, self._rows = X, preprocess, rows
         self._length = _n_rows(X) if rows is None else len(rows)
         if self._length == 0:
@@ -147,7 +150,7 @@ class _Held(Dataset[Any]):
 
 
 def _n_rows(X: Any) -> int:
-    if isinstance(X, (str, bytes, Mapping, IterableDataset)):
+    if isinstance(X, (str, bytes, Mapping, IterableDataset)) or issparse(X):
         raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.")
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
@@ -165,12 +168,17 @@ def _part(X: Any, rows: slice | NDArray[np.intp]) -> Any:
         part = X.iloc[rows]
         return part.tolist() if part.ndim == 1 else part
     if hasattr(X, "shape"):
-        part = X[rows]
-        texts = isinstance(part, np.ndarray) and part.dtype.kind in "OUS"
-        return part.tolist() if texts and part.ndim == 1 else part
+        return _listed_texts(X[rows])
     numbers = range(len(X))[rows] if isinstance(rows, slice) else rows
     items = [X[int(number)] for number in numbers]
     return _collated(items) if isinstance(X, Dataset) or _is_sample(items[0]) else items
+
+
+def _listed_texts(part: Any) -> Any:
+    """Return rows as they are, but a column of texts or of a polars frame as a list."""
+    if isinstance(part, np.ndarray):
+        return part.tolist() if part.ndim == 1 and part.dtype.kind in "OUST" else part
+    return part.to_list() if hasattr(part, "to_list") and len(part.shape) == 1 else part
 
 
 def _as_slice(rows: slice | NDArray[np.intp]) -> slice | NDArray[np.intp]:

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FeatureMap", "channel_width", "first_tensor", "is_channels_last"]
+__all__ = [
+    "NETWORK_ENTRIES",
+    "FeatureMap",
+    "channel_width",
+    "first_tensor",
+    "is_channels_last",
+]
 
 _SPATIAL = {
     f"torch.nn.modules.{kind}"
@@ -23,6 +29,17 @@ _WIDTHS = (
     "embedding_dim",
     "embed_dim",
 )
+
+LAYER_ENTRIES = (
+    "sentence_embedding",
+    "last_hidden_state",
+    "logits",
+    "token_embeddings",
+)
+"""What stands for the output of a layer that puts out a mapping, best first."""
+
+NETWORK_ENTRIES = ("logits", "sentence_embedding", "last_hidden_state")
+"""The same for a whole network."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,7 @@ def _checked_mask(layer: str, values: Tensor, mask: Tensor | None) -> Tensor | N
 
 
 def first_tensor(
-    output: Any, preferred: Sequence[str] = ("last_hidden_state", "logits")
+    output: Any, preferred: Sequence[str] = LAYER_ENTRIES
 ) -> Tensor | None:
     """Return the tensor that stands for a module's output.
 
@@ -126,6 +143,8 @@ def first_tensor(
     -------
     Tensor or None
         The tensor itself, else the first one found inside; None when there is none.
+        In a mapping without a preferred entry, integers (ids, masks) and single
+        numbers (a loss) come after all others.
 
     Examples
     --------
@@ -140,17 +159,37 @@ def first_tensor(
         return output
     if isinstance(output, Mapping):
         chosen = [output[key] for key in preferred if key in output]
-        output = [*chosen, *output.values()]
+        output = [*chosen, *sorted(output.values(), key=_is_beside)]
     if isinstance(output, (tuple, list)):
         found = (first_tensor(part, preferred) for part in output)
         return next((tensor for tensor in found if tensor is not None), None)
     return None
 
 
+def _is_beside(value: Any) -> bool:
+    """Return whether a mapping's entry is no features: a loss, ids or a mask."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.ndim == 0 or not value.is_floating_point()
+
+
 def is_spatial(module: nn.Module) -> bool:
     """Return whether a torch module by definition has its channels first."""
     homes = {cls.__module__ for cls in type(module).__mro__}
     return bool(homes & _SPATIAL) or isinstance(module, nn.GroupNorm)
+
+
+_BY_LAST_AXIS = (nn.Linear, nn.LayerNorm, nn.Embedding)
+
+
+def is_by_last_axis(module: nn.Module) -> bool:
+    """Return whether a torch module by definition has its channels last.
+
+    Subclasses with a forward of their own may well move the axes.
+    """
+    if len(getattr(module, "normalized_shape", (1,))) > 1:
+        return False
+    return any(type(module).forward is kind.forward for kind in _BY_LAST_AXIS)
 
 
 def channel_width(module: nn.Module) -> int | None:
@@ -186,8 +225,8 @@ def is_channels_last(
         a sequence after a layer of the token kind is channels last, and everything
         else channels first.
     """
-    if is_spatial(module):
-        return False
+    if is_spatial(module) or is_by_last_axis(module):
+        return not is_spatial(module)
     width, spatial = before or (None, False)
     if spatial and len(shape) > 3:
         return False

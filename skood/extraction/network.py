@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skood.extraction.borrow import turn
+from skood.extraction.refused import checked_factory, checked_module
 
 __all__ = [
     "as_module",
@@ -21,6 +22,7 @@ __all__ = [
     "in_file",
     "layer_names",
     "named_layers",
+    "on_cpu",
     "weights_digest",
 ]
 
@@ -48,12 +50,13 @@ def as_module(network: Any) -> nn.Module:
     Raises
     ------
     TypeError
-        If it is none of these, or a TorchScript module, which runs no hooks.
+        If it is none of these, or a module whose parts cannot be observed; the message
+        says what to give instead.
     ValueError
-        If a skorch net is not fitted.
+        If a skorch net is not fitted, or weights have no values yet.
     """
     if isinstance(network, nn.Module):
-        return _checked(_unwrapped(network))
+        return checked_module(_unwrapped(network))
     if hasattr(network, "module_"):
         return as_module(network.module_)
     if hasattr(network, "initialize") and hasattr(network, "module"):
@@ -61,11 +64,7 @@ def as_module(network: Any) -> nn.Module:
             f"network is a {type(network).__name__} that is not fitted: fit it first "
             "(or initialize() it and load its parameters)."
         )
-    if not callable(network):
-        raise TypeError(
-            f"network is a {type(network).__name__}; wanted is a torch.nn.Module, a "
-            "fitted skorch net, or a function without arguments that returns one."
-        )
+    network = checked_factory(network)
     with turn:
         if network not in _built:
             _built[network] = _from_factory(network)
@@ -93,15 +92,6 @@ def _unwrapped(module: nn.Module) -> nn.Module:
             return module
 
 
-def _checked(module: nn.Module) -> nn.Module:
-    if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError(
-            "network is a TorchScript module, whose parts cannot be observed: give "
-            "the Python module it was scripted or traced from."
-        )
-    return module
-
-
 def layer_names(network: Any) -> list[str]:
     """Return the names that ``LayerFeatureTransformer(network, layers=...)`` takes.
 
@@ -115,6 +105,11 @@ def layer_names(network: Any) -> list[str]:
     list of str
         Qualified names of all modules inside, in the order of their definition.
         ``"penultimate"`` and ``"logits"`` are understood besides.
+
+    See Also
+    --------
+    skood.list_layers : The names with the shapes and times of a forward, in the order
+        in which they run.
 
     Examples
     --------
@@ -149,7 +144,11 @@ def in_file(network: Any) -> Any:
     """
     if not isinstance(network, nn.Module) and not hasattr(network, "module_"):
         return network
-    module = as_module(network)
+    return on_cpu(as_module(network))
+
+
+def on_cpu(module: nn.Module) -> nn.Module:
+    """Return a module, or a copy on the CPU if it has tensors on an accelerator."""
     tensors = {id(tensor): tensor for tensor in _all_tensors(module)}
     if all(tensor.device.type == "cpu" for tensor in tensors.values()):
         return module
@@ -237,10 +236,29 @@ def _mark(tensor: Tensor) -> tuple[int, int, int]:
 def _computed_digest(module: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, value in module.state_dict().items():
-        if not isinstance(value, Tensor):
-            digest.update(f"{name}:{joblib.hash(value)};".encode())
-            continue
+        _take_in(digest, name, value)
+    return digest.hexdigest()
+
+
+def _take_in(digest: Any, name: str, value: Any) -> None:
+    if isinstance(value, (tuple, list)):  # packed weights of a quantised layer
+        for number, part in enumerate(value):
+            _take_in(digest, f"{name}.{number}", part)
+    elif not isinstance(value, Tensor):
+        content = str(value) if isinstance(value, torch.dtype) else joblib.hash(value)
+        digest.update(f"{name}:{content};".encode())
+    elif value.is_quantized:
+        digest.update(f"{name}:{_scale(value)};".encode())
+        _take_in(digest, name, value.int_repr())
+    else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(cast(Any, flat.view(torch.uint8).numpy()))
-    return digest.hexdigest()
+
+
+def _scale(value: Tensor) -> str:
+    """Return what the integers of a quantised tensor stand for."""
+    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return f"{value.dtype} {value.q_scale()} {value.q_zero_point()}"
+    scales = value.q_per_channel_scales().tolist()
+    return f"{value.dtype} {scales} {value.q_per_channel_zero_points().tolist()}"

@@ -14,8 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skood.extraction.hooks import PENULTIMATE, Probe, hooked, not_called
+from skood.extraction.hooks import (
+    PENULTIMATE,
+    Probe,
+    hooked,
+    not_called,
+    observable,
+)
 from skood.extraction.layout import (
+    NETWORK_ENTRIES,
     channel_width,
     first_tensor,
     is_channels_last,
@@ -51,7 +58,8 @@ def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names:
         raise ValueError("layers is empty: name at least one, or 'logits'.")
-    known = [*named_layers(module), PENULTIMATE, LOGITS]
+    modules = named_layers(module)
+    known = [*modules, PENULTIMATE, LOGITS]
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"layers has {name!r}: layers are given by name.")
@@ -60,7 +68,13 @@ def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ValueError(
                 f"the network has no layer {name!r}.{hint} "
-                "skood.layer_names(network) lists all names."
+                "skood.layer_names(network) lists all names, and "
+                "skood.list_layers(network, X) shows what they put out."
+            )
+        if isinstance(modules.get(name), torch.jit.ScriptModule):
+            raise ValueError(
+                f"layer {name!r} is a TorchScript module, which cannot be observed: "
+                "name a layer around it or after it, or put the Python module back."
             )
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -147,7 +161,7 @@ def probe_and_outputs(
     modules = named_layers(module)
     wanted = [name for name in layers if name not in (LOGITS, PENULTIMATE)]
     hooks = [
-        *((part.register_forward_hook, trace.width) for part in module.modules()),
+        *((p.register_forward_hook, trace.width) for p in observable(module).values()),
         *(
             (part.register_forward_hook, partial(trace.affine, name))
             for name, part in module.named_modules()
@@ -159,7 +173,7 @@ def probe_and_outputs(
         ),
     ]
     with hooked(hooks):
-        output = first_tensor(forward(), (LOGITS, "last_hidden_state"))
+        output = first_tensor(forward(), NETWORK_ENTRIES)
     for name in wanted:
         if not trace.calls[name]:
             raise ValueError(not_called(name))

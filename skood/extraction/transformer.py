@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 from torch import nn
 from tqdm.auto import tqdm
 
+from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
     as_store,
@@ -40,6 +41,10 @@ __all__ = ["LayerFeatureTransformer"]
 
 Self = TypeVar("Self", bound="LayerFeatureTransformer")
 
+_WITHOUT_NETWORK = (
+    "set store_network=False, and give the loaded transformer its network back by "
+    "set_params(network=...)."
+)
 _DTYPES = ("float16", "float32", "float64")
 
 
@@ -63,7 +68,7 @@ class LayerFeatureTransformer(
         A callable without arguments is a factory, called when first needed and once
         per process. ``clone`` and scikit-learn's searches share the network.
     layers : str or sequence of str
-        Qualified names as :func:`skood.layer_names` lists them; ``"logits"`` is the
+        Qualified names as :func:`skood.list_layers` shows them; ``"logits"`` is the
         network's output, ``"penultimate"`` the input of its final linear map. The
         last run counts where a layer runs several times in one forward.
     statistics : str or sequence of str, default=("avg",)
@@ -74,8 +79,9 @@ class LayerFeatureTransformer(
     preprocess : callable, optional
         Turns some rows of X (a slice of an array, tensor or frame; a list of items; a
         collated batch of a Dataset) into the network's input: a tensor, a tuple of
-        positional arguments or a mapping of keyword arguments. Under an
-        ``"attention_mask"`` among these, sequences are pooled over the kept tokens.
+        positional arguments or a mapping of keyword arguments, as a tokenizer of
+        transformers returns. Under an ``"attention_mask"`` among these, sequences are
+        pooled over the kept tokens.
     batch_size : int, default=256
         Rows in one forward. Halved for the rest of a pass where the accelerator's
         memory does not suffice. On a CPU, deep networks with large maps often run
@@ -119,11 +125,15 @@ class LayerFeatureTransformer(
         The statistics, checked.
     head_ : LinearHead or None
         The network's final linear map, if its output is one.
+    feature_names_in_ : ndarray of str
+        The columns, if ``fit`` got a frame whose columns have names. Without a
+        ``preprocess``, ``transform`` refuses a frame with other ones.
     network_digest_ : str
         Digest of the weights. ``transform`` refuses a network with other weights.
 
     See Also
     --------
+    skood.list_layers : The layers with their shapes and costs, from a forward.
     skood.layer_names : The names that ``layers`` takes.
     skood.LayerFeatures : What comes out.
 
@@ -220,7 +230,7 @@ class LayerFeatureTransformer(
         ValueError
             If a parameter or X is not usable; the message says which and why.
         """
-        self._fit(Inputs(X, self.preprocess), as_store(self.cache))
+        self._fit(self._inputs(X, reset=True), as_store(self.cache))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -238,7 +248,7 @@ class LayerFeatureTransformer(
         -------
         LayerFeatures of n rows
         """
-        inputs = Inputs(X, self.preprocess)
+        inputs = self._inputs(X, reset=True)
         module = self._fit(inputs, as_store(self.cache))
         blocks = self._blocks(module, inputs)
         views = {
@@ -266,7 +276,7 @@ class LayerFeatureTransformer(
         """
         check_is_fitted(self)
         module = self._known_module()
-        inputs = Inputs(X, self.preprocess)
+        inputs = self._inputs(X, reset=False)
         return LayerFeatures(self._blocks(module, inputs), self.head_)
 
     def extract_to(
@@ -315,9 +325,9 @@ class LayerFeatureTransformer(
                 f"store={store!r}: wanted is a store without a size limit, since it "
                 "keeps every row."
             )
-        inputs = Inputs(X, self.preprocess)
-        labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
         fitted = hasattr(self, "network_digest_")
+        inputs = self._inputs(X, reset=not fitted)
+        labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
         module = self._known_module() if fitted else self._fit(inputs, wanted)
         bar = self._bar(inputs, "extract", shown=progress)
         with self._filling(module, wanted) as filling, bar:
@@ -327,6 +337,34 @@ class LayerFeatureTransformer(
             )
         return LayerFeatures(blocks, self.head_)
 
+    def set_output(self: Self, *, transform: str | None = None) -> Self:
+        """Refuse frames: what comes out keeps the layers apart, and is no table.
+
+        ``sklearn.set_config(transform_output=...)`` leaves this step as it is, too.
+
+        Parameters
+        ----------
+        transform : {"default"} or None
+            Neither changes anything.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a frame is asked for.
+        """
+        if transform in (None, "default"):
+            return self
+        raise ValueError(
+            f"set_output(transform={transform!r}): LayerFeatureTransformer gives "
+            "LayerFeatures, which are no table. For a frame in a pipeline put "
+            "LayerSelector() behind it and set the output of the steps from there on: "
+            "pipeline[1:].set_output(...). Outside of one call features.to_frame()."
+        )
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -334,6 +372,17 @@ class LayerFeatureTransformer(
         return tags
 
     # Fitting and running ---------------------------------------------------------
+
+    def _inputs(self, X: Any, *, reset: bool) -> Inputs:
+        """Return the rows; a frame's columns are noted, or compared with those noted.
+
+        A ``preprocess`` takes columns by their names, so that their order and number
+        are its own affair.
+        """
+        inputs = Inputs(X, self.preprocess)
+        if reset or self.preprocess is None:
+            _check_feature_names(self, X, reset=reset)
+        return inputs
 
     def _fit(self, inputs: Inputs, store: FeatureStore | None) -> nn.Module:
         self._check_settings()
@@ -460,4 +509,6 @@ class LayerFeatureTransformer(
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state["network"] = in_file(self.network) if self.store_network else None
+        if isinstance(state["network"], nn.Module):
+            state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)
         return state

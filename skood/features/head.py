@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skood._arrays import as_array
+
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
@@ -14,10 +16,10 @@ class LinearHead:
 
     Parameters
     ----------
-    weight : ndarray of shape (n_classes, n_features)
-        Rows are the classes' weight vectors.
-    bias : ndarray of shape (n_classes,)
-        The classes' offsets.
+    weight : array or tensor of shape (n_classes, n_features)
+        Rows are the classes' weight vectors. Kept as an ndarray.
+    bias : array or tensor of shape (n_classes,)
+        The classes' offsets. Kept as an ndarray.
     layer : str, default="penultimate"
         The layer of a :class:`~skood.features.LayerFeatures` that is the input of
         the map.
@@ -35,6 +37,11 @@ class LinearHead:
     bias: NDArray[np.floating]
     layer: str = "penultimate"
 
+    def __post_init__(self) -> None:
+        for name in ("weight", "bias"):  # those of a torch module are tensors
+            array = as_array(getattr(self, name), name)
+            object.__setattr__(self, name, array)
+
     def logits(self, features: ArrayLike) -> NDArray[np.floating]:
         """Return the logits of penultimate features.
 
@@ -47,7 +54,7 @@ class LinearHead:
         -------
         ndarray of shape (n, n_classes)
         """
-        return np.asarray(features) @ self.weight.T + self.bias
+        return as_array(features, "features") @ self.weight.T + self.bias
 
     @classmethod
     def from_samples(
@@ -84,8 +91,8 @@ class LinearHead:
         >>> np.allclose(head.weight, 1), np.allclose(head.bias, 5)
         (True, True)
         """
-        h = np.asarray(features, dtype=np.float64)
-        z = np.asarray(logits, dtype=np.float64)
+        h = as_array(features, "features", np.float64)
+        z = as_array(logits, "logits", np.float64)
         if len(h) != len(z) or len(h) <= h.shape[1]:
             raise ValueError(
                 f"features have shape {h.shape} and logits {z.shape}: the head is "

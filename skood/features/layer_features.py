@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse import issparse
 
+from skood._arrays import as_array, check_readable, unread_columns
+from skood._version import stamped, unstamped
 from skood.features.head import LinearHead
-from skood.features.names import DEFAULT_STATISTIC, LOGITS, Key, Layers, as_key
+from skood.features.names import (
+    DEFAULT_STATISTIC,
+    LOGITS,
+    Key,
+    Layers,
+    as_key,
+    column_names,
+)
 from skood.features.stored import (
     read_blocks,
     replaced_folder,
     view_folder,
     write_blocks,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Rows: TypeAlias = range | NDArray[np.intp]
 
@@ -33,8 +46,8 @@ class LayerFeatures:
     Parameters
     ----------
     blocks : mapping
-        From a layer's name, or a (layer, statistic) pair, to an array-like of shape
-        (n, d). A bare name means the ``"avg"`` statistic.
+        From a layer's name, or a (layer, statistic) pair, to an array, tensor or
+        DataFrame of shape (n, d). A bare name means the ``"avg"`` statistic.
     head : LinearHead, optional
         The network's last linear map, when known.
     views : mapping of str to LayerFeatures, optional
@@ -44,7 +57,10 @@ class LayerFeatures:
     Raises
     ------
     ValueError
-        If there is no block, a block is not two-dimensional, or lengths differ.
+        If there is no block, a block is not two-dimensional or not of real numbers,
+        or lengths differ.
+    TypeError
+        If a block cannot be read: a sparse matrix, a LazyFrame.
 
     Examples
     --------
@@ -114,6 +130,12 @@ class LayerFeatures:
     def dtype(self) -> np.dtype[Any]:
         """The type of ``np.asarray(self)``."""
         return np.result_type(*(block.dtype for block in self._blocks.values()))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all blocks are arrays in memory, none on disk or in a store."""
+        blocks = self._blocks.values()
+        return all(type(block) is np.ndarray for block in blocks)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -249,7 +271,9 @@ class LayerFeatures:
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple):
             key = _row_part(key)
-        if isinstance(key, (int, np.integer)):
+        if getattr(key, "ndim", None) == 0:
+            key = key.item()
+        if isinstance(key, int):
             return np.asarray(self[[key]])[0]
         if isinstance(key, str):
             raise TypeError(
@@ -262,7 +286,7 @@ class LayerFeatures:
         """Return the rows at ``indices``; ``axis`` can only be 0."""
         if axis != 0:
             raise ValueError(f"axis={axis}: LayerFeatures are indexed by row (axis 0).")
-        return cast(LayerFeatures, self[np.asarray(indices)])
+        return cast(LayerFeatures, self[as_array(indices, "indices")])
 
     @property
     def iloc(self) -> LayerFeatures:
@@ -314,6 +338,30 @@ class LayerFeatures:
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         """Return numpy: scikit-learn's array API dispatch then indexes it as is."""
         return np
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the blocks side by side as a pandas frame.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n, columns of all blocks)
+            In memory. Columns are named ``layer__statistic__number``; the index counts
+            the rows from 0.
+
+        See Also
+        --------
+        LayerSelector : Gives frames, of polars too, within a pipeline.
+
+        Examples
+        --------
+        >>> from skood import LayerFeatures
+        >>> LayerFeatures({"conv1": [[1.0, 2.0]], "logits": [[3.0]]}).to_frame()
+           conv1__avg__0  conv1__avg__1  logits__logits__0
+        0            1.0            2.0                3.0
+        """
+        import pandas as pd
+
+        return pd.DataFrame(np.asarray(self), columns=column_names(self.widths))
 
     # Together, to disk and to other processes ------------------------------------
 
@@ -409,19 +457,37 @@ class LayerFeatures:
             rows = np.asarray(self._rows, dtype=np.intp)
             state["_blocks"] = {k: b.narrowed(rows) for k, b in blocks.items()}
             state["_rows"] = range(len(self))
-        return state
+        rows = state["_rows"]
+        if isinstance(rows, range):
+            state["_rows"] = [rows.start, rows.stop, rows.step]
+        return stamped(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = unstamped(state, "LayerFeatures")
+        if isinstance(state["_rows"], list):
+            state["_rows"] = range(*state["_rows"])
+        self.__dict__.update(state)
 
 
 def _two_dimensional(key: Key, block: Any) -> Any:
-    if not hasattr(block, "shape") or not hasattr(block, "dtype"):
-        block = np.asarray(block)
-    if hasattr(block, "detach"):
-        block = block.detach().cpu().numpy()
+    name = f"block {'/'.join(key)}"
+    given = block
+    check_readable(block, name)
+    if not _is_array(block):
+        block = as_array(block, name)
+    if block.dtype.kind not in "biuf":
+        unread = "; ".join(unread_columns(given)) or f"entries of type {block.dtype}"
+        raise ValueError(f"{name} has {unread}: a block holds real numbers.")
     if len(block.shape) != 2:
-        raise ValueError(
-            f"block {'/'.join(key)} has shape {tuple(block.shape)}: a block is (n, d)."
-        )
+        raise ValueError(f"{name} has shape {tuple(block.shape)}: a block is (n, d).")
     return block
+
+
+def _is_array(block: Any) -> bool:
+    """Return whether it is an array, perhaps one that is read when rows are wanted."""
+    is_other = hasattr(block, "detach") or issparse(block)
+    has_type = isinstance(getattr(block, "dtype", None), np.dtype)
+    return hasattr(block, "shape") and has_type and not is_other
 
 
 def _row_part(key: tuple[Any, ...]) -> Any:
@@ -436,7 +502,7 @@ def _row_part(key: tuple[Any, ...]) -> Any:
 
 
 def _as_index(key: Any) -> NDArray[Any]:
-    index = np.asarray(key)
+    index = as_array(key, "the index")
     if index.size == 0 and index.dtype != bool:
         return index.astype(np.intp)
     if index.dtype.kind not in "iub" or index.ndim != 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 LOGITS = "logits"
@@ -22,3 +22,12 @@ def as_key(name: str | Key) -> Key:
         return (name, LOGITS if name == LOGITS else DEFAULT_STATISTIC)
     layer, statistic = name
     return (layer, LOGITS if layer == LOGITS else statistic)
+
+
+def column_names(widths: Mapping[Key, int]) -> list[str]:
+    """Return the names of all blocks' columns, ``layer__statistic__number``."""
+    return [
+        f"{layer}__{statistic}__{column}"
+        for (layer, statistic), width in widths.items()
+        for column in range(width)
+    ]

@@ -13,11 +13,13 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skood._arrays import validated_table
+from skood._version import Stamped
 from skood.features.layer_features import LayerFeatures
-from skood.features.names import Layers
+from skood.features.names import Layers, column_names
 
 
-class LayerSelector(TransformerMixin, BaseEstimator):
+class LayerSelector(Stamped, TransformerMixin, BaseEstimator):
     """Choose layers and a statistic, and hand them on as one matrix.
 
     With it any scikit-learn or PyOD estimator works on layer features in a
@@ -89,7 +91,7 @@ class LayerSelector(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         selected = self._selected(X, reset=False)
         if selected is None:
-            return cast(NDArray[Any], validate_data(self, X, reset=False))
+            return validated_table(self, X, reset=False)
         if selected.widths != self._widths:
             raise ValueError(
                 f"X has the blocks {selected.widths}, but fit saw {self._widths}."
@@ -103,19 +105,14 @@ class LayerSelector(TransformerMixin, BaseEstimator):
             return cast(
                 NDArray[np.object_], _check_feature_names_in(self, input_features)
             )
-        names = [
-            f"{layer}__{statistic}__{column}"
-            for (layer, statistic), width in self._widths.items()
-            for column in range(width)
-        ]
-        return np.asarray(names, dtype=object)
+        return np.asarray(column_names(self._widths), dtype=object)
 
     def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
         if isinstance(X, LayerFeatures):
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return X.select(self.layers, self.statistic)
-        validate_data(self, X, reset=reset)
+        validated_table(self, X, reset=reset)
         if self.layers is not None:
             raise ValueError(
                 f"layers={self.layers!r} but X is a plain array, which has no named "

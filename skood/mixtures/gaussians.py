@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -173,6 +173,10 @@ class Gaussians(ABC):
         ndarray of shape (p,), ndarray of shape (p,)
             u^T (Sigma - a u u^T)^-1 u, and log det (Sigma - a u u^T) - log det Sigma.
         """
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is worked out of the fields when first needed stays out of files.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @staticmethod
     def block_rows(n_components: int) -> int:

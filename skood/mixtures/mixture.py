@@ -129,6 +129,19 @@ class Mixture:
         joint = self.gaussians.likely_log_joint(self._seen(x), log_weights)
         return responsibilities(joint)[0]
 
+    # Means and covariances are the Gaussians', too: a file holds them once.
+
+    def __getstate__(self) -> dict[str, Any]:
+        shared = dict.fromkeys(("points", "covariances"))
+        parameters = {**vars(self.parameters), **shared}
+        return {**vars(self), "parameters": parameters}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        gaussians, parameters = state["gaussians"], state["parameters"]
+        shared = {n: vars(gaussians)[n] for n in ("points", "covariances")}
+        own = MixtureParameters(**{**parameters, **shared})
+        vars(self).update({**state, "parameters": own})
+
     def _seen(self, x: Any) -> Any:
         # In float64: a log density near zero has no digits to lose.
         y = self.frame.of(as_float64(x))

@@ -59,6 +59,6 @@ def refuse_pyod(estimator: Any) -> None:
     if is_pyod(estimator):
         raise TypeError(
             f"{type(last_step(estimator)).__name__} is a PyOD detector, where high "
-            "means abnormal and 1 is an outlier; its metrics would come out inverted. "
-            "Wrap it: skood.model_selection.OutliersIgnored(detector)."
+            "means abnormal and 1 is an outlier; read our way, its scores would come "
+            "out inverted. Put skood.PyODDetector(detector) in its place."
         )

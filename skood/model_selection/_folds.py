@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import indexable
 
+from skood._labels import label_array
 from skood._seeds import RandomStateLike, stream_seed
 
 Rows = NDArray[np.intp]
@@ -30,7 +31,7 @@ class LabelSplitter(BaseCrossValidator):
             raise ValueError(
                 f"{type(self).__name__} needs y: class labels, with -1 for outliers."
             )
-        return np.asarray(indexable(X, y, groups)[1])
+        return label_array(indexable(X, y, groups)[1])
 
     def _class_folds(
         self,

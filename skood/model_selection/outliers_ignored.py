@@ -19,8 +19,10 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skood._labels import inlier_mask
-from skood.model_selection._estimators import SCORE_METHODS, is_pyod, last_step
+from skood._arrays import check_readable
+from skood._labels import inlier_mask, label_array
+from skood._version import Stamped
+from skood.model_selection._estimators import SCORE_METHODS, last_step, refuse_pyod
 
 
 def _inner(wrapper: OutliersIgnored) -> Any:
@@ -32,20 +34,14 @@ def _has(method: str) -> Callable[[OutliersIgnored], bool]:
     return lambda wrapper: hasattr(_inner(wrapper), method)
 
 
-def _can_score_samples(wrapper: OutliersIgnored) -> bool:
-    inner = _inner(wrapper)
-    return is_pyod(inner) or hasattr(inner, "score_samples")
-
-
-class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
-    """Any scikit-learn or PyOD detector, never trained on rows of label -1.
+class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+    """Any scikit-learn detector, never trained on rows of label -1.
 
     A search refits on all its rows. scikit-learn's detectors ignore y and would learn
     the outliers as data; this wrapper leaves those rows out of ``fit`` (and out of
     metadata with one entry per row, such as ``sample_weight``). Everything else goes
-    through unchanged, except that a PyOD detector, alone or at the end of a Pipeline,
-    is turned to scikit-learn's convention: scores are negated, so that high means
-    in-distribution, and ``predict`` gives +1 and -1. PyOD never gets to see y.
+    through unchanged. PyOD's detectors have a wrapper of their own, which leaves those
+    rows out too: :class:`~skood.PyODDetector`.
 
     Parameters
     ----------
@@ -59,8 +55,7 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         The labels seen in ``fit`` beside -1; absent if y was None.
     offset_ : float
-        Of the detector; minus ``threshold_`` for PyOD. ``decision_function`` is
-        ``score_samples - offset_``.
+        Of the detector. ``decision_function`` is ``score_samples - offset_``.
 
     See Also
     --------
@@ -95,7 +90,7 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             Rows; those of label -1 are left out.
         y : array-like of shape (n,), default=None
             Class labels; -1 marks an outlier. None: all rows are inliers. The labels of
-            the inliers are passed on, but not to PyOD.
+            the inliers are passed on.
         **fit_params : dict
             For the detector's ``fit``; routed if metadata routing is on.
 
@@ -109,16 +104,17 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         ValueError
             If no row is left, or the lengths of X and y differ.
         TypeError
-            If the detector cannot score new rows.
+            If the detector cannot score new rows, or is PyOD's.
         """
+        refuse_pyod(self.estimator)
         _check_can_score(self.estimator)
+        check_readable(X)
         if get_config()["enable_metadata_routing"]:
             fit_params = process_routing(self, "fit", **fit_params).estimator.fit
-        labels = None if y is None else np.asarray(y)
+        labels = None if y is None else label_array(y)
         if labels is not None:
             X, labels, fit_params = _inliers_only(X, labels, fit_params)
-        shown = None if is_pyod(self.estimator) else labels
-        self.estimator_ = clone(self.estimator).fit(X, shown, **fit_params)
+        self.estimator_ = clone(self.estimator).fit(X, labels, **fit_params)
         if hasattr(self, "classes_"):  # of an earlier fit
             del self.classes_
         if labels is not None:
@@ -146,7 +142,7 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         """
         return self.fit(X, y, **fit_params).predict(X)
 
-    @available_if(_can_score_samples)
+    @available_if(_has("score_samples"))
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Return the detector's score: higher = more in-distribution.
 
@@ -158,11 +154,9 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n,)
-            For PyOD minus its ``decision_function``.
+            As the detector gives them.
         """
         check_is_fitted(self)
-        if is_pyod(self.estimator_):
-            return -np.asarray(self.estimator_.decision_function(X), dtype=np.float64)
         return self.estimator_.score_samples(X)
 
     @available_if(_has("decision_function"))
@@ -180,8 +174,6 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             ``score_samples(X) - offset_``.
         """
         check_is_fitted(self)
-        if is_pyod(self.estimator_):
-            return self.score_samples(X) - self.offset_
         return self.estimator_.decision_function(X)
 
     @available_if(_has("predict"))
@@ -199,14 +191,12 @@ class OutliersIgnored(MetaEstimatorMixin, OutlierMixin, BaseEstimator):
             +1 for inliers, -1 for outliers.
         """
         check_is_fitted(self)
-        flags = self.estimator_.predict(X)
-        return np.where(flags == 1, -1, 1) if is_pyod(self.estimator_) else flags
+        return self.estimator_.predict(X)
 
     @property
     def offset_(self) -> float:
         """What is taken from ``score_samples`` to make ``decision_function``."""
-        detector = last_step(self.estimator_)
-        return -float(detector.threshold_) if is_pyod(detector) else detector.offset_
+        return last_step(self.estimator_).offset_
 
     @property
     def n_features_in_(self) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import column_or_1d
 
-from skood._labels import OUTLIER, inlier_mask
+from skood._arrays import as_array, check_readable
+from skood._labels import OUTLIER, inlier_mask, label_array
 from skood._seeds import RandomStateLike, stream_seed
+from skood.model_selection._frames import appended_frame, frame_values, is_frame
 from skood.model_selection._inliers import Inliers, Rows, Values, inliers_of
 from skood.model_selection._outlier_kinds import (
     FEATURE_KINDS,
@@ -70,7 +71,8 @@ def make_pseudo_outliers(
     ----------
     X : array-like of shape (n, channels, height, width), (n, height, width, channels),\
             (n, height, width) or (n, d)
-        The data. A pandas frame stays one; anything else becomes an ndarray.
+        The data. A frame of pandas or polars stays one, with its columns' types;
+        anything else, tensors too, becomes an ndarray.
     y : array-like of shape (n,), default=None
         Class labels; rows of label -1 are kept and nothing is made from them. None: all
         rows are inliers of class 0.
@@ -90,7 +92,8 @@ def make_pseudo_outliers(
     Returns
     -------
     X_all : ndarray or DataFrame of shape (n + n_outliers, ...)
-        The rows of X, then the outliers.
+        The rows of X, then the outliers. The index of a pandas frame counts them
+        from 0.
     y_all : ndarray of shape (n + n_outliers,)
         The labels, then -1 (``"-1"`` if labels are text). Unsigned labels become int64.
 
@@ -130,19 +133,23 @@ def make_pseudo_outliers(
     if kind == "class_holdout":
         _check_options(kind, _held_out, options)
         return X, _held_out(labels, mark, n_outliers, random_state, **options)
-    values = np.asarray(X)
+    values = frame_values(X) if is_frame(X) else as_array(X)
     make = _kind_for(kind, values.shape)
     _check_options(kind, make, options)
     data, back = inliers_of(values, labels, channel_axis, stream_seed(random_state))
     made = _made(data, make, n_outliers, options)
     outliers = made if back is None else np.moveaxis(made, 1, back)
     y_all = np.concatenate([labels, np.full(len(made), mark, dtype=labels.dtype)])
-    return _appended(X, values, outliers.reshape(-1, *values.shape[1:])), y_all
+    outliers = outliers.reshape(-1, *values.shape[1:])
+    if is_frame(X):
+        return appended_frame(X, outliers), y_all
+    return np.concatenate([values, outliers]), y_all
 
 
 def _labels(X: Any, y: ArrayLike | None) -> NDArray[Any]:
-    n_rows = len(X)
-    labels = np.zeros(n_rows, int) if y is None else column_or_1d(np.asarray(y))
+    check_readable(X)
+    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)  # sparse ones have no len
+    labels = np.zeros(n_rows, int) if y is None else label_array(y)
     if len(labels) != n_rows:
         raise ValueError(
             f"X has {n_rows} rows but y {len(labels)}; one label per row is wanted."
@@ -177,7 +184,7 @@ def _held_out(
         )
     if classes is None:
         classes = [np.random.default_rng(stream_seed(random_state)).choice(known)]
-    held_out = np.atleast_1d(np.asarray(classes))
+    held_out = np.atleast_1d(as_array(classes, "classes"))
     if not np.isin(held_out, known).all() or np.isin(known, held_out).all():
         raise ValueError(
             f"classes must be some, not all, of the classes of y {known.tolist()}; got "
@@ -244,12 +251,3 @@ def _source_rows(
     rounds, rest = divmod(int(n_outliers), n_inliers)
     some = np.sort(rng.choice(n_inliers, rest, replace=False))
     return np.concatenate([np.tile(np.arange(n_inliers), rounds), some])
-
-
-def _appended(X: Any, values: Values, outliers: Values) -> Any:
-    if not (hasattr(X, "iloc") and hasattr(X, "columns")):
-        return np.concatenate([values, outliers])
-    import pandas as pd
-
-    frame = pd.DataFrame(outliers, columns=X.columns).astype(X.dtypes)
-    return pd.concat([X, frame], ignore_index=True)

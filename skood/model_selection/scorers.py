@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._labels import OUTLIER, inlier_mask
+from skood._labels import OUTLIER, inlier_mask, label_array
 from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
 from skood.model_selection._estimators import in_distribution_scores, refuse_pyod
 
@@ -45,8 +45,9 @@ class OODScorer:
     ValueError
         When called: if y is missing, or has inliers only or outliers only.
     TypeError
-        When called: for a PyOD detector (wrap it in :class:`OutliersIgnored`), for an
-        estimator without scores, and, with `unseen_as_outliers`, without ``classes_``.
+        When called: for a PyOD detector (put it into :class:`~skood.PyODDetector`), for
+        an estimator without scores, and, with `unseen_as_outliers`, without
+        ``classes_``.
 
     Examples
     --------
@@ -168,7 +169,7 @@ def _truth(estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool) -> Tru
         raise ValueError("y is missing: the score needs class labels, -1 for outliers.")
     inlier = inlier_mask(y)
     if unseen_as_outliers:
-        inlier &= np.isin(np.asarray(y), _known_classes(estimator))
+        inlier &= np.isin(label_array(y), _known_classes(estimator))
     if inlier.all() or not inlier.any():
         side = "in" if inlier.all() else "out"
         raise ValueError(

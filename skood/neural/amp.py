@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skood._arrays import as_array
 from skood._seeds import RandomStateLike, stream_seed
 from skood.detectors.base import BaseDetector
 from skood.features import LayerFeatures, Layers
@@ -169,21 +170,25 @@ class AMP(BaseDetector):
         outliers: LayerFeatures,
     ) -> None:
         seed = stream_seed(self.random_state)
-        rows = self._rows(features)
-        self.held_out_ = np.arange(len(rows))
+        n_rows = len(features)
+        self.held_out_ = np.arange(n_rows)
         if _is_fitted(self.classifier):
             self.classifier_ = self.classifier
             return
-        labels = self._labels(rows, classes, seed)
+        labels = self._labels(features, classes, seed)
         self.held_out_ = _held_out_rows(labels, self.held_out, seed)
-        kept = np.setdiff1d(np.arange(len(rows)), self.held_out_)
-        self.classifier_ = self._fresh_classifier(rows, labels, seed)
-        self.classifier_.fit(rows[kept], labels[kept])
+        kept = np.setdiff1d(np.arange(n_rows), self.held_out_)
+        self.classifier_ = self._fresh_classifier(features, labels, seed)
+        known = features[kept]
+        # What is in a store is trained on from there, batch by batch.
+        self.classifier_.fit(
+            self._rows(known) if features.in_memory else known, labels[kept]
+        )
         if not len(self.held_out_):
             self.held_out_ = kept
 
     def _labels(
-        self, rows: NDArray[Any], classes: NDArray[np.intp] | None, seed: int
+        self, features: LayerFeatures, classes: NDArray[np.intp] | None, seed: int
     ) -> NDArray[Any]:
         if classes is not None:
             assert self.classes_ is not None
@@ -194,28 +199,28 @@ class AMP(BaseDetector):
                 "a fitted classifier, or set n_pseudo_classes=k to have it tell k "
                 "clusters of the rows apart."
             )
-        if len(rows) < self.n_pseudo_classes:
+        if len(features) < self.n_pseudo_classes:
             raise ValueError(
                 f"n_pseudo_classes={self.n_pseudo_classes}, but there are n_samples="
-                f"{len(rows)} in-distribution rows."
+                f"{len(features)} in-distribution rows."
             )
         means = KMeans(self.n_pseudo_classes, n_init=3, random_state=seed)
-        flat = rows.reshape(len(rows), -1)
+        flat = self._rows(features).reshape(len(features), -1)
         return means.fit_predict(StandardScaler().fit_transform(flat))
 
     def _fresh_classifier(
-        self, rows: NDArray[Any], labels: NDArray[Any], seed: int
+        self, features: LayerFeatures, labels: NDArray[Any], seed: int
     ) -> Any:
         if self.classifier is not None:
             return clone(self.classifier)
-        if rows.ndim > 2:
+        if len(self._shape) > 1:
             raise ValueError(
-                f"X holds images of shape {rows.shape[1:]}, for which there is no "
+                f"X holds images of shape {self._shape}, for which there is no "
                 "default network: give classifier=AnchoredClassifier(module)."
             )
         return AnchoredClassifier(
             MLP,
-            module__n_features=rows.shape[1],
+            module__n_features=features.shape[1],
             module__n_classes=len(np.unique(labels)),
             standardize=True,
             n_anchors=self.n_anchors,
@@ -244,7 +249,7 @@ class AMP(BaseDetector):
     def _as_features(self, X: Any, *, reset: bool) -> LayerFeatures:
         shape = tuple(getattr(X, "shape", ())[1:])
         if len(shape) > 1:
-            X = np.asarray(X.detach().cpu() if hasattr(X, "detach") else X)
+            X = as_array(X)
             X = X.reshape(len(X), -1).astype(np.float32, copy=False)
         if reset:
             self._shape = shape

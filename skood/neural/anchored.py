@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skood.neural.classifier import TrainedClassifier
 from skood.neural.corruption import Corruption, ImageCorruption, VectorCorruption
-from skood.neural.inputs import as_batch, as_rows, check_shape
+from skood.neural.inputs import as_batch
 from skood.neural.widening import widen_first_layer
 
 __all__ = ["AnchoredClassifier", "AnchoredModule"]
@@ -165,6 +165,14 @@ class AnchoredClassifier(TrainedClassifier):
     True
     """
 
+    _kept: ClassVar[tuple[str, ...]] = (
+        *TrainedClassifier._kept,
+        "anchors_",
+        "batches_seen_",
+        "moments_",
+        "widened_",
+    )
+
     _constraints: ClassVar[dict[str, Any]] = {
         **TrainedClassifier._constraints,
         "corruption": [callable, StrOptions({"auto"}), None],
@@ -223,8 +231,7 @@ class AnchoredClassifier(TrainedClassifier):
         ndarray of float64, shape (n_anchors, n, n_classes)
         """
         check_is_fitted(self)
-        rows = as_rows(X)
-        check_shape(rows, self.input_shape_, type(self).__name__)
+        rows = self._known_rows(X)
         self._set_training(False)
         module = self.module_
         if rows.ndim == 2 and rows.dtype == np.float64:
@@ -262,14 +269,13 @@ class AnchoredClassifier(TrainedClassifier):
         size = min(len(rows), self.n_bank)
         self.anchors_ = np.array(rows[rng.choice(len(rows), size, replace=False)])
         self.batches_seen_ = 0
-        self.scaler_ = _fitted_scaler(rows) if self.standardize else None
+        self.moments_ = _moments(rows) if self.standardize else None
         super()._start(rows)
 
     def _prepared(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        if self.scaler_ is not None:
-            moments = (self.scaler_.mean_, self.scaler_.scale_)
+        if self.moments_ is not None:
             sides = (1, -1, *(1 for _ in x.shape[2:]))
-            mean, scale = (torch.from_numpy(m).reshape(sides) for m in moments)
+            mean, scale = (torch.tensor(m).reshape(sides) for m in self.moments_)
             x = (x.double() - mean) / scale
         return super()._prepared(x, dtype)
 
@@ -343,10 +349,10 @@ def joint_logits(module: nn.Module, x: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([joint_logits(module, x, half) for half in halves])
 
 
-def _fitted_scaler(rows: NDArray[Any]) -> StandardScaler:
-    """Return the moments of each column, or of each channel."""
+def _moments(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the mean and the scale of each column, or of each channel."""
     scaler = StandardScaler()
     for part in gen_batches(len(rows), SCALER_ROWS):
         chunk = np.asarray(rows[part], dtype=np.float64)
         scaler.partial_fit(np.moveaxis(chunk, 1, -1).reshape(-1, chunk.shape[1]))
-    return scaler
+    return scaler.mean_, scaler.scale_

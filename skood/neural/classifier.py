@@ -12,14 +12,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 from torch import Tensor, nn
 
-from skood._device import resolved_device
 from skood._labels import inlier_mask
 from skood._seeds import RandomStateLike, stream_seed
-from skood._version import __version__, is_newer
+from skood._version import stamped, unstamped
 from skood.neural.contexts import known_device, seeded
+from skood.neural.files import device_here, put_weights, state_of
 from skood.neural.inputs import (
     as_batch,
     as_labels,
@@ -28,6 +28,7 @@ from skood.neural.inputs import (
     encoded,
     resolved_labels,
 )
+from skood.neural.stored_rows import StoredRows, rows_where
 
 try:
     from skorch import NeuralNetClassifier
@@ -55,6 +56,13 @@ class Rows(Dataset):
         X, y = super().transform(X, y)
         return (as_batch(X) if isinstance(X, np.ndarray) else X), y
 
+    def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
+        """Return the rows and labels of a batch, read at once where they are stored."""
+        if not isinstance(self.X, StoredRows):
+            return [self[index] for index in indices]
+        y = [None] * len(indices) if self.y is None else np.asarray(self.y)[indices]
+        return [self.transform(*pair) for pair in zip(self.X[indices], y, strict=True)]
+
 
 class TrainedClassifier(NeuralNetClassifier):
     """Base class of the classifiers that skood trains: a skorch net with its rules.
@@ -66,14 +74,20 @@ class TrainedClassifier(NeuralNetClassifier):
     are float64. While a fit runs, callbacks see classes by their index.
     """
 
-    # skorch reads these from the instance: what moves with the device when unpickled.
-    cuda_dependent_attributes_: ClassVar[list[str]] = ["module"]
-
     _constraints: ClassVar[dict[str, Any]] = {
         "autocast": ["boolean"],
         "augment": [callable, None],
         "random_state": ["random_state"],
     }
+
+    # What a file keeps of an instance beside its parameters and its networks' weights.
+    _kept: ClassVar[tuple[str, ...]] = (
+        "_metadata_request",
+        "feature_names_in_",
+        "input_shape_",
+        "labels_",
+        "seed_",
+    )
 
     labels_: Any
     outliers_: Any
@@ -165,6 +179,8 @@ class TrainedClassifier(NeuralNetClassifier):
         self._check_parameters()
         rows = as_rows(X)
         as_labels(y, len(rows))
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        self._check_names(X, reset=not goes_on)
         fitted: Self = super().fit(rows, y, **fit_params)
         return fitted
 
@@ -198,8 +214,9 @@ class TrainedClassifier(NeuralNetClassifier):
         if not self.initialized_:
             self.initialize()
         inliers = inlier_mask(y)
-        known = rows if inliers.all() else rows[inliers]
+        known = rows_where(rows, inliers)
         first = self.labels_ is None
+        self._check_names(X, reset=first and _is_frame(X))
         if first:
             given = self.classes if classes is None else classes
             self.labels_ = resolved_labels(y[inliers], given)
@@ -227,8 +244,7 @@ class TrainedClassifier(NeuralNetClassifier):
         """
         check_is_fitted(self)
         if not isinstance(X, torch.utils.data.Dataset):
-            X = as_rows(X)
-            check_shape(X, self.input_shape_, type(self).__name__)
+            X = self._known_rows(X)
         # The loader of the batches draws a number, though nothing comes of it.
         with torch.random.fork_rng(devices=[]):
             parts = list(self.forward_iter(X, training=False, device="cpu"))
@@ -265,10 +281,11 @@ class TrainedClassifier(NeuralNetClassifier):
         -------
         float
         """
-        rows = as_rows(X)
+        check_is_fitted(self)
+        rows = self._known_rows(X)
         y = as_labels(y, len(rows))
         inliers = inlier_mask(y)
-        right = self.predict(rows[inliers]) == y[inliers]
+        right = self.predict(rows_where(rows, inliers)) == y[inliers]
         weights = None if sample_weight is None else np.asarray(sample_weight)[inliers]
         return float(np.average(right, weights=weights))
 
@@ -334,23 +351,34 @@ class TrainedClassifier(NeuralNetClassifier):
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "_skood_version": __version__}
+        return stamped(state_of(self, self._kept))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        stamp = state.pop("_skood_version", "0")
-        if is_newer(stamp):
-            raise ValueError(
-                f"this {type(self).__name__} was saved by skood {stamp}, newer than "
-                f"{__version__}: update skood to load it."
-            )
-        given = state["device"]
-        device = resolved_device(given) if given == "auto" else given
-        super().__setstate__({**state, "device": device})
-        self.device = "auto" if given == "auto" else self.device
+        state = unstamped(state, type(self).__name__)
+        params = state["params"]
+        type(self).__init__(self, **{**params, "device": device_here(params["device"])})
+        self.__dict__.update(state["kept"])
+        if "weights" in state:
+            self.training_ = False
+            super().initialize()  # with the seed that was kept
+            put_weights(self, state)
 
     # Within --------------------------------------------------------------------------
+
+    def _known_rows(self, X: Any) -> NDArray[Any] | StoredRows:
+        """Return rows that have the shape, and the columns' names, of those in fit."""
+        self._check_names(X, reset=False)
+        rows = as_rows(X)
+        check_shape(rows, self.input_shape_, type(self).__name__)
+        return rows
+
+    def _check_names(self, X: Any, *, reset: bool) -> None:
+        """Note the names of a frame's columns, or compare them with those noted.
+
+        An array has no names and goes with any: skorch hands arrays on within.
+        """
+        if reset or _is_frame(X):
+            _check_feature_names(self, X, reset=reset)
 
     def _check_parameters(self) -> None:
         params = {name: getattr(self, name) for name in self._constraints}
@@ -391,3 +419,7 @@ class TrainedClassifier(NeuralNetClassifier):
     def _seeded(self, stream: int) -> AbstractContextManager[None]:
         """Return the context of random numbers of this net's own."""
         return seeded(self.seed_, stream, self.device)
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "columns")

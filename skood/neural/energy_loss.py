@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -63,6 +64,7 @@ def contrastive_energy_loss(
     return loss
 
 
+@dataclass
 class RunningMargins:
     """Margins of each layer, from the running mean and spread of its energies.
 
@@ -77,10 +79,8 @@ class RunningMargins:
     momentum : float, default=0.1
         Weight of a new batch.
 
-    Attributes
-    ----------
-    means, variances : dict of str to float
-        Of each layer's energies.
+    means, variances : dict of str to float, optional
+        Of each layer's energies so far.
 
     Examples
     --------
@@ -92,10 +92,11 @@ class RunningMargins:
     (-4.0, -2.0)
     """
 
-    def __init__(self, inside: float, outside: float, momentum: float = 0.1) -> None:
-        self.inside, self.outside, self.momentum = inside, outside, momentum
-        self.means: dict[str, float] = {}
-        self.variances: dict[str, float] = {}
+    inside: float
+    outside: float
+    momentum: float = 0.1
+    means: dict[str, float] = field(default_factory=dict)
+    variances: dict[str, float] = field(default_factory=dict)
 
     def update(self, layer: str, energies: Tensor) -> None:
         """Take in a batch's in-distribution energies, shape (n,)."""
@@ -125,6 +126,7 @@ class RunningMargins:
         )
 
 
+@dataclass
 class EnergyRecorder:
     """Takes the energies of layers while a network runs, with their gradients.
 
@@ -137,9 +139,9 @@ class EnergyRecorder:
         The qualified name of the head.
     """
 
-    def __init__(self, layers: Sequence[str], head: str | None = None) -> None:
-        self.layers, self.head = tuple(layers), head
-        self._found: dict[str, Tensor] = {}
+    layers: Sequence[str]
+    head: str | None = None
+    _found: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, module: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the network's logits and each layer's energies, shape (n,).

@@ -149,6 +149,15 @@ class EnergyRegularizedClassifier(TrainedClassifier):
     array([-1, -1, -1, -1, -1])
     """
 
+    _kept: ClassVar[tuple[str, ...]] = (
+        *TrainedClassifier._kept,
+        "accuracy_after_",
+        "accuracy_before_",
+        "margins_",
+        "recorder_",
+        "running_",
+    )
+
     _constraints: ClassVar[dict[str, Any]] = {
         **TrainedClassifier._constraints,
         "weight": [Interval(Real, 0, None, closed="left")],

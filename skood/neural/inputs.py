@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
-from skood._labels import inlier_mask
+from skood._arrays import as_array, unread_columns
+from skood._chunks import chunks_of
+from skood._labels import inlier_mask, label_array
+from skood.features import LayerFeatures
+from skood.neural.stored_rows import StoredRows
 
 __all__ = [
     "as_batch",
@@ -23,7 +26,7 @@ __all__ = [
 ]
 
 
-def as_rows(X: Any) -> NDArray[Any]:
+def as_rows(X: Any) -> NDArray[Any] | StoredRows:
     """Return inputs as one array of numbers.
 
     Parameters
@@ -33,8 +36,9 @@ def as_rows(X: Any) -> NDArray[Any]:
 
     Returns
     -------
-    ndarray
-        Not a copy where none is needed; a memory map stays one.
+    ndarray or StoredRows
+        Not a copy where none is needed; a memory map stays one, and what is in a
+        store stays there.
 
     Raises
     ------
@@ -48,9 +52,17 @@ def as_rows(X: Any) -> NDArray[Any]:
             f"X is a {type(X).__name__}: wanted is an array, a tensor or LayerFeatures "
             "(a memory-mapped array is read batch by batch)."
         )
-    rows = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    if isinstance(X, StoredRows):
+        return X  # seen before
+    if isinstance(X, LayerFeatures) and not X.in_memory:
+        for _, chunk in chunks_of(X):
+            assert_all_finite(np.asarray(chunk), input_name="X")
+        return StoredRows(X)
+    rows = as_array(X)
     if rows.dtype.kind not in "fiub":
-        raise ValueError(f"X is of {rows.dtype}: wanted are real numbers.")
+        unread = "; ".join(unread_columns(X))
+        where = f" in the columns {unread}" if unread else ""
+        raise ValueError(f"X is of {rows.dtype}{where}: wanted are real numbers.")
     if rows.ndim < 2 or len(rows) == 0:
         raise ValueError(
             f"X has shape {rows.shape}: wanted is (n, d) or (n, channels, ...) with "
@@ -61,7 +73,9 @@ def as_rows(X: Any) -> NDArray[Any]:
     return rows
 
 
-def check_shape(rows: NDArray[Any], wanted: tuple[int, ...], name: str) -> None:
+def check_shape(
+    rows: NDArray[Any] | StoredRows, wanted: tuple[int, ...], name: str
+) -> None:
     """Raise ValueError unless each row has the shape of those in ``fit``."""
     if rows.shape[1:] != wanted:
         raise ValueError(
@@ -86,12 +100,9 @@ def as_labels(y: ArrayLike | None, n_rows: int) -> NDArray[Any]:
     """
     if y is None:
         raise ValueError("y is None: fit needs class labels, -1 for outliers.")
-    given = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    labels = column_or_1d(given)
+    labels = label_array(y)
     if len(labels) != n_rows:
         raise ValueError(f"y has {len(labels)} labels for the {n_rows} rows of X.")
-    if labels.dtype.kind == "f":
-        assert_all_finite(labels, input_name="y")
     if not inlier_mask(labels).any():
         raise ValueError(
             "every row of y is -1, an outlier: fit needs in-distribution rows, with "
@@ -119,7 +130,7 @@ def resolved_labels(inliers: NDArray[Any], classes: ArrayLike | None) -> NDArray
     ValueError
         If there is one class only, or -1 is among ``classes``.
     """
-    labels = np.unique(inliers) if classes is None else np.asarray(classes)
+    labels = np.unique(inliers) if classes is None else label_array(classes, "classes")
     if not inlier_mask(labels).all():
         raise ValueError("classes has -1, which marks outliers and is no class.")
     if len(labels) < 2:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.model_selection._estimators import in_distribution_scores, last_step
 
@@ -89,7 +90,8 @@ def by_kind(y_true: ArrayLike, values: ArrayLike, what: str) -> tuple[Floats, Fl
     ValueError
         If the lengths differ or no row is in-distribution.
     """
-    mask, numbers = inlier_mask(y_true), np.asarray(values, dtype=np.float64)
+    mask = inlier_mask(y_true, "y_true")
+    numbers = as_array(values, what, np.float64)
     if numbers.shape != mask.shape:
         raise ValueError(
             f"{what} has shape {numbers.shape}, y_true {mask.shape}: one number a row "

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from sklearn.metrics import det_curve
 
+from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.metrics import fpr_at_tpr
 from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve, scores_of
@@ -134,7 +135,7 @@ class DetDisplay(Display):
             If one kind of rows is missing or lengths differ.
         """
         fpr95 = fpr_at_tpr(y_true, y_score)
-        fpr, fnr, _ = det_curve(inlier_mask(y_true), y_score)
+        fpr, fnr, _ = det_curve(inlier_mask(y_true), as_array(y_score, "y_score"))
         return cls(fpr, fnr, fpr95=fpr95, name=name).plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> DetDisplay:

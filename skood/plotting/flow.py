@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 
+from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.plotting._axes import INLIERS, OUTLIERS, Display, Floats, pyplot
 
@@ -151,7 +152,8 @@ class FlowDisplay(Display):
         ValueError
             If `components` is not of shape (n, 2), or the lengths differ.
         """
-        mask, pairs = inlier_mask(y_true), np.asarray(components)
+        mask = inlier_mask(y_true, "y_true")
+        pairs = as_array(components, "components")
         if pairs.shape != (len(mask), 2):
             raise ValueError(
                 f"components has shape {pairs.shape}; ({len(mask)}, 2) is wanted: for "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skood._arrays import as_array
 from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class MartingaleDisplay(Display):
         -------
         MartingaleDisplay
         """
-        path = np.asarray(log_martingale, dtype=np.float64)
+        path = as_array(log_martingale, "log_martingale", np.float64)
         return cls(path, level=level, name=name).plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> MartingaleDisplay:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
+from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.metrics import auroc, fpr_at_tpr
 from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve, scores_of
@@ -132,7 +133,7 @@ class RocDisplay(Display):
             If one kind of rows is missing or lengths differ.
         """
         area, fpr95 = auroc(y_true, y_score), fpr_at_tpr(y_true, y_score)
-        fpr, tpr, _ = roc_curve(inlier_mask(y_true), y_score)
+        fpr, tpr, _ = roc_curve(inlier_mask(y_true), as_array(y_score, "y_score"))
         return cls(fpr, tpr, auroc=area, fpr95=fpr95, name=name).plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> RocDisplay:

@@ -90,24 +90,30 @@ def structure_fingerprint(module: nn.Module) -> str:
         32 hexadecimal digits.
     """
     digest = _Digest()
-    skipped = {*vars(nn.Module()), *NETWORK_NOTES}
-    configs: dict[int, Any] = {}
-    for name, part in module.named_modules(remove_duplicate=False):
+    parts = dict(module.named_modules(remove_duplicate=False))
+    for name, part in parts.items():
         digest.text("part", name)
         digest.text("class", _class_digest(part.__class__))
-        for key, value in sorted(vars(part).items()):
-            if key not in skipped and _is_setting(value):
-                digest.text("setting", key)
-                digest.add(value)
-        for key in sorted(part._non_persistent_buffers_set):
-            digest.text("buffer", key)
-            digest.add(part._buffers[key])
-        config = vars(part).get("config")
-        configs[id(config)] = config
+        for kind, key, value in _settings(part):
+            digest.text(kind, key)
+            digest.add(value)
+    # Shared by all parts of a network, most often.
+    configs = {id(c): c for c in (vars(p).get("config") for p in parts.values())}
     for content in filter(None, map(config_content, configs.values())):
         digest.text("config", "")
         digest.add(content)
     return digest.hexdigest()
+
+
+_NOT_SETTINGS = {*vars(nn.Module()), *NETWORK_NOTES}
+
+
+def _settings(part: nn.Module) -> Iterator[tuple[str, str, Any]]:
+    for key, value in sorted(vars(part).items()):
+        if key not in _NOT_SETTINGS and _is_setting(value):
+            yield "setting", key, value
+    for key in sorted(part._non_persistent_buffers_set):
+        yield "buffer", key, part._buffers[key]
 
 
 def _is_setting(value: Any) -> bool:

@@ -54,10 +54,12 @@ def tokenizer_content(tokenizer: Any) -> dict[str, Any]:
     content = dict(tokenizer.__reduce_ex__(4)[2])
     backend = content.get("_tokenizer")
     dropped = _TOKENIZER_NOTES
-    if hasattr(backend, "to_str"):
+    if backend is not None and hasattr(backend, "to_str"):
         dropped = dropped | _OF_BACKEND
         parts = json.loads(backend.to_str())
-        kept = {name: part for name, part in parts.items() if name not in _CALL_SETTINGS}
+        kept = {
+            name: part for name, part in parts.items() if name not in _CALL_SETTINGS
+        }
         content["backend"] = json.dumps(kept)
     return {name: value for name, value in content.items() if name not in dropped}
 
@@ -76,7 +78,9 @@ def config_content(config: Any) -> dict[str, Any] | None:
         None for what is no configuration of transformers.
     """
     home = sys.modules.get("transformers.configuration_utils")
-    kinds = [getattr(home, name, ()) for name in ("PretrainedConfig", "PreTrainedConfig")]
+    kinds = [
+        getattr(home, name, ()) for name in ("PretrainedConfig", "PreTrainedConfig")
+    ]
     if not any(isinstance(config, kind) for kind in kinds):
         return None
     settings = config.to_dict()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skood._arrays import as_array
 from skood.extraction.store.index import Keys
 
 __all__ = ["Listing"]
@@ -81,7 +82,7 @@ def column(values: Any, name: str, n_rows: int | None = None) -> Column:
     """
     if values is None:
         return None
-    array = np.asarray(values)
+    array = as_array(values, name)
     if array.dtype == object and all(isinstance(value, str) for value in array.flat):
         array = array.astype(str)
     if array.ndim != 1 or array.dtype.kind not in "biufU":

@@ -54,7 +54,7 @@ def row_keys(part: Any) -> Keys:
     >>> bool((keys[0] == keys[1]).all()), bool((keys[0] == keys[2]).all())
     (True, False)
     """
-    if hasattr(part, "iloc"):
+    if hasattr(part, "iloc") or hasattr(part, "iter_rows"):
         return _frame_keys(part)
     if hasattr(part, "detach"):
         return _array_keys(f"tensor {part.dtype}", _numpy(part))
@@ -86,10 +86,13 @@ def _array_keys(kind: str, rows: Any) -> Keys:
 
 
 def _frame_keys(frame: Any) -> Keys:
-    if frame.ndim == 1:
+    if len(frame.shape) == 1:
         return row_keys(frame.tolist())
     columns = str([*map(str, frame.columns)])
-    return stacked(_item_key((columns, *row)) for row in frame.itertuples(index=False))
+    # Frames of polars have iter_rows.
+    is_pandas = hasattr(frame, "itertuples")
+    rows = frame.itertuples(index=False) if is_pandas else frame.iter_rows()
+    return stacked(_item_key((columns, *row)) for row in rows)
 
 
 def _item_key(item: Any) -> bytes:
@@ -169,7 +172,7 @@ _FEEDS: tuple[tuple[Any, Callable[[Any, Update], None]], ...] = (
 
 
 def _numpy(tensor: Any) -> Any:
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     if tensor.element_size() == 2 and tensor.is_floating_point():
         return tensor.view(dtype=_int16()).numpy()  # NumPy has no bfloat16
     return tensor.numpy()

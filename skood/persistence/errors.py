@@ -1,0 +1,12 @@
+"""What goes wrong when a folder is loaded."""
+
+from __future__ import annotations
+
+__all__ = ["LoadError"]
+
+
+class LoadError(ValueError):
+    """A folder cannot be loaded: damaged, forged, too new, or naming what it may not.
+
+    It is a :class:`ValueError`. Nothing of the folder was executed.
+    """
