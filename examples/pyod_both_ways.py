@@ -109,9 +109,7 @@ def in_skood(extractor: LayerFeatureTransformer, X: np.ndarray) -> Pipeline:
     LSCP draws subspaces at random whenever it scores, so that a call for each row would
     not settle a row's score either.
     """
-    detector = PyODDetector(
-        ensemble(), layers=["relu2", "flatten"], held_out=0.2, row_by_row=False
-    )
+    detector = PyODDetector(ensemble(), layers=["relu2", "flatten"], row_by_row=False)
     return Pipeline([("features", extractor), ("detector", detector)]).fit(X)
 
 

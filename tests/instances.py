@@ -93,11 +93,11 @@ PYOD_BATTERY = [
     PyODDetector(HBOS()),
     PyODDetector(PCA()),
     PyODDetector(CBLOF(n_clusters=6, alpha=0.6, random_state=0)),
-    PyODDetector(GMM(reg_covar=1e-14, random_state=0), held_out=0.2),
+    PyODDetector(GMM(reg_covar=1e-14, random_state=0)),
     PyODDetector(OCSVM(gamma="scale")),
     PyODDetector(INNE(n_estimators=5, random_state=0)),
     PyODDetector(ABOD()),
-    PyODDetector(Sampling(subset_size=5, random_state=0)),
+    PyODDetector(Sampling(subset_size=7, random_state=0)),
 ]
 """PyOD's detectors; scikit-learn's battery and ours run on each."""
 

@@ -25,6 +25,7 @@ from pyod.models.gmm import GMM
 from pyod.models.hbos import HBOS
 from pyod.models.iforest import IForest
 from pyod.models.knn import KNN as PyODKNN
+from pyod.models.kpca import KPCA
 from pyod.models.lof import LOF
 from pyod.models.lscp import LSCP
 from pyod.models.pca import PCA
@@ -144,12 +145,23 @@ def test_held_out_rows_mend_the_threshold_of_what_overfits(matrix):
     X, y = matrix
     Z = np.asarray(synthetic_features(2000, 0, random_state=1)[0].select(None, "avg"))
     rates = {}
-    for held_out in (0.0, 0.3):
+    for held_out, rows in ((0.0, 0), (0.3, 72), ("auto", 48)):
         detector = PyODDetector(GMM(random_state=0), held_out=held_out).fit(X, y)
-        assert len(detector.held_out_) == held_out * 240
+        assert len(detector.held_out_) == rows
         rates[held_out] = np.mean(detector.predict(Z) == -1)
     assert rates[0.0] > 0.15
-    assert rates[0.3] < 0.1
+    assert max(rates[0.3], rates["auto"]) < 0.1
+
+
+def test_rows_are_held_out_where_training_scores_are_not_those_of_new_rows(matrix):
+    X, y = matrix
+    fair = PyODDetector(PyODKNN()).fit(X, y)
+    assert len(fair.held_out_) == 0
+    own = PyODDetector(GMM(random_state=0), contamination=None).fit(X, y)
+    assert len(own.held_out_) == 0
+    known = PyODDetector(KPCA(n_components=5, random_state=0)).fit(X, y)
+    Z = np.asarray(synthetic_features(2000, 0, random_state=1)[0].select(None, "avg"))
+    assert np.mean(known.predict(Z) == -1) < 0.12
 
 
 @pytest.mark.parametrize("model", [ECOD(), COPOD()])
@@ -251,7 +263,7 @@ class GivesNaN(HBOS):
 
 def test_nan_scores_are_refused(matrix):
     X, y = matrix
-    detector = PyODDetector(GivesNaN(), row_by_row=False).fit(X[y >= 0])
+    detector = PyODDetector(GivesNaN(), held_out=0, row_by_row=False).fit(X[y >= 0])
     with pytest.raises(ValueError, match="GivesNaN gave 1 NaN of 300 scores"):
         detector.predict(X)
 

@@ -18,6 +18,16 @@ from skood.features import LayerFeatures, Layers
 
 __all__ = ["PyODDetector"]
 
+FAIR = (
+    *("KNN", "LOF", "SkoodOD"),  # leave a row out, of its own neighbours say
+    *("AutoEncoder", "CBLOF", "COPOD", "ECOD", "HBOS", "IForest", "INNE", "KDE"),
+    *("LODA", "MCD", "OCSVM", "PCA"),
+)
+"""Models whose scores of training rows are those of new rows, or nearly so."""
+
+UNSEEN_SHARE = 0.2
+"""Of the rows, for the threshold of all other models."""
+
 PROBE_ROWS = 256
 """So many rows beside one show whether its score depends on them."""
 
@@ -59,9 +69,10 @@ class PyODDetector(BaseDetector):
         Share of new in-distribution data that may be rejected, in (0, 0.5]. None keeps
         PyOD's own ``threshold_``. PyOD flags what lies above it, so that a tie is an
         inlier there as it is here.
-    held_out : float, default=0.0
+    held_out : float or "auto", default="auto"
         Share of the in-distribution rows, in [0, 1), that is not fitted on and only
-        sets the threshold (a seeded draw); not with ``contamination=None``.
+        sets the threshold (a seeded draw); not with ``contamination=None``. ``"auto"``
+        is 0 for the methods that need none, and with ``contamination=None``, else 0.2.
     row_by_row : bool or "auto", default="auto"
         Whether each row is scored by a call of its own. ECOD and COPOD count the rows
         they score among those they were fitted on, so that a row's score would depend
@@ -120,7 +131,7 @@ class PyODDetector(BaseDetector):
         },
         "pyod_model": [PyODBase],
         "contamination": [*BaseDetector._parameter_constraints["contamination"], None],
-        "held_out": [Interval(Real, 0, 1, closed="left")],
+        "held_out": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "row_by_row": ["boolean", StrOptions({"auto"})],
     }
 
@@ -133,7 +144,7 @@ class PyODDetector(BaseDetector):
         layers: Layers = None,
         statistic: str = "avg",
         contamination: float | None = 0.05,
-        held_out: float = 0.0,
+        held_out: float | str = "auto",
         row_by_row: bool | str = "auto",
     ) -> None:
         # The device of the matrix; networks of PyOD's have one of their own.
@@ -162,19 +173,26 @@ class PyODDetector(BaseDetector):
             else bool(self.row_by_row)
         )
 
+    def _held_out_share(self) -> float:
+        if self.held_out != "auto":
+            return float(self.held_out)
+        is_fair = type(self.pyod_model).__name__ in FAIR
+        return 0.0 if is_fair or self.contamination is None else UNSEEN_SHARE
+
     def _held_out_rows(self, n_rows: int) -> NDArray[np.intp]:
-        if not self.held_out:
+        share = self._held_out_share()
+        if not share:
             return np.arange(0)
         if self.contamination is None:
             raise ValueError(
-                f"held_out={self.held_out} with contamination=None: PyOD's own "
+                f"held_out={share} with contamination=None: PyOD's own "
                 "threshold_ comes from the rows it is fitted on. Set contamination, or "
                 "held_out=0."
             )
-        n_held_out = max(1, round(self.held_out * n_rows))
+        n_held_out = max(1, round(share * n_rows))
         if n_rows - n_held_out < 2:
             raise ValueError(
-                f"held_out={self.held_out} leaves {n_rows - n_held_out} of n_samples="
+                f"held_out={share} leaves {n_rows - n_held_out} of n_samples="
                 f"{n_rows} in-distribution rows to fit on, and 2 are the least."
             )
         order = np.random.default_rng(0).permutation(n_rows)
