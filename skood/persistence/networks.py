@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from skood.persistence.errors import LoadError
+from skood.persistence.given import Given
 from skood.persistence.names import Names, name_of
 from skood.persistence.tensors import Tensor
 
 __all__ = [
-    "Given",
     "StoredNetworks",
     "factory_names",
     "given_networks",
@@ -19,24 +19,6 @@ __all__ = [
 ]
 
 TRANSFORMER = ("skood.extraction.transformer", "LayerFeatureTransformer")
-
-
-class Given(NamedTuple):
-    """A caller's network.
-
-    Parameters
-    ----------
-    network : nn.Module or fitted skorch net
-        As it was given, or made.
-    module : nn.Module or None
-        The module in it; None where the folder's own is wanted.
-    made : bool
-        Whether it was made for this, and is nobody else's.
-    """
-
-    network: Any
-    module: Any
-    made: bool
 
 
 class StoredNetworks:

@@ -13,7 +13,7 @@ from torch import nn
 
 from skood.extraction.network import weights_digest
 from skood.persistence.errors import LoadError
-from skood.persistence.networks import Given
+from skood.persistence.given import Given
 from skood.persistence.tensors import Tensor
 
 __all__ = ["buffers_beside", "network_like", "tensor_of"]
