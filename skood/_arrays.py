@@ -111,7 +111,7 @@ def as_array(
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_readable`, and for a sparse matrix.
+        As :func:`check_readable`, and for a sparse matrix and columns of dates.
 
     Examples
     --------
@@ -128,6 +128,7 @@ def as_array(
             f"{name} is a sparse {type(values).__name__}: call its toarray()."
         )
     values = on_host(values, name)
+    _check_no_dates(values, name)
     if dtype is None and hasattr(values, "iloc") and values.ndim == 2:
         return _of_frame(values)
     return np.asarray(values, dtype=dtype)
@@ -169,31 +170,55 @@ def validated_table(estimator: Any, X: Any, **options: Any) -> NDArray[Any]:
         If X cannot be read, as :func:`check_readable` says.
     """
     X = on_host(X)
+    _check_no_dates(X)
     try:
         return cast(NDArray[Any], validate_data(estimator, X, **options))
     except (TypeError, ValueError) as error:
         unread = "; ".join(unread_columns(X))
         if not unread or "feature names" in str(error):
             raise
-        raise ValueError(
-            f"X has columns that are not numbers: {unread}. Leave them out or encode "
-            "them (sklearn.preprocessing.OneHotEncoder)."
-        ) from error
+        raise _not_numbers("X", unread) from error
 
 
 def unread_columns(X: Any) -> Iterator[str]:
     """Yield the columns of a pandas or polars frame that are no numbers, with types."""
-    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
-        return
-    for number, (name, kind) in enumerate(zip(X.columns, X.dtypes, strict=True)):
+    for number, (name, kind) in enumerate(_columns_of(X)):
         column = np.asarray(X.iloc[:, number] if hasattr(X, "iloc") else X[name])
         try:
-            readable = column.dtype.kind not in "mM"
+            readable = column.ndim == 1 and not _is_of_time(kind)
             column.astype(np.float64)
         except (TypeError, ValueError):
             readable = False
         if not readable:
             yield f"{name!r} ({kind})"
+
+
+def _check_no_dates(X: Any, name: str = "X") -> None:
+    """Raise ValueError for columns that polars, or NumPy, would make numbers of."""
+    dates = [
+        f"{label!r} ({kind})" for label, kind in _columns_of(X) if _is_of_time(kind)
+    ]
+    if dates:
+        raise _not_numbers(name, "; ".join(dates))
+
+
+def _not_numbers(name: str, columns: str) -> ValueError:
+    return ValueError(
+        f"{name} has columns that are not numbers: {columns}. Leave them out or encode "
+        "them (sklearn.preprocessing.OneHotEncoder)."
+    )
+
+
+def _columns_of(X: Any) -> list[tuple[Any, Any]]:
+    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        return []
+    return list(zip(X.columns, X.dtypes, strict=True))
+
+
+def _is_of_time(kind: Any) -> bool:
+    if hasattr(kind, "is_temporal"):  # polars
+        return bool(kind.is_temporal())
+    return getattr(kind, "kind", "O") in "mM"
 
 
 def _of_frame(frame: Any) -> NDArray[Any]:

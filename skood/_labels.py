@@ -13,6 +13,7 @@ from sklearn.utils.validation import column_or_1d
 from skood._arrays import as_array, is_missing
 
 OUTLIER = -1
+OUTLIER_AS_FLOAT = "-1.0"
 
 
 def label_array(y: ArrayLike, name: str = "y") -> NDArray[Any]:
@@ -34,8 +35,8 @@ def label_array(y: ArrayLike, name: str = "y") -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If a label is missing or infinite, or if texts and numbers other than -1 are
-        mixed.
+        If a label is missing or infinite, if texts and numbers other than -1 are mixed,
+        or one is the text ``"-1.0"``.
     TypeError
         If they cannot be read, as :func:`skood._arrays.check_readable` says.
 
@@ -59,7 +60,14 @@ def label_array(y: ArrayLike, name: str = "y") -> NDArray[Any]:
         )
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name=name)
-    return _of_objects(labels, name) if labels.dtype == object else labels
+    if labels.dtype == object:
+        labels = _of_objects(labels, name)
+    if labels.dtype.kind == "U" and (labels == OUTLIER_AS_FLOAT).any():
+        raise ValueError(
+            f"{name} has the text {OUTLIER_AS_FLOAT!r}, a number written as a float: "
+            f"an outlier among texts is {str(OUTLIER)!r}."
+        )
+    return labels
 
 
 def inlier_mask(y: ArrayLike, name: str = "y") -> NDArray[np.bool_]:

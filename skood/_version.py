@@ -60,4 +60,6 @@ class Stamped:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.split(".dev")[0]))
+    """Return the numbers of the release that a version is of or leads to."""
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, numbers[0].split("."))) if numbers else (0,)

@@ -98,6 +98,18 @@ BAD_TABLES = {
     "LazyFrame": (POLARS.lazy(), r"LazyFrame.*collect\(\)"),
     "pandas, texts": (FRAME.assign(d="x"), r"not numbers: 'd' \((str|object)\)"),
     "pandas, dates": (FRAME.assign(d=pd.Timestamp("2026-01-01")), "'d' .datetime64"),
+    "polars, dates": (
+        POLARS.with_columns(d=pl.lit(1).cast(pl.Date)),
+        r"not numbers: 'd' \(Date",
+    ),
+    "polars, dates only": (
+        POLARS.select(pl.all().cast(pl.Int64).cast(pl.Datetime)),
+        "not numbers: 'a'",
+    ),
+    "polars, arrays": (
+        POLARS.with_columns(d=pl.lit([1.0, 2.0]).cast(pl.Array(pl.Float64, 2))),
+        r"not numbers: 'd' \(Array",
+    ),
     "polars, texts": (POLARS.with_columns(d=pl.lit("x")), r"not numbers: 'd' \(String"),
     "pandas, missing": (FRAME.astype("Int64").replace(0, pd.NA), "NaN"),
     "polars, missing": (
@@ -116,9 +128,9 @@ WITH_BAD_TABLES = [*product(range(len(SKLEARN_BATTERY)), BAD_TABLES)]
 
 def test_the_matrix_is_whole():
     assert len(WITH_TABLES) == 18 * 24
-    assert len(WITH_BAD_TABLES) == 18 * 14
+    assert len(WITH_BAD_TABLES) == 18 * 17
     assert len(WITH_LABELS) == 16 * 26
-    assert len(WITH_BAD_LABELS) == 16 * 9
+    assert len(WITH_BAD_LABELS) == 16 * 10
 
 
 # Tables in detectors -------------------------------------------------------------
@@ -253,6 +265,7 @@ BAD_LABELS = {
     "pandas, missing text": (pd.Series(TEXTS).mask(HOLE), "NaN: 1 of 40"),
     "polars, null": (pl.Series([None, *TEXTS[1:].tolist()]), "NaN: 1 of 40.*row 0"),
     "texts and numbers": (["cat", 3] * 20, "mixes texts and numbers"),
+    "a float as text": (np.where(HOLE, -1.0, MARKED).astype(str), "'-1.0', a number"),
     "texts and NaN": (["cat", np.nan] * 20, "NaN: 20 of 40.*row 1"),
     "tensor without data": (torch.tensor(MARKED).to("meta"), "'meta', without any"),
     "one-hot": (nn.functional.one_hot(torch.tensor(CLASSES)), "1d array"),

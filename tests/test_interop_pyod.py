@@ -31,6 +31,7 @@ from pyod.models.lscp import LSCP
 from pyod.models.pca import PCA
 from pyod.utils import persistence
 from sklearn.base import clone
+from sklearn.decomposition import PCA as SklearnPCA
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
@@ -63,6 +64,7 @@ from skood.detectors import base
 from skood.detectors.base import BaseDetector
 from skood.estimator_checks import parametrize_with_checks, synthetic_features
 from skood.interop.pyod import SkoodEncoder, SkoodOD
+from skood.interop.pyod.detector import _scores_as_if_new
 
 SKLEARN_CHECKS = 46
 """As for every detector: see test_common."""
@@ -362,7 +364,8 @@ def test_there_and_back(matrix):
     np.testing.assert_array_equal(round_trip.decision_scores_, theirs.decision_scores_)
     np.testing.assert_array_equal(round_trip.predict(X), theirs.predict(X))
     ours = Mahalanobis(contamination=0.1).fit(X[y >= 0])
-    back = PyODDetector(to_pyod(Mahalanobis()), contamination=0.1).fit(X[y >= 0])
+    there = PyODDetector(to_pyod(Mahalanobis()), contamination=0.1, held_out=0)
+    back = there.fit(X[y >= 0])
     np.testing.assert_array_equal(back.score_samples(X), ours.score_samples(X))
     assert back.offset_ == pytest.approx(ours.offset_, rel=1e-12)
 
@@ -575,11 +578,35 @@ def test_the_encoder_is_cloned_with_its_network_shared(extractor, images, tmp_pa
     model = EmbeddingOD(encoder, to_pyod(KNN(3)))
     other = clone(model)
     assert other.encoder.transformer.network is extractor.network
-    assert not hasattr(other.encoder, "transformer_")
     expected = model.fit(X).decision_function(X)
     persistence.save(model, tmp_path / "model.joblib")
     loaded = persistence.load(tmp_path / "model.joblib", trusted=True)
     np.testing.assert_array_equal(loaded.decision_function(X), expected)
+
+
+def test_an_encoder_keeps_nothing_of_earlier_rows(extractor, images):
+    X, _ = images
+    encoder = to_pyod(extractor)
+    EmbeddingOD(encoder, PyODKNN()).fit(X[:50])
+    with torch.no_grad():
+        extractor.network[0].weight.mul_(2)  # trained on
+    again = EmbeddingOD(encoder, PyODKNN()).fit(X[50:])
+    fresh = EmbeddingOD(to_pyod(clone(extractor)), PyODKNN()).fit(X[50:])
+    np.testing.assert_array_equal(again.decision_scores_, fresh.decision_scores_)
+    with pytest.raises(ValueError, match=r"PCA is not fitted.*fit it first"):
+        SkoodEncoder(SklearnPCA(2)).encode(X.reshape(len(X), -1))
+    known = SklearnPCA(2).fit(X.reshape(len(X), -1))
+    assert SkoodEncoder(known).encode(X.reshape(len(X), -1)).shape == (len(X), 2)
+
+
+class OwnLOF(LOF):
+    """Of a user."""
+
+
+def test_who_scores_training_rows_as_if_they_were_new():
+    assert _scores_as_if_new(OwnLOF())
+    assert not _scores_as_if_new(SklearnPCA())  # of another package, by that name
+    assert not _scores_as_if_new(to_pyod(Mahalanobis()))
 
 
 def test_images_go_through_a_whole_pipeline(extractor, images):

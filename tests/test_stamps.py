@@ -144,7 +144,11 @@ def test_features_of_older_pickles_load():
         ("0.0.9", False),
         (__version__, False),
         (__version__.split(".dev")[0], False),
+        (__version__.split(".dev")[0] + "rc1", False),
+        (__version__.split(".dev")[0] + ".post2", False),
+        (__version__ + "+local.7", False),
         ("99.0.dev3", True),
+        ("99.0rc1", True),
         ("99.0", True),
     ],
 )

@@ -228,9 +228,13 @@ class LayerFeatures:
         if layers is None:
             chosen = [k for k in self._blocks if statistic in (None, k[1])]
             if not chosen:
+                # The logits have no statistic, and are read when they are named.
+                named = (
+                    f"; layers={LOGITS!r} reads them" if LOGITS in self.layers else ""
+                )
                 raise ValueError(
                     f"no layer has the statistic {statistic!r}; there are "
-                    f"{self._listing()}."
+                    f"{self._listing()}{named}."
                 )
             return chosen
         names = [layers] if isinstance(layers, str) else list(layers)

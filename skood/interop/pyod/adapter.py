@@ -135,6 +135,8 @@ class SkoodOD(PyODBase):
 
 def check_can_be_pyod(detector: Any) -> None:
     """Raise TypeError if there is nothing to adapt."""
+    if isinstance(detector, type):
+        raise TypeError(f"{detector.__name__} is a class: give {detector.__name__}().")
     inner = last_step(detector)
     name = type(inner).__name__
     if is_pyod(detector):

@@ -19,7 +19,9 @@ def to_pyod(estimator: Any, contamination: Any = 0.1) -> Any:
     estimator : estimator
         A detector, or a Pipeline that ends in one: see
         :class:`~skood.interop.pyod.SkoodOD`. Or a transformer, such as
-        LayerFeatureTransformer: see :class:`~skood.interop.pyod.SkoodEncoder`.
+        LayerFeatureTransformer: see :class:`~skood.interop.pyod.SkoodEncoder`. One that
+        has scores too, as scikit-learn's PCA, is taken for a detector;
+        ``SkoodEncoder(pca)`` takes it for the other.
     contamination : float, default=0.1
         Share of the rows given to ``fit`` that are outliers, in (0, 0.5]. PyOD's, and
         its default; encoders have none.
@@ -55,6 +57,8 @@ def to_pyod(estimator: Any, contamination: Any = 0.1) -> Any:
     >>> ensemble.predict_proba(X[:3]).shape
     (3, 2)
     """
+    if isinstance(estimator, type):
+        check_can_be_pyod(estimator)
     scores = any(hasattr(estimator, method) for method in SCORE_METHODS)
     if hasattr(estimator, "transform") and not scores:
         return SkoodEncoder(estimator)

@@ -19,7 +19,7 @@ from skood.features import LayerFeatures, Layers
 __all__ = ["PyODDetector"]
 
 FAIR = (
-    *("KNN", "LOF", "SkoodOD"),  # leave a row out, of its own neighbours say
+    *("KNN", "LOF"),  # leave a row out of its own neighbours
     *("AutoEncoder", "CBLOF", "COPOD", "ECOD", "HBOS", "IForest", "INNE", "KDE"),
     *("LODA", "MCD", "OCSVM", "PCA"),
 )
@@ -140,9 +140,9 @@ class PyODDetector(BaseDetector):
     def __init__(
         self,
         pyod_model: Any,
-        *,
         layers: Layers = None,
         statistic: str = "avg",
+        *,
         contamination: float | None = 0.05,
         held_out: float | str = "auto",
         row_by_row: bool | str = "auto",
@@ -176,8 +176,9 @@ class PyODDetector(BaseDetector):
     def _held_out_share(self) -> float:
         if self.held_out != "auto":
             return float(self.held_out)
-        is_fair = type(self.pyod_model).__name__ in FAIR
-        return 0.0 if is_fair or self.contamination is None else UNSEEN_SHARE
+        if self.contamination is None or _scores_as_if_new(self.pyod_model):
+            return 0.0
+        return UNSEEN_SHARE
 
     def _held_out_rows(self, n_rows: int) -> NDArray[np.intp]:
         share = self._held_out_share()
@@ -246,6 +247,12 @@ def _check_needs_no_labels(model: Any) -> None:
             "rows of label -1 are never fitted on here: give a detector whose fit "
             "takes X alone."
         )
+
+
+def _scores_as_if_new(model: Any) -> bool:
+    """Return whether training rows score as new ones do, or nearly so."""
+    bases = type(model).__mro__
+    return any(b.__module__.startswith("pyod.") and b.__name__ in FAIR for b in bases)
 
 
 def _depends_on_company(model: Any, rows: NDArray[np.float64]) -> bool:

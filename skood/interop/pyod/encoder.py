@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from skood.extraction.transformer import LayerFeatureTransformer
+
 __all__ = ["SkoodEncoder"]
 
 
@@ -23,14 +25,9 @@ class SkoodEncoder(BaseEncoder, BaseEstimator):
     Parameters
     ----------
     transformer : transformer
-        A LayerFeatureTransformer, or any other whose output is features of shape
-        (n, d). If it is not fitted, a clone of it is, on the first rows to be encoded:
-        those of ``fit``.
-
-    Attributes
-    ----------
-    transformer_ : transformer
-        The fitted transformer.
+        A LayerFeatureTransformer, which learns nothing and need not be fitted, or any
+        other whose output is features of shape (n, d), fitted: PyOD's encoders do not
+        know which rows are there to be fitted on.
 
     Examples
     --------
@@ -66,16 +63,24 @@ class SkoodEncoder(BaseEncoder, BaseEstimator):
         Returns
         -------
         ndarray of float64, shape (n, d)
+
+        Raises
+        ------
+        ValueError
+            If the transformer is not fitted, and has something to learn.
         """
-        if not hasattr(self, "transformer_"):
-            self.transformer_ = _fitted(self.transformer, X)
-        features = self.transformer_.transform(X)
+        features = _fitted(self.transformer, X).transform(X)
         return self._validate_output(np.asarray(features), n_samples=len(X))
 
 
 def _fitted(transformer: Any, X: Any) -> Any:
     try:
         check_is_fitted(transformer)
-    except NotFittedError:
-        return clone(transformer).fit(X)
+    except NotFittedError as error:
+        if isinstance(transformer, LayerFeatureTransformer):
+            return clone(transformer).fit(X)  # looks at the network, and no further
+        raise ValueError(
+            f"{type(transformer).__name__} is not fitted, and an encoder of PyOD only "
+            "encodes: fit it first."
+        ) from error
     return transformer
