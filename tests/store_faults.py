@@ -115,7 +115,11 @@ def returned_rows(folder, expected):
             blocks = {name: features.block(*name) for name in features.block_names}
         except ValueError as error:
             noted(folder, error)
-            told = ("holds no features yet", "have lost their features")
+            told = (
+                "holds no features yet",
+                "have lost their features",
+                "order, labels and ids are lost",
+            )
             if any(text in str(error) for text in told):
                 return 0
             if "is damaged" not in str(error):

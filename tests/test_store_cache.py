@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -360,6 +361,32 @@ def test_rows_that_others_delete_at_once_are_right(
     same(cached.fit_transform(images), plain(network, images))
 
 
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_threads_that_evict_and_count_do_not_fail_each_other(network, folder, where):
+    images = np.random.default_rng(0).normal(size=(400, 3, 6, 6)).astype(np.float32)
+    path = "memory" if where == "memory" else folder
+    store = FeatureStore(path, max_bytes=1, shard_bytes=2000)
+    expected = plain(network, images)
+    done = threading.Event()
+
+    def work(start):
+        cached = LayerFeatureTransformer(network, LAYERS, cache=store, batch_size=16)
+        rows = slice(start, start + 200)
+        same(cached.fit(images[:2]).transform(images[rows]), expected[rows])
+
+    def watch():
+        while not done.is_set():
+            store.stats()
+            store.clear()
+
+    with ThreadPoolExecutor(5) as pool:
+        watching = pool.submit(watch)
+        for working in [pool.submit(work, 50 * number) for number in range(4)]:
+            working.result()
+        done.set()
+        watching.result()
+
+
 # Errors ----------------------------------------------------------------------------
 
 
@@ -369,8 +396,6 @@ def test_a_cache_of_no_known_kind_is_an_error(network, images):
 
 
 def test_a_preprocess_without_content_is_an_error(network, images, folder):
-    import threading
-
     lock = threading.Lock()
 
     def preprocess(x):

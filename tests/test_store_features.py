@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 
 import joblib
 import numpy as np
@@ -273,6 +274,57 @@ def test_damaged_keys_are_computed_again(transformer, stored, store, X):
         again = transformer.extract_to(store, X, progress=False)
     assert_same(again, expected)
     assert store.stats()["misses"] == entry.shape[0]
+
+
+def listings_of(store):
+    store.stats()  # looks into the folder
+    return store.opened.catalogue.of_kind("rows")
+
+
+@pytest.mark.parametrize("in_header", [False, True])
+def test_a_damaged_listing_is_missed(transformer, stored, store, X, in_header):
+    (listing,) = listings_of(store)
+    data = bytearray(listing.path.read_bytes())
+    data[20 if in_header else -3] ^= 4
+    listing.path.write_bytes(data)
+    store = reopened(store)
+    with pytest.warns(UserWarning, match="lists the rows of a data set"):
+        assert store.verify() == ([] if in_header else [listing.name])
+    for read in (store.features, store.listing, lambda: store.labels):
+        with pytest.raises(ValueError, match=f"set aside .{listing.name}.*extract_to"):
+            read()
+    transformer.extract_to(store, X, np.arange(N), progress=False)
+    assert store.stats()["misses"] == 0
+    np.testing.assert_array_equal(reopened(store).labels, np.arange(N))
+
+
+def test_the_last_labels_are_the_last_in_a_copy_too(transformer, store, X, tmp_path):
+    parts = [(X[:20], 0), (X[20:], 1), (X[:20], 7)]
+    for rows, label in parts:
+        y = np.full(len(rows), label)
+        transformer.extract_to(store, rows, y, progress=False)
+    expected = np.repeat([7, 1], 20)
+    np.testing.assert_array_equal(store.labels, expected)
+    shards = list((store.path / "shards").iterdir())
+    for seed in range(4):
+        copy = tmp_path / f"copy{seed}" / "shards"
+        copy.mkdir(parents=True)
+        for number in np.random.default_rng(seed).permutation(len(shards)):
+            shutil.copy(shards[number], copy)
+        np.testing.assert_array_equal(FeatureStore(copy.parent).labels, expected)
+
+
+def test_labels_may_come_later(transformer, store, X):
+    transformer.extract_to(store, X, progress=False)
+    assert store.labels is None
+    transformer.extract_to(store, X[:30], np.zeros(30), progress=False)
+    assert store.labels is None
+    transformer.extract_to(store, X, np.arange(N), ids=np.arange(N), progress=False)
+    np.testing.assert_array_equal(store.labels, np.arange(N))
+    np.testing.assert_array_equal(store.ids, np.arange(N))
+    n_listings = len(listings_of(store))
+    transformer.extract_to(store, X, np.arange(N), ids=np.arange(N), progress=False)
+    assert len(listings_of(store)) == n_listings
 
 
 def test_verify_looks_at_everything(stored, store):

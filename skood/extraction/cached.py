@@ -19,6 +19,7 @@ from skood.extraction.store import FeatureStore
 from skood.extraction.store.filling import Filling
 from skood.extraction.store.index import Keys
 from skood.extraction.store.listing import Listing, column
+from skood.extraction.store.listings import add_listing
 from skood.extraction.store.opened import OpenedStore
 from skood.extraction.store.row_keys import numbered_keys, row_keys
 from skood.extraction.store.stored_array import VanishedRowsError
@@ -140,7 +141,7 @@ def listed_blocks(
         labels = _column_if_any(beside)
     arrays = filling.arrays(np.concatenate(keys))
     listing = Listing(np.concatenate(keys), labels, ids)
-    filling.store.opened.add("rows", listing.arrays(), filling.source.about())
+    add_listing(filling.store.opened, filling.source, listing)
     return arrays
 
 

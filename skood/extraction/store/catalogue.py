@@ -14,7 +14,7 @@ from skood.extraction.store.index import Keys, Places, Table, first_of_each
 from skood.extraction.store.memory import MemoryFolder
 from skood.extraction.store.shard import DamagedShardError, Shard, is_sound
 from skood.extraction.store.shard_folder import ShardFolder
-from skood.extraction.store.stored_array import ShardedArray
+from skood.extraction.store.stored_array import ShardedArray, VanishedRowsError
 from skood.features import Key
 
 __all__ = ["SCHEMA", "Blocks", "Catalogue", "array_name"]
@@ -111,19 +111,24 @@ class Catalogue:
 
     def of_kind(self, kind: str) -> list[Shard]:
         """Return the shards of a kind, the oldest first."""
-        shards = [s for s in self.shards.values() if s.metadata.get("kind") == kind]
+        with self.lock:
+            every = list(self.shards.values())
+        shards = [shard for shard in every if shard.metadata.get("kind") == kind]
         return sorted(shards, key=lambda shard: (shard.created, shard.name))
 
     def blocks(self, source: str) -> list[Key]:
         """Return the names of a source's blocks."""
-        families = self._families.get(source, {})
+        with self.lock:
+            families = list(self._families.get(source, {}))
         return list(dict.fromkeys(block for family in families for block in family))
 
     def keys(self, source: str) -> Keys:
         """Return the keys of a source's rows, each once, in the order of writing."""
         with self.lock:
-            tables = self._families[source].values()
+            tables = self._families.get(source, {}).values()
             contents = [table.contents() for table in tables]
+        if not contents:
+            return np.empty((0, 16), dtype=np.uint8)
         keys = np.concatenate([keys for keys, _ in contents])
         shard = np.concatenate([places.shard for _, places in contents])
         row = np.concatenate([places.row for _, places in contents])
@@ -132,7 +137,8 @@ class Catalogue:
 
     def n_rows(self) -> int:
         """Return the number of rows of all sources."""
-        return sum(len(self.keys(source)) for source in self._families)
+        with self.lock:
+            return sum(len(self.keys(source)) for source in self._families)
 
     def places(self, source: str, blocks: Iterable[Key], keys: Keys) -> list[Places]:
         """Return where each block of some rows is.
@@ -196,6 +202,8 @@ class Catalogue:
         ------
         ValueError
             If rows of one block differ in their number of columns or type.
+        VanishedRowsError
+            If another thread has noticed that a shard is gone.
         """
         with self.lock:
             narrowed: dict[int, tuple[tuple[Shard, ...], Places]] = {}
@@ -210,7 +218,13 @@ class Catalogue:
 
     def _narrowed(self, places: Places) -> tuple[tuple[Shard, ...], Places]:
         numbers, shard = np.unique(places.shard, return_inverse=True)
-        shards = tuple(self.shards[number] for number in numbers.tolist())
+        try:
+            shards = tuple(self.shards[number] for number in numbers.tolist())
+        except KeyError as error:
+            raise VanishedRowsError(
+                "rows have vanished from the feature store while they were looked up: "
+                "it is being cleared, or kept within a size limit."
+            ) from error
         return shards, Places(shard.astype(np.int32), places.row)
 
 

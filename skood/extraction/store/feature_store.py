@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.extraction.store.listing import Listing
+from skood.extraction.store.listings import united_listing
 from skood.extraction.store.opened import OpenedStore, opened
 from skood.extraction.store.shard import is_sound
 from skood.features import LayerFeatures, LinearHead
@@ -154,9 +156,11 @@ class FeatureStore:
         lacking = {b: int((~places.found).sum()) for b, places in found.items()}
         whole = [block for block in blocks if not lacking[block]]
         if not whole:
+            lost = ", ".join(name for name, _ in self.opened.folder.lost()[:3])
+            aside = f" (set aside last: {lost})" if lost else ""
             raise ValueError(
-                f"{min(lacking.values())} of {len(keys)} rows have lost their features "
-                f"in {self!r}: extract them again."
+                f"{min(lacking.values(), default=0)} of {len(keys)} rows have lost "
+                f"their features in {self!r}{aside}: extract them again."
             )
         if len(whole) < len(blocks):
             listed = ", ".join(
@@ -195,20 +199,14 @@ class FeatureStore:
         Listing
         """
         name = self._one_source(source)
-        listed = self.opened.catalogue.of_kind("rows")
-        own = [shard for shard in listed if shard.metadata["source"] == name]
-        if not own:
-            return Listing(self.opened.catalogue.keys(name))
-        return Listing.united(
-            Listing.of({column: shard.array(column) for column in shard.header.entries})
-            for shard in own
-        )
+        return united_listing(self.opened, name)
 
     def head(self, source: str) -> LinearHead | None:
         """Return the final linear map of a source's network, if it was noted."""
         for note in self.opened.notes(f"head {source}"):
-            weight, bias = (np.array(note.array(name)) for name in ("weight", "bias"))
-            return LinearHead(weight, bias)
+            with suppress(FileNotFoundError):  # cleared in this moment
+                weight, bias = (np.array(note.array(n)) for n in ("weight", "bias"))
+                return LinearHead(weight, bias)
         return None
 
     def _one_source(self, wanted: str | None) -> str:
@@ -293,6 +291,7 @@ class FeatureStore:
 
 
 def _check_number(name: str, value: Any, kind: type, least: int) -> None:
-    if not isinstance(value, kind) or value < least:  # type: ignore[operator]
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if not is_number or value < least:
         wanted = "a whole number" if kind is Integral else "a number"
         raise ValueError(f"{name}={value!r}: wanted is {wanted} from {least}.")

@@ -101,8 +101,9 @@ class Filling:
             else:
                 self._claims.append(claim)
                 self._compute(keys, inputs, todo[mine])
-            todo = todo[~mine]
-            todo = todo[self._absent(keys[todo]).any(axis=1)]
+            others = todo[~mine]
+            todo = others[self._absent(keys[others]).any(axis=1)]
+            self.store.opened.count(hits=len(others) - len(todo))
 
     def lacking(self, keys: Keys) -> Blocks:
         """Return the wanted blocks that some of the rows lack."""
@@ -120,9 +121,10 @@ class Filling:
         # Looked up again: somebody may have written them before they were claimed.
         absent = self._absent(keys[rows])
         for pattern in np.unique(absent, axis=0):
-            if not pattern.any():
-                continue
             chosen = rows[(absent == pattern).all(axis=1)]
+            if not pattern.any():
+                self.store.opened.count(hits=len(chosen))
+                continue
             names = zip(self.blocks, pattern, strict=True)
             blocks = tuple(block for block, missing in names if missing)
             with closing(self.compute(inputs.take(chosen), blocks)) as parts:

@@ -69,7 +69,8 @@ class Listing:
         chosen = np.array(list(last.values()), dtype=np.intp)
         keys = np.concatenate([self.keys, later.keys])
         columns = zip((self.labels, self.ids), (later.labels, later.ids), strict=True)
-        return Listing(keys[chosen], *(_joined(*pair, chosen) for pair in columns))
+        n = len(self)
+        return Listing(keys[chosen], *(_joined(*pair, n, chosen) for pair in columns))
 
 
 def column(values: Any, name: str, n_rows: int | None = None) -> Column:
@@ -106,9 +107,13 @@ def _numbered(keys: Keys) -> list[tuple[bytes, int]]:
     return numbered
 
 
-def _joined(one: Column, other: Column, rows: NDArray[np.intp]) -> Column:
-    if one is None or other is None:
-        return None
+def _joined(one: Column, other: Column, n_one: int, rows: NDArray[np.intp]) -> Column:
+    """Return rows of two columns, one behind the other; None if one lacks any."""
+    is_later = rows >= n_one
+    if one is None:
+        return other[rows - n_one] if other is not None and is_later.all() else None
+    if other is None:
+        return None if is_later.any() else one[rows]
     return np.concatenate([one, other])[rows]
 
 

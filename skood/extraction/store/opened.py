@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,14 +20,22 @@ from skood.extraction.store.atomic import UNFINISHED, write_text
 from skood.extraction.store.catalogue import SCHEMA, Catalogue, newer_schema
 from skood.extraction.store.claims import Claims
 from skood.extraction.store.memory import MemoryClaims, MemoryFolder
-from skood.extraction.store.shard import KEYS_DIGEST, Shard, digest_of, is_sound
+from skood.extraction.store.shard import (
+    CREATED,
+    KEYS_DIGEST,
+    LISTING,
+    QUARANTINE,
+    Shard,
+    digest_of,
+    is_sound,
+)
 from skood.extraction.store.shard_folder import ShardFolder
 
-__all__ = ["OpenedStore", "opened"]
+__all__ = ["OpenedStore", "listing_prefix", "opened"]
 
 MANIFEST = "store.json"
 FORMAT = "skood feature store"
-PARTS = {MANIFEST, "shards", "claims", "quarantine"}
+PARTS = {MANIFEST, "shards", "claims", QUARANTINE}
 
 _open: dict[Path | None, OpenedStore] = {}
 _registry = Lock()
@@ -114,11 +124,14 @@ class OpenedStore:
             self.path.mkdir(parents=True, exist_ok=True)
             manifest = {"format": FORMAT, "schema": SCHEMA}
             write_text(self.path / MANIFEST, json.dumps(manifest))
-        metadata = {"schema": str(SCHEMA), "kind": kind, **about}
+        now = str(time.time_ns())
+        metadata = {"schema": str(SCHEMA), "kind": kind, CREATED: now, **about}
         if kind == "features":
-            keys = np.ascontiguousarray(arrays["keys"])
-            metadata[KEYS_DIGEST] = digest_of([keys.data.cast("B")])
-        return self.folder.add(arrays, metadata)
+            metadata[KEYS_DIGEST] = _digest(arrays["keys"])
+        prefix = (
+            listing_prefix(about["source"], arrays["keys"]) if kind == "rows" else ""
+        )
+        return self.folder.add(arrays, metadata, prefix)
 
     def notes(self, name: str) -> Iterator[Shard]:
         """Yield the sound shards of kind "note" with a name.
@@ -148,9 +161,22 @@ class OpenedStore:
         for shard in list(self.catalogue.shards.values()):
             self.folder.remove(shard)
         if self.path is not None:
-            shutil.rmtree(self.path / "quarantine", ignore_errors=True)
+            shutil.rmtree(self.path / QUARANTINE, ignore_errors=True)
         self.catalogue.refresh()
         self.counts.clear()
+
+
+def listing_prefix(source: str, keys: NDArray[Any] | None = None) -> str:
+    """Return how the names of listings of a source, or of some rows of it, begin.
+
+    So a listing that can no longer be read still says of what it was.
+    """
+    prefix = f"{LISTING}{hashlib.sha256(source.encode()).hexdigest()[:8]}-"
+    return prefix if keys is None else f"{prefix}{_digest(keys)[:16]}-"
+
+
+def _digest(keys: NDArray[Any]) -> str:
+    return digest_of([np.ascontiguousarray(keys).data.cast("B")])
 
 
 def _check_folder(path: Path) -> None:

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from skood.extraction.store.container import Header, read_header
 
 __all__ = [
+    "CREATED",
     "KEYS_DIGEST",
+    "LISTING",
+    "QUARANTINE",
     "DamagedShardError",
     "Shard",
     "digest_of",
@@ -29,6 +32,15 @@ __all__ = [
 ]
 
 Stamp = tuple[int, int, int]
+
+CREATED = "created"
+"""What the time of writing is called in a shard's text."""
+
+LISTING = "rows-"
+"""The names of shards begin with it that list the rows of a data set."""
+
+QUARANTINE = "quarantine"
+"""The folder of what was set aside."""
 
 KEYS_DIGEST = "keys_digest"
 """What the digest of a shard's keys is called in its text."""
@@ -41,7 +53,7 @@ class DamagedShardError(ValueError):
 class Shard:
     """One immutable file of rows.
 
-    Its name is the SHA-256 digest of its bytes, cut to 128 bits. The digest is
+    Its name ends in the SHA-256 digest of its bytes, cut to 128 bits. The digest is
     compared when a process first reads the file, and again if the file changes.
     It pickles as path and header.
 
@@ -51,19 +63,22 @@ class Shard:
         The file.
     header : Header
         What it holds.
-    created : float, default=0.0
-        When it was written.
     """
 
     pickles_as_path = True
 
-    def __init__(self, path: Path, header: Header, created: float = 0.0) -> None:
-        self.path, self.header, self.created = path, header, created
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path, self.header = path, header
 
     @property
     def name(self) -> str:
-        """The digest of its bytes."""
+        """What it is called: what it was given, and the digest of its bytes."""
         return self.path.stem
+
+    @property
+    def created(self) -> int:
+        """When it was written, in nanoseconds: a copy of the file keeps that."""
+        return int(self.metadata.get(CREATED, 0))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -162,7 +177,8 @@ class Reader:
         # As a plain array: what np.memmap adds to each view costs time.
         data = np.asarray(np.memmap(shard.path, dtype=np.uint8, mode="r"))
         if self._good.get(shard.path) != stamp:
-            if digest_of([data.data]) != shard.name or _header(data) != shard.header:
+            is_named = shard.name.endswith(digest_of([data.data]))
+            if not is_named or _header(data) != shard.header:
                 raise set_aside(shard.path, "its bytes have changed")
             self._good[shard.path] = stamp
             mark_used(shard.path)
@@ -230,13 +246,19 @@ def mark_used(path: Path) -> None:
 
 def set_aside(path: Path, why: str) -> DamagedShardError:
     """Move a damaged file out of reach, and return the error that says so."""
-    target = path.parent.parent / "quarantine" / path.name
+    target = path.parent.parent / QUARANTINE / path.name
     reader.forget(path)
     target.parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):  # another process was first
         os.replace(path, target)
+        os.utime(target)  # when it was set aside
+    lost = "its rows count as missing, and extracting again computes them"
+    if path.name.startswith(LISTING):
+        lost = (
+            "it lists the rows of a data set in their order, with labels: write them "
+            "again by extract_to"
+        )
     return DamagedShardError(
         f"shard {path.name} of the feature store {path.parent.parent} is damaged "
-        f"({why}). It is set aside as {target.parent.name}/{target.name}; its rows "
-        "count as missing, and extracting again computes them."
+        f"({why}). It is set aside as {target.parent.name}/{target.name}; {lost}."
     )

@@ -20,6 +20,7 @@ from skood.extraction.store.container import (
     read_header,
 )
 from skood.extraction.store.shard import (
+    QUARANTINE,
     DamagedShardError,
     Shard,
     digest_of,
@@ -53,6 +54,25 @@ class ShardFolder:
             return {e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX)}
         return set()
 
+    def lost(self, prefix: str = "") -> list[tuple[str, int]]:
+        """Return the shards that were set aside, the last one first.
+
+        Parameters
+        ----------
+        prefix : str, default=""
+            What their names begin with.
+
+        Returns
+        -------
+        list of (str, int)
+            Names, and when they were set aside, in nanoseconds.
+        """
+        files = (self.path.parent / QUARANTINE).glob(f"{prefix}*{SUFFIX}")
+        with suppress(FileNotFoundError):
+            found = [(file.stem, file.stat().st_mtime_ns) for file in files]
+            return sorted(found, key=lambda pair: -pair[1])
+        return []
+
     def open(self, name: str) -> Shard | None:
         """Return a shard by name; None if it is gone, or was damaged and set aside."""
         path = self.path / f"{name}{SUFFIX}"
@@ -65,9 +85,14 @@ class ShardFolder:
             return None
 
     def add(
-        self, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        metadata: Mapping[str, str],
+        prefix: str = "",
     ) -> Shard:
         """Write a shard, which appears whole or not at all, and return it.
+
+        Its name is the prefix and its digest.
 
         Raises
         ------
@@ -76,7 +101,7 @@ class ShardFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         parts = list(file_parts(arrays, metadata))
-        path = self.path / f"{digest_of(parts)}{SUFFIX}"
+        path = self.path / f"{prefix}{digest_of(parts)}{SUFFIX}"
         with suppress(FileNotFoundError, DamagedFileError, DamagedShardError):
             shard = _opened(path)
             shard.verify()
@@ -87,7 +112,7 @@ class ShardFolder:
         reader.trust(path)
         # Not opened again: another process may have evicted it already.
         header = read_header(BytesIO(parts[0]), sum(part.nbytes for part in parts))
-        return Shard(path, header, time.time())
+        return Shard(path, header)
 
     def remove(self, shard: Shard) -> None:
         """Delete a shard; one that is open elsewhere on Windows stays for now."""
@@ -117,4 +142,4 @@ class ShardFolder:
 def _opened(path: Path) -> Shard:
     with path.open("rb") as file:
         about = os.fstat(file.fileno())
-        return Shard(path, read_header(file, about.st_size), about.st_mtime)
+        return Shard(path, read_header(file, about.st_size))

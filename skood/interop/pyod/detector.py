@@ -44,17 +44,18 @@ class PyODDetector(BaseDetector):
     see ``y``.
 
     **The threshold** is the ``contamination`` quantile of minus PyOD's
-    ``decision_scores_``, its scores of the training rows. Whether they are what new
-    rows get differs by method; the shares below are those of new rows rejected where
-    5 % are asked, of 38 columns, after fitting on 240 and on 1000 rows.
+    ``decision_scores_``, its scores of the training rows, where they are what new rows
+    get. The shares below are those of new rows rejected where 5 % are asked, of 38
+    columns, after fitting on 240 and on 1000 rows without a row held out.
 
     * KNN and LOF leave a row out of its own neighbours there (and only there), which
       is what a threshold for new rows takes: 4 to 5 %.
     * IForest, HBOS, ECOD, COPOD, PCA, MCD, CBLOF, KDE, OCSVM, INNE, LODA and the
       AutoEncoder are off by little: 4 to 8 %, and 4 to 7 %.
     * Methods that fit the rows closely are too sure of them: GMM 18 and 7 %, DeepSVDD
-      16 and 9 %, LUNAR 10 and 13 %, KPCA all. ABOD errs the other way, 1 and 2 %. Give
-      these a `held_out` share.
+      16 and 9 %, LUNAR 10 and 13 %, KPCA all. ABOD errs the other way, 1 and 2 %. Of
+      these and all others a fifth of the rows is held out by default, and only sets the
+      threshold.
 
     Parameters
     ----------
