@@ -35,6 +35,7 @@ class Slow(nn.Sequential):
     """A network that takes its time, so that there is time to be killed."""
 
     seconds = 0.0
+    cache_key = "the same features in whatever time"
 
     def forward(self, x):
         time.sleep(self.seconds)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from networks import Fragile
 from torch import nn
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from skood import LayerFeatureTransformer
+from skood import LayerFeatureTransformer, list_layers
 from skood.extraction.inputs import Inputs
 from skood.features import LOGITS
 
@@ -273,6 +273,28 @@ def test_texts_without_preprocess_are_an_error(network):
         logits(network, ["a", "b"], list)
 
 
+@pytest.mark.parametrize("X", [["a", "b"], [{"input_ids": [1]}, {"input_ids": [2]}]])
+def test_the_tokenizer_of_texts_belongs_to_preprocess(network, X):
+    for look in (list_layers, LayerFeatureTransformer(network, "1").fit):
+        with pytest.raises(
+            TypeError, match=r"preprocess=functools\.partial\(tokenizer"
+        ):
+            look(*((network, X) if look is list_layers else (X,)))
+
+
+def test_what_a_tokenizer_made_is_no_X(network):
+    with pytest.raises(TypeError, match="give the texts as X and the tokenizer as pre"):
+        LayerFeatureTransformer(network, "1").fit({"input_ids": torch.ones(2, 3)})
+
+
+def test_a_loader_is_no_X(network, X):
+    loader = DataLoader(TensorDataset(torch.tensor(X)), batch_size=2)
+    with pytest.raises(TypeError, match=r"DataLoader, .*: give loader\.dataset"):
+        LayerFeatureTransformer(network, "1").fit(loader)
+    with pytest.raises(TypeError, match=r"DataLoader, .*: give loader\.dataset"):
+        list_layers(network, loader)
+
+
 def test_preprocess_keeps_the_number_of_rows(network, X):
     message = r"preprocess made X of shape \(1, 3\) from 2 rows: the first axis"
     with pytest.raises(ValueError, match=message):
@@ -298,7 +320,37 @@ def test_the_networks_own_error_says_where_and_of_what_type():
         LayerFeatureTransformer(network, "0").fit(X)
     told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert "The network ran on rows 0 to 1 of X." in told
-    assert "X: torch.uint8, its weights are torch.float32" in told
+    assert "Its input is X: torch.uint8 of shape (2, 3, 4, 4)." in told
+    assert "Its weights are torch.float32; floating inputs are cast" in told
+
+
+def test_the_networks_own_error_says_what_shape_came(network):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    for X in (np.ones((3, 8, 8)), np.ones((5, 1, 8, 8))):
+        with pytest.raises(RuntimeError) as caught:
+            LayerFeatureTransformer(network, "0").fit(X)
+        told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+        shape = (2, *X.shape[1:])
+        assert f"Its input is X: torch.float64 of shape {shape}." not in told
+        assert f"Its input is X: torch.float32 of shape {shape}." in told
+
+
+@pytest.mark.parametrize("name", ["x", "pixel_values"])
+def test_arguments_that_the_network_does_not_take_by_name_are_told(name):
+    class Positional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, features, **_):
+            return self.fc(features)
+
+    with pytest.raises(TypeError, match="missing 1 required positional") as caught:
+        LayerFeatureTransformer(
+            Positional(), "fc", preprocess=lambda rows: {name: rows}
+        ).fit(np.ones((4, 3)))
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert f"given as keyword arguments ['{name}']; a tuple that preprocess" in told
 
 
 def test_an_error_in_the_forward_says_with_which_rows():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -174,3 +176,20 @@ def test_numbers_below_one_are_errors(name, X):
 def test_a_wrong_layer_name_says_how_to_list_them(X):
     with pytest.raises(ValueError, match=r"skood\.list_layers\(network, X\) shows"):
         LayerFeatureTransformer(convolutional(), "conv9").fit(X)
+
+
+@pytest.mark.parametrize("value", ["a", 1.5, None])
+@pytest.mark.parametrize("name", ["repeats", "batch_size"])
+def test_what_is_no_whole_number_is_an_error(name, value, X):
+    with pytest.raises(TypeError, match=f"{name}={value!r}: wanted is an integer"):
+        list_layers(convolutional(), X, **{name: value})
+
+
+def test_a_preprocess_that_cannot_be_called_is_an_error(X):
+    with pytest.raises(TypeError, match="preprocess=3: wanted is a function"):
+        list_layers(convolutional(), X, preprocess=3)
+
+
+def test_pandas_is_needed_only_when_a_table_is_made():
+    code = "import sys; sys.modules['pandas'] = None; import skood.extraction.layers"
+    subprocess.run([sys.executable, "-c", code], check=True)

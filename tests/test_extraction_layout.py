@@ -8,7 +8,12 @@ from networks import Sequence1d, Tokens
 from torch import nn
 
 from skood import LayerFeatureTransformer
-from skood.extraction.layout import channel_width, first_tensor, is_channels_last
+from skood.extraction.layout import (
+    channel_width,
+    first_tensor,
+    is_channels_last,
+    is_guess,
+)
 
 
 class Permute(nn.Module):
@@ -125,9 +130,10 @@ def test_the_first_tensor_is_found_in_what_networks_return():
 def test_rows_that_are_not_the_first_axis_are_an_error():
     network = nn.Sequential(Permute(1, 0, 2), nn.GRU(4, 3))
     features = LayerFeatureTransformer(network, ["1"])
-    message = r"layer '1' puts out a tensor of shape \(6, 3, 3\) for 3 rows .* first"
-    with pytest.raises(ValueError, match=message):
-        features.fit(torch.randn(3, 6, 4)).transform(torch.randn(3, 6, 4))
+    message = r"layer '1' puts out a tensor of shape \(6, 2, 3\) for 2 rows .* first"
+    for rows in (3, 6):  # as many rows as steps look alike in a whole batch
+        with pytest.raises(ValueError, match=message):
+            features.fit(torch.randn(rows, 6, 4))
 
 
 def test_a_layer_without_a_tensor_is_an_error():
@@ -150,3 +156,23 @@ def test_attention_layers_give_their_tokens():
     features = LayerFeatureTransformer(Tokens(), layers, preprocess=batch)
     found = [features.fit_transform(ids).block(layer).shape[1] for layer in layers]
     assert found == [8, 8, 8, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "before", "guess"),
+    [
+        (nn.Identity(), (2, 6, 6), (6, False), True),
+        (nn.Identity(), (2, 9, 6), (6, False), False),
+        (nn.Identity(), (2, 6, 9), (6, True), False),
+        (nn.Identity(), (2, 9, 8), (6, False), True),
+        (nn.Identity(), (2, 6, 6), None, False),  # three axes are tokens, of any size
+        (nn.Identity(), (2, 6), (6, False), False),
+        (nn.Identity(), (2, 6, 6, 6), (6, True), False),
+        (nn.LayerNorm(6), (2, 6, 6), (6, False), False),
+        (nn.Conv1d(6, 6, 1), (2, 6, 6), (6, True), False),
+    ],
+)
+def test_a_layout_that_the_sizes_of_the_input_decide_is_a_guess(
+    module, shape, before, guess
+):
+    assert is_guess(module, shape, before) is guess

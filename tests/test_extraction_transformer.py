@@ -86,6 +86,42 @@ def test_one_layer_may_be_given_by_name_alone(network, X):
     assert features.transform(X).block_names == [("block", "max")]
 
 
+def test_a_layer_may_be_given_with_its_own_statistic(network, X):
+    layers = ["conv1", ("block", "max"), ("penultimate", "avg"), ("block", "l2")]
+    features = LayerFeatureTransformer(network, [*layers, "logits"], ["avg", "max"])
+    found = features.fit_transform(X)
+    assert found.block_names == [
+        *(("conv1", "avg"), ("conv1", "max"), ("block", "max")),
+        *(("penultimate", "avg"), ("block", "l2"), ("logits", "logits")),
+    ]
+    assert features.layers_ == ("conv1", "block", "penultimate", "logits")
+    whole = LayerFeatureTransformer(network, "block", ["max", "l2"]).fit_transform(X)
+    for name in whole.block_names:
+        np.testing.assert_allclose(found.block(*name), whole.block(*name))
+    again = clone(features).set_params(layers=found.block_names).fit_transform(X)
+    assert again.block_names == found.block_names
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (("blok", "avg"), r"no layer 'blok'\. Did you mean 'block'"),
+        (("block", "avgs"), r"statistics has 'avgs'.*Did you mean 'avg'"),
+        (("penultimate", "cls"), "'cls' is the first token .* 'penultimate' puts out"),
+    ],
+)
+@pytest.mark.parametrize("cached", [False, True])
+def test_pairs_that_cannot_be_had_are_refused_by_fit(
+    network, X, layer, message, cached, tmp_path
+):
+    features = LayerFeatureTransformer(network, ["block", layer])
+    features.set_params(cache=tmp_path if cached else None)
+    # what is noted of other statistics of the layer says nothing of this one
+    clone(features).set_params(layers=["block", "penultimate"]).fit(X)
+    with pytest.raises(ValueError, match=message):
+        features.fit(X)
+
+
 def test_the_last_linear_map_comes_along(network, X):
     transformer = LayerFeatureTransformer(network, ["penultimate", "logits"])
     features = transformer.fit(X).transform(X)
@@ -198,9 +234,11 @@ def test_a_pass_can_be_had_for_some_rows_and_some_blocks(network, X):
     whole = features.fit_transform(X)
     module = as_module(network)
     inputs = Inputs(X)
-    found = probed(module, inputs, LAYERS)
     rows = np.array([20, 3, 3, 11])
     keys = [("bn1", "max"), ("block", "avg")]
+    found, values = probed(module, inputs, keys)
+    for key in keys:
+        np.testing.assert_allclose(values[key], whole.block(*key)[:2], atol=1e-6)
     parts = list(extract(module, inputs.take(rows), keys, found))
     assert [part[0] for part in parts] == [slice(0, 4)]
     for key in keys:
@@ -401,10 +439,38 @@ def test_flattened_maps_of_several_sizes_are_an_error():
         features.fit_transform([0, 1, 2, 3])
 
 
-def test_an_output_that_is_no_vector_is_not_taken_for_logits():
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_output_that_is_no_vector_is_not_taken_for_logits(cached, tmp_path):
     network = nn.Sequential(nn.Conv2d(3, 2, 1))
+    features = LayerFeatureTransformer(network, "logits")
+    features.set_params(cache=tmp_path if cached else None)
     with pytest.raises(ValueError, match=r"shape \(2, 2, 4, 4\); 'logits' are never"):
-        LayerFeatureTransformer(network, "logits").fit_transform(np.ones((2, 3, 4, 4)))
+        features.fit(np.ones((2, 3, 4, 4)))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_sequences_whose_first_axis_is_time_are_refused_by_fit(cached, tmp_path):
+    class TimeFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.lstm(x.transpose(0, 1))[0][-1])
+
+    features = LayerFeatureTransformer(TimeFirst(), "lstm")
+    features.set_params(cache=tmp_path if cached else None)
+    for rows in (7, 5):  # with as many rows as steps a whole batch looks right
+        with pytest.raises(ValueError, match=r"shape \(7, 2, 5\) for 2 rows of input"):
+            features.fit(torch.randn(rows, 7, 4))
+
+
+def test_a_store_given_in_the_place_of_inputs_is_an_error(network, X, tmp_path):
+    features = LayerFeatureTransformer(network, "block")
+    with pytest.raises(TypeError, match=r"^store=3 is a int; wanted is a folder"):
+        features.extract_to(3, X)
+    with pytest.raises(TypeError, match=r"^store is a ndarray; wanted is a folder"):
+        features.extract_to(X, tmp_path)
 
 
 def test_an_output_with_axes_of_one_is_a_vector():

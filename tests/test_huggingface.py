@@ -458,6 +458,36 @@ def test_where_things_were_loaded_from_does_not_count(tmp_path):
     assert found[:2] == found[2:]
 
 
+def test_a_tokenizer_that_was_saved_and_loaded_is_the_same(tmp_path):
+    tokenizer = make_tokenizer()
+    before = callable_fingerprint(partial(tokens, tokenizer))
+    tokenizer.save_pretrained(tmp_path)
+    for kind in (type(tokenizer), transformers.AutoTokenizer):
+        loaded = kind.from_pretrained(tmp_path)
+        assert callable_fingerprint(partial(tokens, loaded)) == before
+        loaded.pad_token = "[UNK]"
+        assert callable_fingerprint(partial(tokens, loaded)) != before
+    assert callable_fingerprint(partial(tokens, tokenizer)) == before
+
+
+def test_a_tokenizer_that_is_read_by_name_counts(monkeypatch):
+    monkeypatch.setitem(globals(), "READ", make_tokenizer())
+    preprocess = eval("lambda texts: READ(texts, padding=True)", globals())
+    before = callable_fingerprint(preprocess)
+    preprocess(["a b", "c"])
+    assert callable_fingerprint(preprocess) == before
+    monkeypatch.setitem(globals(), "READ", make_tokenizer("left"))
+    assert callable_fingerprint(preprocess) != before
+
+
+def test_a_network_that_was_saved_and_loaded_is_the_same(tmp_path):
+    network = bert()
+    before = structure_fingerprint(network)
+    network.save_pretrained(tmp_path)
+    assert structure_fingerprint(network) == before
+    assert structure_fingerprint(type(network).from_pretrained(tmp_path)) == before
+
+
 def test_running_a_network_does_not_change_its_fingerprint():
     network = bert(output_hidden_states=True)
     before = structure_fingerprint(network)

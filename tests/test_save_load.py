@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import copy
+import importlib
 import math
 import os
 import pickle
 import subprocess
 import sys
-from pathlib import Path
+from collections import OrderedDict, defaultdict
+from functools import partial
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.numpy
+import scipy.special
+import scipy.stats
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,18 +30,32 @@ from networks import Convolutional, Tokens, convolutional
 from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.covariance import EllipticEnvelope
 from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.ensemble import (
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import (
+    LogisticRegression,
+    SGDClassifier,
+    SGDOneClassSVM,
+    SGDRegressor,
+)
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
+from sklearn.utils import Bunch
 from torch import nn
 
 import skood
@@ -55,6 +77,7 @@ from skood import (
 from skood.estimator_checks import synthetic_features
 from skood.persistence import LoadError
 from skood.persistence.encoding import DEPTH
+from skood.persistence.names import is_restorable
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(80, 6))
@@ -76,6 +99,16 @@ class Slotted:
 
     def __init__(self):
         self.first, self.second = 1, 2
+
+    def call(self, x):
+        return x
+
+
+class Callable:
+    """An object that is called, as a tokenizer is."""
+
+    def __call__(self, x):
+        return x
 
 
 def doubled(x):
@@ -197,6 +230,50 @@ def test_estimators_of_estimators(estimator, path):
         table, own = loaded.cv_results_, estimator.cv_results_
         assert table["params"] == own["params"]
         assert_array_equal(table["mean_test_score"], own["mean_test_score"])
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        GridSearchCV(LogisticRegression(), {"C": [1, 2]}, scoring="roc_auc", cv=2),
+        GridSearchCV(
+            LogisticRegression(),
+            {"C": [1, 2]},
+            scoring=["accuracy", "neg_log_loss"],
+            refit="accuracy",
+            cv=2,
+        ),
+        VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())]),
+        StackingClassifier([("a", GaussianNB())], LogisticRegression(), cv=2),
+        CalibratedClassifierCV(GaussianNB(), cv=2),
+        CalibratedClassifierCV(GaussianNB(), cv=2, method="isotonic"),
+        SGDOneClassSVM(random_state=0),
+        *(
+            SGDClassifier(loss, max_iter=9, tol=None, random_state=0)
+            for loss in ("hinge", "log_loss", "modified_huber", "squared_hinge")
+        ),
+        *(
+            SGDRegressor(loss, max_iter=9, tol=None, random_state=0)
+            for loss in (
+                "squared_error",
+                "huber",
+                "epsilon_insensitive",
+                "squared_epsilon_insensitive",
+            )
+        ),
+    ],
+    ids=repr,
+)
+def test_estimators_of_scikit_learn(estimator, path):
+    y = LABELS > 1
+    estimator = clone(estimator).fit(ROWS, y)
+    loaded = saved_and_loaded(estimator, path)
+    assert_array_equal(loaded.predict(ROWS), estimator.predict(ROWS))
+    if hasattr(estimator, "score"):
+        assert loaded.score(ROWS, y) == estimator.score(ROWS, y)
+    if hasattr(estimator, "partial_fit"):
+        again = loaded.partial_fit(ROWS, y).predict(ROWS)
+        assert_array_equal(again, estimator.partial_fit(ROWS, y).predict(ROWS))
 
 
 def test_a_forest_of_classes(path):
@@ -349,6 +426,11 @@ def test_plain_values(tmp_path, value):
         },
         [[[]], (), {}, set()],
         2**200,
+        -(10**300),
+        OrderedDict([("b", 1), (2, [3])]),
+        Bunch(name=[1], dict=2),
+        np.longdouble(1.5),
+        np.dtype("m8[25s]"),
         -0.0,
     ],
     ids=repr,
@@ -357,6 +439,32 @@ def test_other_values(value, tmp_path):
     found = value_back(value, tmp_path)
     assert type(found) is type(value)
     assert repr(found) == repr(value)
+
+
+def test_a_number_of_many_digits(path):
+    number = 7**6000
+    skood.save(KNN(number), path)
+    assert skood.load(path).n_neighbors == number
+
+
+def test_every_type_that_is_saved_is_loaded(tmp_path):
+    types = {**vars(builtins), **vars(np)}.values()
+    types = {kind for kind in types if isinstance(kind, type)}
+    skood.save(Holder(types), tmp_path / "types")
+    found = skood.load(tmp_path / "types", trusted=[Holder, *types]).value
+    assert found == types
+    assert skood.load(tmp_path / "types", trusted=named(tmp_path / "types")) is not None
+    transformer = saved_and_loaded(
+        FunctionTransformer(list), tmp_path / "list", trusted=[list]
+    )
+    assert transformer.transform((1, 2)) == [1, 2]
+
+
+def named(path):
+    """What a folder asks to be trusted."""
+    with pytest.raises(LoadError) as error:
+        skood.load(path)
+    return ast.literal_eval(str(error.value).rpartition("trusted=")[2].rstrip("."))
 
 
 def test_arrays_keep_their_order_in_memory(tmp_path):
@@ -421,15 +529,21 @@ def test_objects_of_others_take_trust(path):
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (lambda x: x, "lambda"),
         (torch.ones(2), "torch.Tensor"),
         (open(os.devnull), "TextIOWrapper"),  # noqa: SIM115
         (np.zeros(2, dtype=[("a", int)]), "numpy.ndarray"),
         (np.matrix([[1]]), "numpy.matrix"),
+        (PureWindowsPath("a"), "PureWindowsPath"),
+        (np.dtype((float, (2,))), "VoidDType"),
         (iter([1]), "list_iterator"),
         (np.random.default_rng(0).bit_generator, "PCG64"),
         (sys, "builtins.module"),
-        (doubled.__get__(3), "builtins.method"),
+        (defaultdict(list), "defaultdict"),
+        (pd.DataFrame({"a": [1]}), "BlockManager"),
+        (pd.Series([1]), "SingleBlockManager"),
+        (np.empty(2, "V4"), "numpy.ndarray"),
+        (np.ndarray(2, "U0"), "numpy.ndarray"),
+        (np.array(["a"], dtype=np.dtypes.StringDType()), "numpy.ndarray"),
         (NearestNeighbors(metric="canberra").fit(ROWS[:, :2]), "value._tree is a skl"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -439,6 +553,66 @@ def test_what_is_not_saved_is_named_with_its_place(value, kind, path):
         skood.save(Holder({"a": [0, value]}), path)
     assert kind.split("value")[-1] in str(e.value)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("value", [lambda x: x, doubled.__get__(3), Slotted().call])
+def test_a_function_without_a_name_is_to_be_defined_in_a_module(value, path):
+    with pytest.raises(TypeError, match=r"Holder\.value is.*define a function in"):
+        skood.save(Holder(value), path)
+    with pytest.raises(TypeError, match=r"value is a functools.partial.*in a module"):
+        skood.save(Holder(partial(Callable(), 3)), path)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.clip,
+        np.nan_to_num,
+        np.log1p,
+        torch.from_numpy,
+        torch.as_tensor,
+        torch.relu,
+        nn.functional.relu,
+        scipy.special.expit,
+        math.sqrt,
+        np.random.default_rng,
+        Slotted.call,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_functions_are_found_again(function, path):
+    skood.save(FunctionTransformer(function), path)
+    names = named(path)
+    assert skood.load(path, trusted=names).func is function
+    assert skood.load(path, trusted=function).func is function
+
+
+def test_partials_take_trust(path):
+    skood.save(FunctionTransformer(partial(np.clip, a_min=0, a_max=[1])), path)
+    assert named(path) == ["numpy.clip"]
+    loaded = skood.load(path, trusted=[np.clip])
+    assert_array_equal(loaded.transform(ROWS), np.clip(ROWS, 0, 1))
+    found = value_back(partial(doubled, name=doubled), path.parent, [doubled])
+    assert (found.func, found.args, found.keywords) == (doubled, (), {"name": doubled})
+    with pytest.raises(LoadError, match=r"torch.*Linear', which is not trusted"):
+        value_back(partial(nn.Linear, 2, 3), path.parent)
+    found = value_back(partial(nn.Linear, 2, 3), path.parent, [nn.Linear])
+    assert found().weight.shape == (3, 2)
+
+
+def test_what_is_defined_in_main_is_warned_of(path, monkeypatch):
+    monkeypatch.setattr(doubled, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "doubled", doubled, raising=False)
+    with pytest.warns(UserWarning, match=r"doubled is defined in __main__.*a module"):
+        skood.save(FunctionTransformer(doubled), path)
+    assert skood.load(path, trusted=[doubled]).func is doubled
+
+
+def test_every_class_that_skops_trusts_is_restored():
+    for name in skood.trusted_types():
+        module, _, kind = name.rpartition(".")
+        found = getattr(importlib.import_module(module), kind)
+        assert is_restorable(found) or issubclass(found, nn.Module), name
 
 
 def test_what_holds_itself_is_refused(path):
@@ -500,7 +674,7 @@ def test_a_pipeline_without_its_network(fitted, path):
     own = fitted["features"].network
     loaded = skood.load(path, network=own)
     assert_array_equal(loaded.score_samples(IMAGES), fitted.score_samples(IMAGES))
-    with pytest.raises(LoadError, match="its weights are not those"):
+    with pytest.raises(LoadError, match="its weights, or its buffers"):
         skood.load(path, network=Convolutional())
     bare = skood.load(path)
     assert bare["features"].network is None
@@ -512,7 +686,12 @@ def test_a_pipeline_without_its_network(fitted, path):
     bare.set_params(features__network=own)
     assert_array_equal(bare.score_samples(IMAGES), fitted.score_samples(IMAGES))
     # What was loaded without one is saved, and given one, again.
-    again = saved_and_loaded(skood.load(path), path.with_name("again"), network=own)
+    other = path.with_name("again")
+    with pytest.raises(ValueError, match=r"network is None, so that its weights"):
+        skood.save(skood.load(path), other)
+    assert not other.exists()
+    skood.save(skood.load(path), other, weights=False)
+    again = skood.load(other, network=own)
     assert_array_equal(again.score_samples(IMAGES), fitted.score_samples(IMAGES))
 
 
@@ -603,6 +782,84 @@ def test_tied_and_odd_tensors(dtype, path):
     assert torch.equal(again.network.scale, network.scale)
 
 
+def test_buffers_that_no_state_dict_has_are_compared(path):
+    network, X = Odd(), torch.arange(6)
+    features = LayerFeatureTransformer(network, "embed").fit(X)
+    skood.save(features, path, weights=False)
+    same, other = copy.deepcopy(network), copy.deepcopy(network)
+    other.scale.mul_(2)
+    assert other.state_dict().keys() == network.state_dict().keys()
+    assert skood.load(path, network=same).network is same
+    with pytest.raises(LoadError, match="buffers that no state_dict has"):
+        skood.load(path, network=other)
+
+
+def test_what_is_written_past_torch_is_seen(path):
+    network = convolutional()
+    pipeline = pipeline_of(network).fit(IMAGES)
+    skood.save(pipeline, path, weights=False)
+    network.conv1.weight.data.mul_(2)  # torch counts no change
+    with pytest.raises(LoadError, match=r"its weights.*are not those"):
+        skood.load(path, network=network)
+    with pytest.raises(ValueError, match=r"network: .*not those seen in fit.*again"):
+        skood.save(pipeline, path.with_name("changed"))
+    pipeline.fit(IMAGES)
+    loaded = saved_and_loaded(
+        pipeline, path.with_name("again"), network=Convolutional()
+    )
+    assert_array_equal(loaded.score_samples(IMAGES), pipeline.score_samples(IMAGES))
+
+
+def test_a_network_that_changed_after_fit_is_not_saved(path):
+    network = convolutional()
+    pipeline = pipeline_of(network, store_network=False).fit(IMAGES)
+    nn.init.zeros_(network.fc.weight)
+    for weights in (True, False):
+        with pytest.raises(ValueError, match=r"not those seen in fit.*fit again"):
+            skood.save(pipeline, path, weights=weights)
+    assert not path.exists()
+    skood.save(clone(pipeline), path)  # not fitted to any
+
+
+def test_a_folder_is_not_overwritten_without_its_weights(fitted, path):
+    skood.save(fitted, path)
+    bare = skood.load(path)
+    with pytest.raises(ValueError, match=r"is None.*store_network=False"):
+        skood.save(bare, path, overwrite=True)
+    assert (path / "network.safetensors").exists()
+    with pytest.raises(ValueError, match=r"skood\.load\(path, network"):
+        bare.predict(IMAGES)
+    skood.save(bare.set_params(features__store_network=False), path, overwrite=True)
+    loaded = skood.load(path, network=fitted["features"].network)
+    assert_array_equal(loaded.score_samples(IMAGES), fitted.score_samples(IMAGES))
+
+
+def test_a_factory_in_a_search_is_one_network(path):
+    y = np.where(np.arange(24) % 4 == 0, -1, 1)
+    search = GridSearchCV(
+        pipeline_of(convolutional),
+        {"detector__n_neighbors": [1, 2]},
+        scoring=auroc_scorer,
+        cv=InlierKFold(2),
+    ).fit(IMAGES, y)
+    skood.save(search, path)
+    for network in (convolutional, convolutional()):
+        loaded = skood.load(path, network=network)
+        inner = loaded.estimator["features"].network
+        assert loaded.best_estimator_["features"].network is inner
+        assert_array_equal(loaded.score_samples(IMAGES), search.score_samples(IMAGES))
+    trusted = skood.load(path, trusted=[convolutional])
+    assert trusted.estimator["features"].network is convolutional
+    # What is loaded without a network is a search around one that is missing.
+    search = loaded.set_params(estimator__features__store_network=False)
+    search.best_estimator_["features"].store_network = False
+    skood.save(search, path, overwrite=True)
+    other = path.with_name("other")
+    skood.save(skood.load(path), other)
+    again = skood.load(other, network=convolutional)
+    assert_array_equal(again.predict(IMAGES), search.predict(IMAGES))
+
+
 def test_one_network_of_two_steps_stays_one(path):
     network = convolutional()
     union = FeatureUnion(
@@ -691,6 +948,30 @@ def test_a_trained_net_of_a_module(path):
     loaded = skood.load(path, network=copy.deepcopy(module))
     X = ROWS.astype("float32")
     assert_array_equal(loaded.predict_proba(X), net.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_network_that_cannot_be_copied_is_made_anew(path):
+    def make():
+        return nn.utils.weight_norm(nn.Linear(6, 3))
+
+    X = torch.from_numpy(ROWS.astype("float32"))
+    features = LayerFeatureTransformer(make(), "logits").fit(X)
+    skood.save(features, path)
+    with pytest.raises(LoadError, match=r"cannot be copied.*a function that makes it"):
+        skood.load(path, network=make())
+    found = np.asarray(skood.load(path, network=make).transform(X))
+    assert_array_equal(found, np.asarray(features.transform(X)))
+
+
+def test_attributes_may_be_named_as_kinds_are(path):
+    slotted = Slotted()
+    vars(slotted).clear()
+    slotted.name = "os.system"
+    kept = {"slot": slotted, "args": partial(doubled, name="x")}
+    found = value_back(kept, path.parent, [Slotted, doubled])
+    assert found["slot"].name == "os.system"
+    assert found["args"].keywords == {"name": "x"}
 
 
 def test_what_is_loaded_can_be_pickled_and_cloned(fitted, path):

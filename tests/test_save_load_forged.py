@@ -11,6 +11,7 @@ import shutil
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from networks import Convolutional, convolutional
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -32,6 +34,7 @@ from skood import (
 )
 from skood.persistence import LoadError, folder
 from skood.persistence.arrays import array_of
+from skood.persistence.decoding import READERS, names_in
 from skood.persistence.document import document_text, parsed_document
 from skood.persistence.names import is_restorable
 from skood.persistence.tensors import Tensor, tensors_in
@@ -404,6 +407,9 @@ def test_nothing_but_what_is_allowed_is_named(name, small, danger):
         {"compiled": body},
         {"around": name},
         {"pairs": [[{"name": name}, 1]]},
+        {"OrderedDict": [[1, {"name": name}]]},
+        {"Bunch": {"dict": {"a": {"name": name}}}},
+        {"partial": {"func": {"name": name}, "args": [], "keywords": {}}},
         {"objects": {"shape": [1], "items": [{"object": body}]}},
     ]
     if name in MAY_BE_NAMED:
@@ -424,6 +430,50 @@ def test_nothing_but_what_is_allowed_is_named(name, small, danger):
     new = {m for m in set(sys.modules) - before if m.split(".")[0] not in ("skood",)}
     assert not {m for m in new if "danger" in m or "conftest" in m or "enable_" in m}
     assert not danger.exists()
+
+
+_LISTS = ("tuple", "set", "frozenset", "slice", "masked")
+
+
+@pytest.mark.parametrize("kind", sorted(READERS))
+def test_names_are_found_wherever_values_are_read(kind):
+    """The values that a kind reads of its node are among those that are looked at."""
+    inner = {"name": "os:system"}
+    bodies = {
+        **{kind: [1, 2, inner] for kind in _LISTS},
+        **{kind: [[inner, inner]] for kind in ("pairs", "OrderedDict")},
+        **{kind: {"dict": inner} for kind in ("dict", "RandomState", "Generator")},
+        "Bunch": {"dict": {"a": inner}},
+        "partial": {"func": inner, "args": [inner], "keywords": {"name": inner}},
+        "objects": {"shape": [1], "items": [inner]},
+        "compiled": {"class": "Tree", "state": {"name": inner}},
+        "namedtuple": {"class": "a:B", "values": [inner]},
+        "object": {"class": "a:B", "state": {"name": inner}, "slots": {"x": inner}},
+        "name": "os:system",
+    }
+    found = sorted(names_in([{kind: bodies.get(kind)}]))
+    count = json.dumps(bodies.get(kind)).count("os:system")
+    classes = ["a:B"] if kind in ("object", "namedtuple") else []
+    assert found == classes + ["os:system"] * count
+    assert bool(count) == (kind not in ("array", "around", "network"))
+
+
+def test_only_metrics_of_scikit_learn_are_named_untrusted(small):
+    content = content_of(small)
+    for name, fits in (
+        ("sklearn.metrics._ranking:roc_auc_score", True),
+        ("sklearn.metrics._ranking:_binary_uninterpolated_average_precision", False),
+        ("sklearn.metrics._ranking:column_or_1d", False),
+        ("sklearn.utils.validation:column_or_1d", False),
+        ("sklearn.metrics:roc_auc_score", False),
+    ):
+        state_of(content)["verbose"] = {"name": name}
+        forge(small, content)
+        if fits:
+            assert watched_load(small).verbose is roc_auc_score
+        else:
+            with pytest.raises(LoadError, match=r"no class of its module|not found"):
+                watched_load(small)
 
 
 def test_no_import_is_tried_where_a_name_is_not_trusted(small):
@@ -704,8 +754,14 @@ HEADERS = [
     json.dumps({"a0": _about([1], -8, 0)}).encode(),
     json.dumps({"a0": _about([1], 0, 8, "OBJECT")}).encode(),
     json.dumps({"a0": _about([2], 0, 8)}).encode(),
+    json.dumps({f"a{n}": _about([4], 0, 32) for n in range(9)}).encode(),
+    json.dumps({"a0": _about([3], 0, 24), "a1": _about([2], 16, 32)}).encode(),
+    json.dumps({"a0": _about([1], 0, 8), "a1": _about([1], 24, 32)}).encode(),
+    json.dumps({"a0": _about([3], 8, 32)}).encode(),
+    json.dumps({"a0": _about([1], 0, 8)}).encode(),
+    b"{}",
 ]
-STRANGE = [json.dumps(header).encode() for header in ({"b0": _about([1], 0, 8)}, {})]
+STRANGE = [json.dumps({"b0": _about([4], 0, 32)}).encode()]
 """In order, but with other arrays than the text names."""
 
 
@@ -890,7 +946,6 @@ def test_only_saved_estimators_are_replaced(tmp_path):
     file.write_text("mine")
     for there in (
         file,
-        occupied("empty"),
         occupied("other", ("estimator.json", "{}")),
         occupied("more", ("estimator.json", head), ("mine.txt", "mine")),
     ):
@@ -903,6 +958,113 @@ def test_only_saved_estimators_are_replaced(tmp_path):
     damaged = occupied("damaged", ("estimator.json", head))
     skood.save(NEW, damaged, overwrite=True)
     assert _types_at(damaged) is KNN
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    path = tmp_path / "empty"
+    path.mkdir(0o700)
+    skood.save(NEW, path)
+    assert _types_at(path) is KNN
+    assert os.name != "posix" or path.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(tmp_path) == ["empty"]
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    skood.save(NEW, "~/saved")
+    assert os.listdir(tmp_path) == ["saved"]
+    assert type(skood.load("~/saved")) is KNN
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("when", [0, 1])
+def test_of_two_writers_one_is_told(when, overwrite, tmp_path, monkeypatch):
+    """Another one saves before the first rename of this one, or before the second."""
+    path = tmp_path / "saved"
+    if overwrite:
+        skood.save(OLD, path)
+    renames, rename = [], os.rename
+
+    def renamed(*args):
+        renames.append(args)
+        if len(renames) == when + 1:
+            monkeypatch.setattr(os, "rename", rename)
+            skood.save(OLD, path, overwrite=overwrite)
+        return rename(*args)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    if overwrite and when == 0:  # the last one stays
+        skood.save(NEW, path, overwrite=True)
+        assert _types_at(path) is KNN
+    elif overwrite or when == 0:
+        with pytest.raises(FileExistsError, match="somebody else at the same time"):
+            skood.save(NEW, path, overwrite=overwrite)
+        assert _types_at(path) is Mahalanobis
+    else:
+        skood.save(NEW, path)  # has one rename only
+        assert len(renames) == 1
+    assert os.listdir(tmp_path) == ["saved"]
+
+
+def test_a_place_that_is_empty_for_a_moment_is_taken(tmp_path, monkeypatch):
+    path, rename = tmp_path / "saved", os.rename
+    skood.save(OLD, path)
+
+    def renamed(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        rename(path, tmp_path / "elsewhere")
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    skood.save(NEW, path, overwrite=True)
+    assert _types_at(path) is KNN
+
+
+def test_arguments_of_other_kinds_are_named(tmp_path):
+    path = tmp_path / "saved"
+    skood.save(NEW, path)
+    for trusted in (None, True, [3], [partial(len)], [NEW]):
+        with pytest.raises(TypeError, match=r"trusted has .*wanted are names"):
+            skood.load(path, trusted=trusted)
+    with pytest.raises(TypeError, match="mmap='r': wanted is True or False"):
+        skood.load(path, mmap="r")
+    with pytest.raises(TypeError, match="weights=None: wanted is True or False"):
+        skood.save(NEW, path, weights=None)
+
+
+def test_a_fault_of_the_callers_network_is_not_the_folders(path):
+    class Faulty(Convolutional):
+        def state_dict(self, *args, **kwargs):
+            raise AttributeError("a fault of its own")
+
+    with pytest.raises(AttributeError, match="a fault of its own"):
+        skood.load(path, network=Faulty())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digest": 3},
+        {"digest": None},
+        {"buffers": "0"},
+        {"aliases": {"fc.weight": ["conv1.weight"]}},
+        {"aliases": {"fc.weight": "nothing"}},
+        {"aliases": [1]},
+        {"weights": 1},
+        {"weights": False},
+        {"factory": None},
+        {"places": "x"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_forged_networks(change, path):
+    content = content_of(path)
+    content["networks"][0].update(change)
+    forge(path, content)
+    with pytest.raises(LoadError):
+        watched_load(path, network=NETWORK)
 
 
 def test_a_link_to_a_folder_stays_a_link(tmp_path):

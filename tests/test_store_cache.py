@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from counting import Counting
+from networks import Tokens
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -29,6 +30,8 @@ from skood import (
     Mahalanobis,
     auroc_scorer,
 )
+from skood.extraction import cached as cached_module
+from skood.extraction.forward import probed
 from skood.extraction.store.filling import Filling
 from skood.extraction.store.stored_array import VanishedRowsError
 
@@ -185,6 +188,11 @@ def test_more_layers_and_statistics_compute_only_those(network, images, folder):
         lambda t: t.network.weights_changed(),
         lambda t: setattr(t.network, "scale", 3.0),
         lambda t: setattr(t.network.act, "inplace", True),
+        lambda t: setattr(t.network, "scale", torch.tensor([[[2.0]]])),
+        lambda t: t.network.act.register_forward_hook(lambda m, x, y: y * 3),
+        lambda t: t.network.first.weight.data.mul_(2),
+        lambda t: t.network.first.weight.detach().numpy().__imul__(2),
+        lambda t: t.network.second.weight.data[1].clamp_(max=0.01),
         lambda t: t.set_params(preprocess=lambda x: x / 2),
         lambda t: t.set_params(dtype="float64"),
         lambda t: t.set_params(dtype="float16"),
@@ -204,6 +212,32 @@ def test_what_changes_features_misses(network, images, folder, change):
         np.testing.assert_allclose(
             found.block(*name), expected.block(*name), rtol=1e-2, atol=1e-2
         )
+
+
+STATE = {"factor": 1.0}
+
+
+def _by_name(x):
+    return x * STATE["factor"]
+
+
+def test_a_global_that_preprocess_reads_counts(network, images, folder, monkeypatch):
+    cached = LayerFeatureTransformer(
+        network, LAYERS, preprocess=lambda x: _by_name(x), cache=folder
+    )
+    for factor, n_runs in ((1.0, 90), (3.0, 90), (1.0, 0), (3.0, 0)):
+        monkeypatch.setitem(STATE, "factor", factor)
+        found = clone(cached).fit_transform(images)
+        assert len(network.seen()) == n_runs
+        same(found, plain(network, images * np.float32(factor)))
+
+
+def test_a_weight_that_is_written_past_torch_is_noticed(network, images, folder):
+    fitted = LayerFeatureTransformer(network, LAYERS).fit(images)
+    fitted.transform(images)
+    network.logits.bias.data.add_(1)
+    with pytest.raises(ValueError, match="not those seen in fit"):
+        fitted.transform(images)
 
 
 def test_what_does_not_change_features_hits(network, images, folder):
@@ -436,3 +470,70 @@ def test_inputs_of_several_sizes_need_a_pooling_statistic(network, folder):
     cached.set_params(batch_size=1)
     with pytest.raises(ValueError, match="inputs of several sizes need a statistic"):
         cached.fit_transform(mixed)
+
+
+# Layouts ---------------------------------------------------------------------------
+
+
+class Turned(nn.Module):
+    """Six channels that come first; of six positions nothing says which are which."""
+
+    def __init__(self):
+        super().__init__()
+        self.map, self.turn = nn.Linear(6, 6), Turn()
+
+    def forward(self, x):
+        return self.turn(self.map(x))
+
+
+class Turn(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+@pytest.mark.parametrize("positions", [(6, 9), (9, 6)])
+def test_what_went_through_before_changes_no_result(positions, folder):
+    torch.manual_seed(0)
+    inputs = [torch.randn(5, number, 6) for number in positions]
+    bare = LayerFeatureTransformer(Turned(), ["map", "turn"])
+    cached = clone(bare).set_params(cache=folder)
+    for fitted in (*inputs, *inputs):
+        same(cached.fit_transform(fitted), bare.fit_transform(fitted))
+        for X in inputs:
+            same(cached.transform(X), bare.transform(X))
+    for X in inputs:
+        found = clone(cached).set_params(layers=["map"]).fit_transform(X)
+        same(found, clone(bare).set_params(layers=["map"]).fit_transform(X))
+    opened = FeatureStore(folder).opened
+    sources = {s.metadata["source"] for s in opened.catalogue.of_kind("features")}
+    assert len(sources) == 2  # where the layout of a layer is a guess, and where not
+
+
+def test_extraction_under_a_guessed_layout_is_listed(folder):
+    torch.manual_seed(0)
+    X = torch.randn(5, 6, 6)
+    features = LayerFeatureTransformer(Turned(), ["turn"])
+    found = features.extract_to(folder, X, progress=False)
+    same(found, clone(features).fit_transform(X))
+    same(FeatureStore(folder).features(), found)
+
+
+def test_texts_of_another_length_need_no_other_probe(folder, monkeypatch):
+    torch.manual_seed(0)
+    calls = []
+
+    def counted(*args):
+        calls.append(len(args[1]))
+        return probed(*args)
+
+    monkeypatch.setattr(cached_module, "probed", counted)
+
+    def padded(rows):
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+    cached = LayerFeatureTransformer(Tokens(), "norm", preprocess=padded, cache=folder)
+    cached.fit_transform([[7] * 2, [7] * 3])
+    clone(cached).fit([[7] * 5, [7] * 3])
+    assert calls == [2]

@@ -407,7 +407,7 @@ def test_wrong_parameters(tmp_path, parameters, error, message):
 def test_extract_to_keeps_every_row(transformer, folder, X):
     with pytest.raises(ValueError, match="wanted is a store without a size limit"):
         transformer.extract_to(FeatureStore(folder, max_bytes=1000), X)
-    with pytest.raises(TypeError, match="cache=3 is a int"):
+    with pytest.raises(TypeError, match="store=3 is a int"):
         transformer.extract_to(3, X)
 
 

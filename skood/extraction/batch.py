@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,21 @@ class Batch:
     def mask(self) -> Tensor | None:
         """The attention mask, if the batch has one."""
         return dict(self.tensors()).get("attention_mask")
+
+    def form(self, *, sizes: bool = True) -> str:
+        """Return a digest of what the network is called with, but for the values.
+
+        Parameters
+        ----------
+        sizes : bool, default=True
+            Whether the lengths of axes count, besides their number. The rows' never do.
+
+        Returns
+        -------
+        str
+        """
+        text = _form([self.args, self.kwargs], self.n_rows, sizes)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the batch's tensors with their names; positions are named ``X``."""
@@ -96,6 +112,20 @@ class Batch:
         return module(*self.args, **self.kwargs)
 
 
+def _form(value: Any, n_rows: int, sizes: bool) -> str:
+    if isinstance(value, Tensor):
+        lengths: Sequence[Any] = ["n" if n == n_rows else n for n in value.shape[:1]]
+        shape = [*lengths, *value.shape[1:]] if sizes else value.ndim
+        return f"{value.dtype} {shape}"
+    if isinstance(value, Mapping):
+        parts = value.items()
+        return str({name: _form(part, n_rows, sizes) for name, part in parts})
+    if isinstance(value, (tuple, list)):
+        return str([_form(part, n_rows, sizes) for part in value])
+    is_setting = isinstance(value, (bool, int, float, type(None)))
+    return repr(value) if is_setting else type(value).__qualname__
+
+
 def as_batch(part: Any, numbers: NDArray[np.intp], is_raw: bool) -> Batch:
     """Return some rows as a batch, checked.
 
@@ -152,7 +182,7 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
             array = array.copy()
         return torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
-        help_ = "give preprocess=..., which does that" if is_raw else "it must do that"
+        help_ = _MAKE_A_TENSOR if is_raw else "it must do that"
         unread = "; ".join(unread_columns(part))
         if unread:
             raise TypeError(
@@ -160,9 +190,17 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
                 "or give a preprocess that makes a tensor of the rows."
             ) from error
         kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__
+        # Of texts it says no more than that NumPy's type for them is none of torch's.
+        why = "" if kind == "str" else f" ({error})"
         raise TypeError(
-            f"rows of {source} ({kind}) do not make one tensor ({error}): {help_}."
+            f"rows of {source} ({kind}) do not make one tensor{why}: {help_}."
         ) from error
+
+
+_MAKE_A_TENSOR = (
+    "give preprocess=..., which does that; for texts "
+    "preprocess=functools.partial(tokenizer, padding=True, return_tensors='pt')"
+)
 
 
 def _check_tensors(batch: Batch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from skood.extraction.forward import PROBE_ROWS, Settings, looked
+from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
 from skood.extraction.store import FeatureStore
@@ -34,8 +34,8 @@ ATTEMPTS = 3
 """To read rows that other processes may delete to keep a size limit."""
 
 
-def as_store(cache: Any) -> FeatureStore | None:
-    """Return the store that the parameter ``cache`` means.
+def as_store(cache: Any, name: str = "cache") -> FeatureStore | None:
+    """Return the store that a parameter of this name means.
 
     Raises
     ------
@@ -46,8 +46,9 @@ def as_store(cache: Any) -> FeatureStore | None:
         return cache
     if isinstance(cache, (str, Path)):
         return FeatureStore(cache)
+    shown = f"={cache}" if isinstance(cache, (int, float)) else ""  # X may be long
     raise TypeError(
-        f"cache={cache!r} is a {type(cache).__name__}; wanted is a folder, a "
+        f"{name}{shown} is a {type(cache).__name__}; wanted is a folder, a "
         "FeatureStore, 'memory' or None."
     )
 
@@ -178,23 +179,25 @@ def noted_probe(
     filling: Filling,
     module: nn.Module,
     inputs: Inputs,
-    layers: Sequence[str],
     channels: str,
     settings: Settings,
 ) -> Probe:
     """Return what a forward of the first rows tells, from the store if it is there.
 
+    What it tells may depend on the form of the input, and so a note is of one form: no
+    result depends on what else went through the network before. The length of texts
+    under an attention mask is no part of it, since that depends on their neighbours.
+
     Parameters
     ----------
     filling : Filling
         Of the wanted blocks. Those of the first rows are kept in its store, so that
-        these rows too go through the network once.
+        these rows too go through the network once, unless it had to be guessed where
+        their channels are.
     module : nn.Module
         The network.
     inputs : Inputs
         What it is to be run on.
-    layers : sequence of str
-        The wanted layers, all known.
     channels : {"auto", "first", "last"}
         Where the channels are.
     settings : Settings
@@ -204,32 +207,34 @@ def noted_probe(
     -------
     Probe
     """
-    opened, name = filling.store.opened, f"probe {filling.source.name}"
-    known = _noted(opened, name, layers)
+    first = inputs.loaded(slice(0, min(PROBE_ROWS, settings.batch_size)))
+    batch = first_batch(first.inputs, settings.batch_size)
+    form = batch.form(sizes=batch.mask is None)
+    opened, name = filling.store.opened, f"probe {filling.source.name} {form}"
+    known = _noted(opened, name, filling.blocks)
     if known is not None:
         return known
     with opened.claims.alone(name.replace(" ", "-")):
-        known = _noted(opened, name, layers)  # somebody may have been faster
+        known = _noted(opened, name, filling.blocks)  # somebody may have been faster
         if known is not None:
             return known
-        first = inputs.loaded(slice(0, PROBE_ROWS))
+        found, values = probed(module, first.inputs, filling.blocks, channels, settings)
         keys = row_keys(first.given)
-        lacking = filling.lacking(keys)
-        found, values = looked(
-            module, first.inputs, layers, channels, settings, lacking
-        )
+        lacking = () if found.guessed else filling.lacking(keys)
         if lacking:
-            filling.keep(keys, values)
+            filling.keep(keys, {block: values[block] for block in lacking})
             filling.flush()
-        text = json.dumps({"layers": [*layers], **vars(found)})
+        text = json.dumps({"blocks": filling.blocks, **vars(found)})
         opened.add("note", {}, {"name": name, "text": text})
         return found
 
 
-def _noted(opened: OpenedStore, name: str, layers: Sequence[str]) -> Probe | None:
-    """Return a probe with these layers, or more, that was noted before."""
+def _noted(opened: OpenedStore, name: str, blocks: Sequence[Key]) -> Probe | None:
+    """Return a probe with these blocks, or more, that was noted before."""
     for note in opened.notes(name):
         known = json.loads(note.metadata["text"])
-        if set(layers) <= set(known.pop("layers")):
-            return Probe(**known)
+        if set(blocks) <= set(map(tuple, known.pop("blocks"))):
+            wanted = {layer for layer, _ in blocks}
+            guessed = [layer for layer in known.pop("guessed") if layer in wanted]
+            return Probe(**known, guessed=guessed)
     return None

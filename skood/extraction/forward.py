@@ -28,7 +28,7 @@ __all__ = [
     "View",
     "assembled",
     "extract",
-    "looked",
+    "first_batch",
     "probed",
 ]
 
@@ -77,11 +77,11 @@ class Settings:
 def probed(
     module: nn.Module,
     inputs: Inputs,
-    layers: Sequence[str],
+    keys: Sequence[Key],
     channels: str = "auto",
     settings: Settings | None = None,
-) -> Probe:
-    """Return what a forward of the first rows tells about a network.
+) -> tuple[Probe, Values]:
+    """Return what a forward of the first rows tells about a network, and their blocks.
 
     Parameters
     ----------
@@ -89,60 +89,35 @@ def probed(
         The network; it is left as it was.
     inputs : Inputs
         What it is to be run on.
-    layers : sequence of str
-        The wanted layers, all known.
+    keys : sequence of (layer, statistic)
+        The wanted blocks, of known layers. What cannot be taken is found here.
     channels : {"auto", "first", "last"}, default="auto"
         Where the channels of outputs with three axes or more are.
     settings : Settings, optional
-        Only the device counts.
-
-    Returns
-    -------
-    Probe
-    """
-    rows = slice(0, min(PROBE_ROWS, len(inputs)))
-    first = inputs.take(inputs.numbers(rows))
-    return looked(module, first, layers, channels, settings)[0]
-
-
-def looked(
-    module: nn.Module,
-    inputs: Inputs,
-    layers: Sequence[str],
-    channels: str = "auto",
-    settings: Settings | None = None,
-    keys: Sequence[Key] = (),
-) -> tuple[Probe, Values]:
-    """Return what a forward tells about a network, and blocks of the inputs.
-
-    Parameters
-    ----------
-    module, layers, channels
-        As for :func:`probed`.
-    inputs : Inputs
-        A few rows.
-    settings : Settings, optional
         How to run it.
-    keys : sequence of (layer, statistic), default=()
-        The wanted blocks, of these layers.
 
     Returns
     -------
-    probe : Probe
-        As :func:`probed` returns it.
+    found : Probe
     values : dict
         From (layer, statistic) to an array of shape (rows, columns).
     """
     settings = settings or Settings()
+    layers = [*dict.fromkeys(layer for layer, _ in keys)]
     with borrowed(module, settings.device) as device, torch.no_grad():
-        batch = inputs[:].moved(device, floating_dtype(module))
-        explained = _Explained(batch, inputs.numbers(slice(None)), module)
+        given = first_batch(inputs, settings.batch_size)
+        batch = given.moved(device, floating_dtype(module))
+        explained = _Explained(batch, inputs.numbers(slice(batch.n_rows)), module)
         with explained, settings.precision(device):
             found, outputs = probe_and_outputs(
-                module, lambda: batch.call(module), layers, channels
+                module, lambda: batch.call(module), layers, channels, batch
             )
-        values = Recorder(keys, found).values_of(outputs, batch.n_rows, batch.mask)
-        return found, _as_arrays(values)
+        return found, _as_arrays(Recorder(keys, found).values_of(batch, outputs))
+
+
+def first_batch(inputs: Inputs, batch_size: int) -> Batch:
+    """Return the rows that a network is probed with, no more than it is run with."""
+    return inputs[: min(PROBE_ROWS, batch_size, len(inputs))]
 
 
 def extract(
@@ -229,7 +204,7 @@ def assembled(
 
 
 def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:
-    recorder.start(batch.n_rows, batch.mask)
+    recorder.start(batch)
     output = None
     # Not inference_mode: what a module creates on its first forward and keeps (cached
     # position codes, say) could then never be trained with. Measured, it would save
@@ -268,13 +243,25 @@ class _Explained:
         if isinstance(error, Exception):
             first, last = self.numbers[0], self.numbers[-1]
             _add_note(error, f"The network ran on rows {first} to {last} of X.")
+            _add_note(error, f"Its input is {self._given()}.")
             if isinstance(error, RuntimeError) and "type" in str(error):
                 _add_note(error, self._types())
+            names = [*self.batch.kwargs]
+            if isinstance(error, TypeError) and names and "argument" in str(error):
+                _add_note(
+                    error,
+                    f"The batch is a mapping, given as keyword arguments {names}; a "
+                    "tuple that preprocess returns is given by position.",
+                )
+
+    def _given(self) -> str:
+        parts = self.batch.tensors()
+        given = [f"{name}: {p.dtype} of shape {tuple(p.shape)}" for name, p in parts]
+        return ", ".join(given) or "without a tensor"
 
     def _types(self) -> str:
-        given = ", ".join(f"{name}: {t.dtype}" for name, t in self.batch.tensors())
         return (
-            f"Its input is {given}, its weights are {floating_dtype(self.module)}; "
+            f"Its weights are {floating_dtype(self.module)}; "
             "floating inputs are cast to the weights' type, others are left as they "
             "are: preprocess=... can change them (images of uint8, say)."
         )

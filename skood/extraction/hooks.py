@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from skood.extraction.batch import Batch
 from skood.extraction.layout import NETWORK_ENTRIES, FeatureMap, first_tensor
 from skood.extraction.network import named_layers
 from skood.extraction.statistics import STATISTICS
@@ -44,17 +45,38 @@ class Probe:
 
     Parameters
     ----------
-    calls : dict of str to int
-        How often each wanted layer runs in one forward; the last run counts.
+    runs : dict of str to dict
+        From the form of a batch to how often layers run in one forward of it; passes
+        add what they see. The last run counts.
     channels_last : dict of str to bool
         How each wanted layer's output is laid out.
+    guessed : list of str, default=[]
+        The layers among them whose layout nothing but the number of axes says.
     head : str, optional
         The qualified name of the final linear map, when there is one.
     """
 
-    calls: dict[str, int]
+    runs: dict[str, dict[str, int]]
     channels_last: dict[str, bool]
+    guessed: list[str] = field(default_factory=list)
     head: str | None = None
+
+    def channels(self, wanted: str) -> str:
+        """Return where channels are taken to be, as far as features depend on it.
+
+        Parameters
+        ----------
+        wanted : {"auto", "first", "last"}
+            What was asked for. ``"auto"`` reads the same layout from all inputs but
+            where it guesses; then features also depend on what was guessed.
+
+        Returns
+        -------
+        str
+        """
+        readings = {name: self.channels_last[name] for name in sorted(self.guessed)}
+        guesses = [f"{n!r} {'last' if r else 'first'}" for n, r in readings.items()]
+        return ", ".join([wanted, *guesses])
 
 
 @contextmanager
@@ -100,20 +122,28 @@ class Recorder:
     """
 
     def __init__(self, keys: Sequence[Key], found: Probe) -> None:
+        self.keys = keys
         self.statistics: dict[str, list[str]] = {}
         for layer, statistic in keys:
             if layer != LOGITS:
                 self.statistics.setdefault(layer, []).append(statistic)
-        self.stops = all(layer != LOGITS for layer, _ in keys)
+        self.wants_output = any(layer == LOGITS for layer, _ in keys)
         self.found = found
         self.values: dict[Key, Tensor] = {}
-        self.start(0, None)
 
-    def start(self, n_rows: int, mask: Tensor | None) -> None:
-        """Begin a batch of ``n_rows`` rows with an attention mask or None."""
-        self.n_rows, self.mask = n_rows, mask
+    def start(self, batch: Batch) -> None:
+        """Begin a batch.
+
+        It is stopped early only if each wanted layer is known to run once in batches
+        of its form: of a layer that a loop calls the last run counts, and that one
+        cannot be told before the end.
+        """
+        self.n_rows, self.mask, self.form = batch.n_rows, batch.mask, batch.form()
         self.values = {}
-        self.pending = Counter({la: self.found.calls[la] for la in self.statistics})
+        self.runs: Counter[str] = Counter()
+        known = self.found.runs.get(self.form, {})
+        run_once = all(known.get(layer) == 1 for layer in self.statistics)
+        self.stops = run_once and not self.wants_output
 
     @contextmanager
     def attached(self, module: nn.Module) -> Iterator[None]:
@@ -131,7 +161,7 @@ class Recorder:
             yield
 
     def finish(self, output: Any) -> dict[Key, Tensor]:
-        """Return the batch's values, the network's output among them if wanted.
+        """Return the batch's values in the order in which they were asked for.
 
         Raises
         ------
@@ -139,27 +169,35 @@ class Recorder:
             If a layer did not run, or the output is no vector of logits.
         """
         if not self.stops:
+            self.found.runs.setdefault(self.form, {}).update(self.runs)
+        if self.wants_output:
             self.values[(LOGITS, LOGITS)] = self._logits(output)
         for layer in self.statistics:
             if not any(key[0] == layer for key in self.values):
                 raise ValueError(not_called(layer))
-        return self.values
+        return {key: self.values[key] for key in self.keys}
 
     def values_of(
-        self, outputs: Mapping[str, Tensor], n_rows: int, mask: Tensor | None
+        self, batch: Batch, outputs: Mapping[str, Tensor]
     ) -> dict[Key, Tensor]:
         """Return the values of a batch whose layers' outputs were kept."""
-        self.start(n_rows, mask)
-        with suppress(EarlyStop):
-            for layer in self.statistics:
-                self._record(layer, outputs.get(layer))
+        self.start(batch)
+        for layer in self.statistics:
+            self._record(layer, outputs.get(layer))
+        self.stops = True  # nothing ran here that could be counted
         return self.finish(outputs.get(LOGITS))
 
     def _before_head(self, _module: nn.Module, args: Any) -> None:
-        self._record(PENULTIMATE, first_tensor(args))
+        self._seen(PENULTIMATE, first_tensor(args))
 
     def _after(self, layer: str, _module: nn.Module, _args: Any, output: Any) -> None:
-        self._record(layer, first_tensor(output))
+        self._seen(layer, first_tensor(output))
+
+    def _seen(self, layer: str, output: Tensor | None) -> None:
+        self._record(layer, output)
+        self.runs[layer] += 1
+        if self.stops and len(self.runs) == len(self.statistics):
+            raise EarlyStop
 
     def _record(self, layer: str, output: Tensor | None) -> None:
         output = self._checked(f"layer {layer!r}", output)
@@ -169,9 +207,6 @@ class Recorder:
             for name in self.statistics[layer]:
                 value = STATISTICS[name](maps)
                 self.values[(layer, name)] = _owned(value, output)
-        self.pending[layer] -= 1
-        if self.stops and max(self.pending.values()) <= 0:
-            raise EarlyStop
 
     def _checked(self, name: str, output: Tensor | None) -> Tensor:
         if output is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from skood._arrays import check_readable
 from skood.extraction.batch import Batch, as_batch
@@ -151,13 +151,26 @@ class _Held(Dataset[Any]):
 
 def _n_rows(X: Any) -> int:
     if isinstance(X, (str, bytes, Mapping, IterableDataset)) or issparse(X):
-        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.")
+        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.{_hint(X)}")
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X is a DataLoader, which may shuffle: give loader.dataset, and batch_size."
+        )
     shape = getattr(X, "shape", None)
     if shape is not None and len(shape) > 0:
         return int(shape[0])
     if not hasattr(X, "__getitem__") or not hasattr(X, "__len__") or shape is not None:
         raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.")
     return len(X)
+
+
+def _hint(X: Any) -> str:
+    if not isinstance(X, Mapping):
+        return ""
+    return (
+        " If a tokenizer made it, give the texts as X and the tokenizer as preprocess: "
+        "functools.partial(tokenizer, padding=True, return_tensors='pt')."
+    )
 
 
 def _part(X: Any, rows: slice | NDArray[np.intp]) -> Any:

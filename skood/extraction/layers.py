@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import torch
 from torch import nn
 
@@ -20,6 +20,9 @@ from skood.extraction.inputs import Inputs, Preprocess
 from skood.extraction.layout import NETWORK_ENTRIES, first_tensor
 from skood.extraction.network import as_module, floating_dtype, named_layers
 from skood.features import LOGITS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["list_layers"]
 
@@ -82,7 +85,7 @@ def list_layers(
     Raises
     ------
     TypeError
-        If the network or the example is of no known kind.
+        If the network, the example or a parameter is of no known kind.
     ValueError
         If the example is not usable, or ``repeats`` or ``batch_size`` is not positive.
 
@@ -116,22 +119,35 @@ def list_layers(
     3                Linear        (4, 5)        1445     1
     logits       Sequential        (4, 5)        1669     1
     """
-    for name, value in (("repeats", repeats), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: a minimum of 1 is required.")
+    import pandas as pd
+
+    _check(preprocess, repeats=repeats, batch_size=batch_size)
     module = as_module(network)
     inputs = Inputs(example, preprocess)
-    head = probed(module, inputs, [LOGITS], settings=Settings(device=device)).head
+    settings = Settings(batch_size, device)
+    found, _ = probed(module, inputs, (), settings=settings)
     batch = inputs[: min(batch_size, len(inputs))]
     forwards = []
     with borrowed(module, device) as place, torch.no_grad():
         for _ in range(WARM_UPS + repeats):
             # Anew each time, since a network may work in place.
             given = batch.moved(place, floating_dtype(module))
-            forwards.append(_Forward(module, head, place).of(given))
+            forwards.append(_Forward(module, found.head, place).of(given))
     fastest = min(forwards[WARM_UPS:], key=lambda forward: forward.total)
-    rows = [*_rows(module, head, fastest, batch.n_rows)]
+    rows = [*_rows(module, found.head, fastest, batch.n_rows)]
     return pd.DataFrame(rows, columns=["layer", *COLUMNS]).set_index("layer")
+
+
+def _check(preprocess: Any, **numbers: Any) -> None:
+    if preprocess is not None and not callable(preprocess):
+        raise TypeError(
+            f"preprocess={preprocess!r}: wanted is a function of some rows, or None."
+        )
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name}={value!r}: wanted is an integer of at least 1.")
+        if value < 1:
+            raise ValueError(f"{name}={value}: a minimum of 1 is required.")
 
 
 class _Forward:

@@ -15,6 +15,7 @@ __all__ = [
     "channel_width",
     "first_tensor",
     "is_channels_last",
+    "is_guess",
 ]
 
 _SPATIAL = {
@@ -234,3 +235,26 @@ def is_channels_last(
     if first != last:
         return last
     return len(shape) == 3 and not spatial
+
+
+def is_guess(
+    module: nn.Module, shape: Sequence[int], before: tuple[int, bool] | None
+) -> bool:
+    """Return whether other sizes of the input could make the reading another one.
+
+    Parameters
+    ----------
+    module, shape, before
+        As for :func:`is_channels_last`.
+
+    Returns
+    -------
+    bool
+        Whether neither the module's kind nor the known number of channels settles it:
+        both axes, or none, have that length.
+    """
+    if len(shape) < 3 or is_spatial(module) or is_by_last_axis(module):
+        return False
+    if before is None or (before[1] and len(shape) > 3):
+        return False
+    return (shape[1] == before[0]) == (shape[-1] == before[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skood.extraction.borrow import turn
+from skood.extraction.checksum import checksum
 from skood.extraction.refused import checked_factory, checked_module
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "layer_names",
     "named_layers",
     "on_cpu",
+    "values_digest",
     "weights_digest",
 ]
 
@@ -192,16 +194,20 @@ def floating_dtype(module: nn.Module) -> torch.dtype | None:
     return found.pop() if found else torch.get_default_dtype()
 
 
-def weights_digest(module: nn.Module) -> str:
+def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
     """Return a digest of a network's weights: names, shapes, types and bytes.
 
-    It is computed again only when a tensor was replaced or changed in place, as far
-    as torch counts changes (writing through ``parameter.data`` is not counted).
+    It is computed again only when a tensor was replaced or changed: as torch counts
+    changes in place, and, for those that it does not count (through
+    ``parameter.data`` or NumPy), by a sum of the bits of each row. Numbers that only
+    change places within a row that way go unnoticed.
 
     Parameters
     ----------
     module : nn.Module
         The network; its parameters and persistent buffers are read.
+    fresh : bool, default=False
+        Whether it is computed again in any case.
 
     Returns
     -------
@@ -221,9 +227,10 @@ def weights_digest(module: nn.Module) -> str:
     True
     """
     with turn:
-        marks = tuple(map(_mark, chain(module.parameters(), module.buffers())))
+        tensors = [*chain(module.parameters(), module.buffers())]
+        marks = (*map(_mark, tensors), checksum(tensors))
         known = _digests.get(module)
-        if known is None or known[0] != marks:
+        if fresh or known is None or known[0] != marks:
             known = _digests[module] = (marks, _computed_digest(module))
         return known[1]
 
@@ -234,8 +241,19 @@ def _mark(tensor: Tensor) -> tuple[int, int, int]:
 
 
 def _computed_digest(module: nn.Module) -> str:
+    return values_digest(module.state_dict())
+
+
+def values_digest(values: Mapping[str, Any]) -> str:
+    """Return a digest of what a ``state_dict`` holds, in its order.
+
+    Parameters
+    ----------
+    values : mapping of str
+        Tensors, and what else layers keep there.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, value in module.state_dict().items():
+    for name, value in values.items():
         _take_in(digest, name, value)
     return digest.hexdigest()
 

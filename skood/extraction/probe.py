@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skood.extraction.batch import Batch
 from skood.extraction.hooks import (
     PENULTIMATE,
     Probe,
@@ -26,60 +26,13 @@ from skood.extraction.layout import (
     channel_width,
     first_tensor,
     is_channels_last,
+    is_guess,
     is_spatial,
 )
 from skood.extraction.network import named_layers
 from skood.features import LOGITS, LinearHead
 
-__all__ = ["checked_layers", "linear_head", "probe", "probe_and_outputs"]
-
-
-def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
-    """Return the layers' names, each in the network and named once.
-
-    Parameters
-    ----------
-    layers : str or sequence of str
-        As the user gave them.
-    module : nn.Module
-        The network.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    TypeError
-        If a name is no text.
-    ValueError
-        If there is none, one is unknown (close matches are named) or named twice.
-    """
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    if not names:
-        raise ValueError("layers is empty: name at least one, or 'logits'.")
-    modules = named_layers(module)
-    known = [*modules, PENULTIMATE, LOGITS]
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"layers has {name!r}: layers are given by name.")
-        if name not in known:
-            near = get_close_matches(name, known, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ValueError(
-                f"the network has no layer {name!r}.{hint} "
-                "skood.layer_names(network) lists all names, and "
-                "skood.list_layers(network, X) shows what they put out."
-            )
-        if isinstance(modules.get(name), torch.jit.ScriptModule):
-            raise ValueError(
-                f"layer {name!r} is a TorchScript module, which cannot be observed: "
-                "name a layer around it or after it, or put the Python module back."
-            )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"layers names {twice[0]!r} twice.")
-    return names
+__all__ = ["linear_head", "probe", "probe_and_outputs"]
 
 
 @dataclass
@@ -87,8 +40,10 @@ class _Trace:
     """What hooks on all modules note while a few rows go through."""
 
     channels: str
-    calls: Counter[str] = field(default_factory=Counter)
+    masked: bool
+    runs: Counter[str] = field(default_factory=Counter)
     channels_last: dict[str, bool] = field(default_factory=dict)
+    guessed: dict[str, bool] = field(default_factory=dict)
     before: tuple[int, bool] | None = None
     linear: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
@@ -99,8 +54,9 @@ class _Trace:
             self.before = (width, is_spatial(module))
 
     def layer(self, name: str, module: nn.Module, _args: Any, output: Any) -> None:
-        self.calls[name] += 1
+        self.runs[name] += 1
         tensor = first_tensor(output)
+        self.guessed[name] = False
         if tensor is not None:
             self.outputs[name] = tensor.clone()
         if tensor is None or tensor.ndim < 3:
@@ -108,11 +64,14 @@ class _Trace:
         elif self.channels == "auto":
             found = is_channels_last(module, tensor.shape, self.before)
             self.channels_last[name] = found
+            # Under a mask three axes are tokens: rows, tokens, channels.
+            if not (self.masked and tensor.ndim == 3):
+                self.guessed[name] = is_guess(module, tensor.shape, self.before)
         else:
             self.channels_last[name] = self.channels == "last"
 
     def affine(self, name: str, module: nn.Linear, args: Any, output: Any) -> None:
-        self.calls[f"{PENULTIMATE} {name}"] += 1
+        self.runs[f"{PENULTIMATE} {name}"] += 1
         if isinstance(output, Tensor) and output.ndim <= 2 and args:
             # Copies, since the network may go on in place; vectors only, so small.
             self.linear.pop(name, None)
@@ -155,9 +114,23 @@ def probe_and_outputs(
     forward: Callable[[], Any],
     layers: Iterable[str],
     channels: str = "auto",
+    batch: Batch | None = None,
 ) -> tuple[Probe, dict[str, Tensor]]:
-    """Return what :func:`probe` returns, and copies of what the layers put out."""
-    trace = _Trace(channels)
+    """Return what :func:`probe` returns, and copies of what the layers put out.
+
+    Parameters
+    ----------
+    module, forward, layers, channels
+        As for :func:`probe`.
+    batch : Batch, optional
+        What ``forward`` runs; for its form the layers' runs are noted.
+
+    Returns
+    -------
+    found : Probe
+    outputs : dict of str to Tensor
+    """
+    trace = _Trace(channels, batch is not None and batch.mask is not None)
     modules = named_layers(module)
     wanted = [name for name in layers if name not in (LOGITS, PENULTIMATE)]
     hooks = [
@@ -175,19 +148,21 @@ def probe_and_outputs(
     with hooked(hooks):
         output = first_tensor(forward(), NETWORK_ENTRIES)
     for name in wanted:
-        if not trace.calls[name]:
+        if not trace.runs[name]:
             raise ValueError(not_called(name))
-    calls = {name: trace.calls[name] for name in wanted}
+    runs = {name: trace.runs[name] for name in wanted}
     head = _head(module, trace.linear, output)
     if PENULTIMATE in layers:
         if head is None:
             raise ValueError(_NO_HEAD)
-        calls[PENULTIMATE] = trace.calls[f"{PENULTIMATE} {head}"]
+        runs[PENULTIMATE] = trace.runs[f"{PENULTIMATE} {head}"]
         trace.channels_last[PENULTIMATE] = False
         trace.outputs[PENULTIMATE] = trace.linear[head][0]
     if output is not None:
         trace.outputs[LOGITS] = output
-    return Probe(calls, trace.channels_last, head), trace.outputs
+    guessed = [name for name in wanted if trace.guessed[name]]
+    forms = {} if batch is None else {batch.form(): runs}
+    return Probe(forms, trace.channels_last, guessed, head), trace.outputs
 
 
 _NO_HEAD = (

@@ -29,13 +29,14 @@ from skood.extraction.forward import Part, Settings, View, assembled, extract, p
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
 from skood.extraction.network import as_module, in_file, weights_digest
-from skood.extraction.probe import checked_layers, linear_head
+from skood.extraction.probe import linear_head
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.store import FeatureStore
 from skood.extraction.store.filling import Filling
 from skood.extraction.store.listing import column
 from skood.extraction.store.source import Source
-from skood.features import Key, LayerFeatures, as_key
+from skood.extraction.wanted import checked_blocks
+from skood.features import Key, LayerFeatures
 
 __all__ = ["LayerFeatureTransformer"]
 
@@ -58,24 +59,26 @@ class LayerFeatureTransformer(
 
     The network is only looked at: its weights, gradients, training mode, hooks and
     device are afterwards what they were, also when it fails. It is not trained, not
-    copied by ``clone``, and not run further than the deepest wanted layer. Each
-    layer's output is reduced to its statistics on the device, so that nothing larger
-    than a batch is ever held there.
+    copied by ``clone``, and not run further than the deepest wanted layer (see Notes).
+    Each layer's output is reduced to its statistics on the device, so that nothing
+    larger than a batch is ever held there.
 
     Parameters
     ----------
     network : torch.nn.Module, fitted skorch net, or callable
         A callable without arguments is a factory, called when first needed and once
         per process. ``clone`` and scikit-learn's searches share the network.
-    layers : str or sequence of str
+    layers : str or sequence of str or (str, str)
         Qualified names as :func:`skood.list_layers` shows them; ``"logits"`` is the
         network's output, ``"penultimate"`` the input of its final linear map. The
-        last run counts where a layer runs several times in one forward.
+        last run counts where a layer runs several times in one forward. In place of
+        a name, a pair ``(name, statistic)`` wants that statistic alone.
     statistics : str or sequence of str, default=("avg",)
-        Of each layer but the logits: ``"avg"`` and ``"max"`` over positions; ``"l2"``,
-        each channel's L2 norm of the positive part; ``"lse"``, one column, the
-        log-sum-exp of all units; ``"cls"``, the first token; ``"gram"``, the row sums
-        of ten Gram matrices; ``"flatten"``, every unit.
+        Of each layer given by its name alone, but not of the logits: ``"avg"`` and
+        ``"max"`` over positions; ``"l2"``, each channel's L2 norm of the positive
+        part; ``"lse"``, one column, the log-sum-exp of all units; ``"cls"``, the
+        first token; ``"gram"``, the row sums of ten Gram matrices; ``"flatten"``,
+        every unit.
     preprocess : callable, optional
         Turns some rows of X (a slice of an array, tensor or frame; a list of items; a
         collated batch of a Dataset) into the network's input: a tensor, a tuple of
@@ -119,8 +122,10 @@ class LayerFeatureTransformer(
 
     Attributes
     ----------
+    blocks_ : tuple of (str, str)
+        The wanted (layer, statistic), checked.
     layers_ : tuple of str
-        The layers, checked.
+        The layers among them.
     statistics_ : tuple of str
         The statistics, checked.
     head_ : LinearHead or None
@@ -139,6 +144,11 @@ class LayerFeatureTransformer(
 
     Notes
     -----
+    A batch is stopped after the deepest wanted layer if each of them is known to run
+    once in batches of its shape; the first batch of each shape runs to its end.
+    A network that decides by the values of its inputs how often a layer runs has to be
+    run to its end always: want its ``"logits"`` too.
+
     Floating inputs are cast to the type of the network's weights, integers are left
     as they are. The fused kernels of ``torch.nn.TransformerEncoder`` and compiled
     graphs are not used during a pass, since they run no hooks.
@@ -210,7 +220,7 @@ class LayerFeatureTransformer(
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self: Self, X: Any, y: Any = None) -> Self:
-        """Check the layers against the network, with a forward of two rows of X.
+        """Check the wanted blocks on the network, with a forward of two rows of X.
 
         Parameters
         ----------
@@ -319,7 +329,7 @@ class LayerFeatureTransformer(
         ValueError
             If the store has a size limit, or the labels or ids are not one a row.
         """
-        wanted = as_store(store)
+        wanted = as_store(store, "store")
         if wanted is None or wanted.max_bytes is not None:
             raise ValueError(
                 f"store={store!r}: wanted is a store without a size limit, since it "
@@ -330,7 +340,8 @@ class LayerFeatureTransformer(
         labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
         module = self._known_module() if fitted else self._fit(inputs, wanted)
         bar = self._bar(inputs, "extract", shown=progress)
-        with self._filling(module, wanted) as filling, bar:
+        channels = self._probe.channels(self.channels)
+        with self._filling(module, wanted, channels) as filling, bar:
             note_head(wanted, filling.source.name, self.head_)
             blocks = listed_blocks(
                 filling, inputs, self.batch_size, bar.update, labels, names
@@ -388,11 +399,12 @@ class LayerFeatureTransformer(
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
-        layers = checked_layers(self.layers, module)
-        self.layers_, self.statistics_ = layers, statistics
+        self.blocks_ = checked_blocks(self.layers, statistics, module)
+        self.layers_ = tuple(dict.fromkeys(layer for layer, _ in self.blocks_))
+        self.statistics_ = statistics
         self._probe = self._probed(module, inputs, store)
         self.head_ = linear_head(module, self._probe.head)
-        self.network_digest_ = weights_digest(module)
+        self.network_digest_ = weights_digest(module, fresh=True)
         return module
 
     def _known_module(self) -> nn.Module:
@@ -412,11 +424,9 @@ class LayerFeatureTransformer(
     ) -> Probe:
         settings = self._settings()
         if store is None:
-            return probed(module, inputs, self.layers_, self.channels, settings)
-        with self._filling(module, store) as filling:
-            found = noted_probe(
-                filling, module, inputs, self.layers_, self.channels, settings
-            )
+            return probed(module, inputs, self.blocks_, self.channels, settings)[0]
+        with self._filling(module, store, self.channels) as filling:
+            found = noted_probe(filling, module, inputs, self.channels, settings)
             note_head(store, filling.source.name, linear_head(module, found.head))
             return found
 
@@ -433,18 +443,16 @@ class LayerFeatureTransformer(
     def _module(self) -> nn.Module:
         if self.network is None:
             raise ValueError(
-                "network is None: this transformer was saved without its network "
-                "(store_network=False). Give it back by set_params(network=...), as "
+                "network is None: this transformer was saved, or loaded, without its "
+                "network. Give it to skood.load(path, network=...), which fills it "
+                "with the weights that were saved; or give back the very network of "
+                "fit by set_params(network=...), as "
                 "pipeline.set_params(features__network=...) in a pipeline."
             )
         return as_module(self.network)
 
     def _settings(self) -> Settings:
         return Settings(self.batch_size, self.device, self.autocast)
-
-    def _keys(self) -> list[Key]:
-        pairs = [as_key((la, st)) for la in self.layers_ for st in self.statistics_]
-        return list(dict.fromkeys(pairs))
 
     def _blocks(
         self, module: nn.Module, inputs: Inputs, view: str | None = None
@@ -454,7 +462,8 @@ class LayerFeatureTransformer(
         bar = self._bar(inputs, title, shown=bool(self.verbose))
         store = as_store(self.cache)
         if store is not None:
-            with self._filling(module, store, view) as filling, bar:
+            channels = self._probe.channels(self.channels)
+            with self._filling(module, store, channels, view) as filling, bar:
                 return stored_blocks(
                     filling,
                     inputs,
@@ -462,7 +471,7 @@ class LayerFeatureTransformer(
                     bar.update,
                     numbered=view is not None,
                 )
-        parts = self._parts(module, inputs, self._keys(), view)
+        parts = self._parts(module, inputs, self.blocks_, view)
         with closing(parts), bar:
             return assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)
 
@@ -473,21 +482,25 @@ class LayerFeatureTransformer(
         return extract(module, inputs, keys, self._probe, self._settings(), change)
 
     def _filling(
-        self, module: nn.Module, store: FeatureStore, view: str | None = None
+        self,
+        module: nn.Module,
+        store: FeatureStore,
+        channels: str,
+        view: str | None = None,
     ) -> Filling:
         source = Source.of(
             module,
             preprocess=self.preprocess,
             dtype=self.dtype,
             autocast=self.autocast,
-            channels=self.channels,
+            channels=channels,
             device=self.device,
             view=None if view is None else cast(Any, self.views)[view],
         )
         return Filling(
             store,
             source,
-            tuple(self._keys()),
+            self.blocks_,
             lambda inputs, keys: self._parts(module, inputs, keys, view),
             np.dtype(self.dtype),
         )

@@ -14,7 +14,8 @@ from sklearn.utils._param_validation import Interval
 from skorch.callbacks import PassthroughScoring
 from torch import Tensor
 
-from skood.extraction.probe import checked_layers, probe
+from skood.extraction.probe import probe
+from skood.extraction.wanted import checked_layers
 from skood.features import LOGITS
 from skood.neural.classifier import TrainedClassifier
 from skood.neural.contrast import KINDS, kinds_for, pseudo_outliers

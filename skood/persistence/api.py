@@ -24,6 +24,7 @@ from skood.persistence.folder import (
 from skood.persistence.names import Names
 from skood.persistence.networks import (
     StoredNetworks,
+    described_networks,
     factory_names,
     given_networks,
     networks_of,
@@ -43,18 +44,19 @@ def save(
 
     The folder holds ``estimator.json``, the parameters and what was learned, with the
     versions of the libraries and digests of all files; ``arrays.safetensors``, the
-    arrays; and ``network.safetensors``, the weights of networks. It appears whole or
-    not at all.
+    arrays; and ``network.safetensors``, the weights of networks. No part of it is at
+    the path before all of it is on the disk.
 
     Parameters
     ----------
     estimator : estimator
         Of skood, scikit-learn, or another package if its state is made of what is
         saved: Python's plain values and containers, NumPy's arrays and generators,
-        functions and classes that can be imported, and objects of these. A
-        :class:`~sklearn.pipeline.Pipeline`, or any other estimator of estimators.
+        functions and classes that can be imported, partials and objects of these.
+        Also a :class:`~sklearn.pipeline.Pipeline`, a search, and most other
+        estimators of estimators.
     path : str or Path
-        The folder to make, in one that exists.
+        The folder to make, in one that exists; it may be there and empty.
     weights : bool, default=True
         Whether the weights of networks are written; ``store_network=False`` of a
         transformer leaves its own out too. Their digest is kept in any case.
@@ -65,10 +67,22 @@ def save(
     Raises
     ------
     FileExistsError
-        If the path exists and may not be replaced.
+        If the path exists and may not be replaced, or somebody else writes there at
+        the same time.
+    FileNotFoundError
+        If the folder around the path is not there.
     TypeError
         If a part of the estimator is of a kind that is not saved; the message says
-        which. Use ``joblib.dump`` for it.
+        which, and what to do.
+    ValueError
+        If a network is not the one seen in ``fit``, or is missing and its weights are
+        to be written.
+
+    Warns
+    -----
+    UserWarning
+        If a class or function of ``__main__`` is named, which other processes may not
+        have.
 
     See Also
     --------
@@ -78,9 +92,10 @@ def save(
     -----
     The code of a network is not saved: :func:`load` takes a network of the same
     architecture. ``memory`` of scikit-learn's estimators, a cache of pickles, is saved
-    as None. A folder that is replaced is renamed first and deleted last; what a killed
-    process leaves behind are folders whose names begin with a dot and end in ``.part``
-    or ``.old``, and never half an estimator at the path.
+    as None. A folder that is replaced is renamed first and deleted last: between two
+    renames, for a moment, there is none at the path. A process killed then or before
+    leaves folders whose names begin with a dot and end in ``.part`` (the new one, whole
+    if the path is empty) or ``.old``, and never half an estimator at the path.
 
     Examples
     --------
@@ -100,6 +115,7 @@ def save(
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
+    _check_flags(weights=weights, overwrite=overwrite)
     if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
         raise TypeError(
             f"estimator is {estimator!r:.200}; wanted is an estimator, a detector or "
@@ -130,8 +146,8 @@ def load(
 ) -> Any:
     """Return the estimator of a folder that :func:`save` wrote.
 
-    Nothing in the folder is executed. Only classes of skood, estimators of
-    scikit-learn and what is listed in ``trusted`` are restored; the names in the
+    No Python code of the folder is run. Only classes of skood, estimators and metrics
+    of scikit-learn and what is listed in ``trusted`` are restored; the names in the
     folder are compared with these before anything is imported. A file that differs
     from its digest by a single bit is refused.
 
@@ -144,8 +160,9 @@ def load(
         it; one for each, in order, where there are several. If the folder has weights
         that differ from the network's, a copy of it gets them, and the caller's own is
         left as it is (what a callable makes is not copied). If the folder has no
-        weights, the network must have the ones seen by :func:`save`. Without a network
-        the estimator is loaded all the same; ``set_params(network=...)`` gives it one.
+        weights, the network must have the ones seen by :func:`save`, and the same
+        buffers. Without a network the estimator is loaded all the same; ``set_params(
+        network=...)`` gives it the very network of ``fit``, not the folder's weights.
     trusted : sequence of str, class or function, default=()
         What else may be restored or named: ``"mypackage.MyScaler"``, or the class
         itself. Names are imported, and their code runs.
@@ -162,9 +179,12 @@ def load(
     ------
     FileNotFoundError
         If there is no such path.
-    ValueError
-        If the folder is damaged, is of a newer version of skood, names classes or
-        functions that are not trusted, or the network is of another kind.
+    skood.persistence.LoadError
+        A :class:`ValueError`: if the folder is damaged, is of a newer version of skood,
+        names classes or functions that are not trusted, or the network is of another
+        kind.
+    TypeError
+        If an argument is not of a kind named above.
 
     Warns
     -----
@@ -179,7 +199,8 @@ def load(
     -----
     The digests are for damage, not a signature: whoever can write the folder can make
     it say anything that an estimator's numbers can say, such as that no row is an
-    outlier, or what makes compiled code of scikit-learn crash. It cannot run code. A
+    outlier, or what makes compiled code of scikit-learn crash, or sizes for which a
+    network that skood trained takes all memory. No Python code of the folder is run. A
     transformer's ``cache`` is a path from the folder, used from the first ``transform``
     on; ``set_params(features__cache=None)`` takes it away. A
     :class:`skood.FeatureStore` there has to be trusted, since it opens the folder that
@@ -203,21 +224,28 @@ def load(
     >>> bool((loaded.predict(X) == pipeline.predict(X)).all())
     True
     """
+    _check_flags(mmap=mmap)
+    names = Names(trusted)
     content, files = read_folder(path)
-    names, given = Names(trusted), given_networks(network)
+    given = given_networks(network)
+    tree = content["estimator"]
     try:
-        about, tree = content["networks"], content["estimator"]
+        about = described_networks(content["networks"])
+        if not isinstance(tree, dict) or list(tree) != ["object"]:
+            raise LoadError("estimator is no object.")
         wanted = [*names_in(tree), *(factory_names(about) if network is None else ())]
         _check_trusted(names.unknown(wanted))
         networks = networks_of(given, about, files[NETWORK], names)
         decoder = Decoder(names, files[ARRAYS], networks, copy=not mmap)
-        if not isinstance(tree, dict) or list(tree) != ["object"]:
-            raise LoadError("estimator is no object.")
         return decoder.value(tree, "estimator")
     except LoadError as error:
         raise LoadError(f"{os.fspath(path)}: {error}") from error
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise LoadError(f"{os.fspath(path)} is not as skood.save writes it.") from error
+
+
+def _check_flags(**flags: Any) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name}={value!r:.200}: wanted is True or False.")
 
 
 def _check_trusted(unknown: list[str]) -> None:

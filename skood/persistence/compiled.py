@@ -1,11 +1,13 @@
-"""Trees that scikit-learn has compiled code for, as their tables of numbers.
+"""What scikit-learn has compiled code for: trees as their tables of numbers, losses.
 
 That code follows the numbers where they lead, so they are looked at first.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,18 @@ __all__ = ["compiled_kind", "compiled_of", "compiled_state"]
 
 LEAF = -1
 
+LOSSES = {
+    "CyHalfBinomialLoss": "sklearn._loss._loss",
+    "CyHalfSquaredError": "sklearn._loss._loss",
+    "CyHuberLoss": "sklearn._loss._loss",
+    "EpsilonInsensitive": "sklearn.linear_model._sgd_fast",
+    "Hinge": "sklearn.linear_model._sgd_fast",
+    "ModifiedHuber": "sklearn.linear_model._sgd_fast",
+    "SquaredEpsilonInsensitive": "sklearn.linear_model._sgd_fast",
+    "SquaredHinge": "sklearn.linear_model._sgd_fast",
+}
+"""Modules of the losses of scikit-learn's stochastic gradient descent."""
+
 METRICS = {
     "EuclideanDistance": "euclidean",
     "ManhattanDistance": "manhattan",
@@ -23,20 +37,23 @@ METRICS = {
 
 
 def compiled_kind(value: Any) -> str | None:
-    """Return the name of a compiled tree's class, None for anything else."""
+    """Return the name of a compiled class, None for anything else."""
     kind = (type(value).__module__, type(value).__name__)
     return _KINDS.get(kind)
 
 
 def compiled_state(value: Any) -> dict[str, Any] | None:
-    """Return what a compiled tree is made of; None where that is not known."""
-    if compiled_kind(value) == "Tree":
+    """Return what a compiled object is made of; None where that is not known."""
+    kind = compiled_kind(value)
+    if kind == "Tree":
         return _tree_state(value)
+    if kind in LOSSES:
+        return {"numbers": list(value.__reduce__()[1])}
     return _neighbor_tree_state(value)
 
 
 def compiled_of(kind: str, state: Mapping[str, Any]) -> Any:
-    """Return the compiled tree of a state.
+    """Return the compiled object of a state.
 
     Raises
     ------
@@ -45,6 +62,8 @@ def compiled_of(kind: str, state: Mapping[str, Any]) -> Any:
     """
     if kind == "Tree":
         return _tree_of(state)
+    if kind in LOSSES:
+        return _loss_of(kind, state["numbers"])
     return _neighbor_tree_of(kind, state)
 
 
@@ -140,8 +159,19 @@ def _neighbor_tree_of(kind: str, state: Mapping[str, Any]) -> Any:
     )
 
 
+# Losses, of none or one number ------------------------------------------------------
+
+
+def _loss_of(kind: str, numbers: list[Any]) -> Any:
+    if len(numbers) > 1 or any(type(number) is not float for number in numbers):
+        raise ValueError(f"{kind} has other numbers than a loss")
+    import_module("sklearn.linear_model")
+    return vars(sys.modules[LOSSES[kind]])[kind](*numbers)
+
+
 _KINDS = {
     ("sklearn.tree._tree", "Tree"): "Tree",
     ("sklearn.neighbors._kd_tree", "KDTree"): "KDTree",
     ("sklearn.neighbors._ball_tree", "BallTree"): "BallTree",
+    **{(module, name): name for name, module in LOSSES.items()},
 }

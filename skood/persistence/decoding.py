@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch
 
 from skood.persistence.arrays import array_of, shape_of
 from skood.persistence.compiled import compiled_of
-from skood.persistence.encoding import MEMORY
 from skood.persistence.errors import LoadError
 from skood.persistence.leaves import LEAVES
-from skood.persistence.names import Names, is_namedtuple
+from skood.persistence.names import MEMORY, Names, is_namedtuple
 from skood.persistence.randomness import generator_of, random_state_of
 from skood.persistence.tensors import Tensor
 
@@ -29,25 +31,9 @@ def names_in(node: Any) -> Iterator[str]:
             left += one
         elif isinstance(one, dict) and len(one) == 1:
             [(kind, body)] = one.items()
-            if kind == "name":
-                yield str(body)
-            elif kind in ("object", "namedtuple") and isinstance(body, dict):
-                yield str(body.get("class"))
-            left += _nodes_in(kind, body)
-
-
-def _nodes_in(kind: str, body: Any) -> list[Any]:
-    if kind in ("tuple", "set", "frozenset", "slice", "pairs", "masked"):
-        return [body]
-    if not isinstance(body, dict):
-        return []
-    if kind in ("dict", "RandomState", "Generator"):
-        return list(body.values())
-    if kind in ("object", "namedtuple", "compiled", "objects"):
-        maps = [body.get("state"), body.get("slots")]
-        found = [v for one in maps if isinstance(one, dict) for v in one.values()]
-        return [*found, body.get("items"), body.get("values")]
-    return []
+            if kind in READERS:
+                yield from READERS[kind].names(body)
+                left += READERS[kind].nodes(body)
 
 
 class Decoder:
@@ -103,7 +89,7 @@ class Decoder:
         try:
             if kind in LEAVES:
                 return LEAVES[kind].value(body)
-            return _READERS[kind](self, body, where)
+            return READERS[kind].value(self, body, where)
         except (LoadError, Warning):
             raise
         except Exception as error:
@@ -131,6 +117,21 @@ class Decoder:
     def _slice(self, body: Any, where: str) -> Any:
         start, stop, step = self._items(body, where)
         return slice(start, stop, step)
+
+    def _ordered(self, body: Any, where: str) -> Any:
+        return OrderedDict(self._pairs(body, where))
+
+    def _bunch(self, body: Any, where: str) -> Any:
+        made = Bunch()
+        made.update(self.value(body, where))
+        return made
+
+    def _partial(self, body: Any, where: str) -> Any:
+        name = body["func"]["name"]
+        if not self.names.trusts(name):
+            raise LoadError(f"{where} is a call of {name!r}, which is not trusted.")
+        func, args = self.names.referred(name), self._items(body["args"], where)
+        return partial(func, *args, **self._attributes(body["keywords"], where))
 
     def _pairs(self, body: Any, where: str) -> Any:
         read = [(self.value(k, where), self.value(v, where)) for k, v in body]
@@ -213,22 +214,69 @@ class Decoder:
         return made
 
 
-_READERS = {
-    "tuple": Decoder._tuple,
-    "set": Decoder._set,
-    "frozenset": Decoder._frozenset,
-    "slice": Decoder._slice,
-    "dict": Decoder._attributes,
-    "pairs": Decoder._pairs,
-    "array": Decoder._array,
-    "objects": Decoder._objects,
-    "masked": Decoder._masked,
-    "RandomState": Decoder._random_state,
-    "Generator": Decoder._generator,
-    "network": Decoder._network,
-    "around": Decoder._around,
-    "name": Decoder._name,
-    "compiled": Decoder._compiled,
-    "namedtuple": Decoder._namedtuple,
-    "object": Decoder._object,
+class Reader(NamedTuple):
+    """How nodes of a kind are read.
+
+    Parameters
+    ----------
+    value : callable
+        From a ``Decoder``, what a node says, and its place, to the value.
+    nodes : callable
+        From what a node says, of whatever form, to the nodes within it.
+    names : callable
+        From the same to the names of classes and functions.
+    """
+
+    value: Callable[[Decoder, Any, str], Any]
+    nodes: Callable[[Any], list[Any]]
+    names: Callable[[Any], list[str]] = lambda body: []
+
+
+def _none(body: Any) -> list[Any]:
+    return []
+
+
+def _one(body: Any) -> list[Any]:
+    return [body]
+
+
+def _each(body: Any) -> list[Any]:
+    return list(body.values()) if isinstance(body, dict) else []
+
+
+def _parts(body: Any) -> list[Any]:
+    """Return the nodes among the entries, of which some are nodes by name."""
+    if not isinstance(body, dict):
+        return []
+    named = [_each(body.get(entry)) for entry in ("state", "slots", "keywords")]
+    others = [body.get(entry) for entry in ("items", "values", "func", "args")]
+    return [*others, *(node for nodes in named for node in nodes)]
+
+
+def _class(body: Any) -> list[str]:
+    return [str(body.get("class"))] if isinstance(body, dict) else []
+
+
+READERS = {
+    "tuple": Reader(Decoder._tuple, _one),
+    "set": Reader(Decoder._set, _one),
+    "frozenset": Reader(Decoder._frozenset, _one),
+    "slice": Reader(Decoder._slice, _one),
+    "dict": Reader(Decoder._attributes, _each),
+    "pairs": Reader(Decoder._pairs, _one),
+    "OrderedDict": Reader(Decoder._ordered, _one),
+    "Bunch": Reader(Decoder._bunch, _one),
+    "partial": Reader(Decoder._partial, _parts),
+    "array": Reader(Decoder._array, _none),
+    "objects": Reader(Decoder._objects, _parts),
+    "masked": Reader(Decoder._masked, _one),
+    "RandomState": Reader(Decoder._random_state, _each),
+    "Generator": Reader(Decoder._generator, _each),
+    "network": Reader(Decoder._network, _none),
+    "around": Reader(Decoder._around, _none),
+    "name": Reader(Decoder._name, _none, lambda body: [str(body)]),
+    "compiled": Reader(Decoder._compiled, _parts),
+    "namedtuple": Reader(Decoder._namedtuple, _parts, _class),
+    "object": Reader(Decoder._object, _parts, _class),
 }
+"""Kinds of nodes; what has none among these or ``LEAVES`` is not read."""

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import copyreg
-import types
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.utils import Bunch
 
 from skood._state import InPickle
 from skood.persistence.arrays import StoredArrays
 from skood.persistence.compiled import compiled_kind, compiled_state
-from skood.persistence.leaves import LEAVES, leaf_of
-from skood.persistence.names import is_namedtuple, is_restorable, name_of
-from skood.persistence.networks import StoredNetworks
+from skood.persistence.leaves import LEAVES, leaf_of, stands_for_itself
+from skood.persistence.names import MEMORY, is_namedtuple, is_sealed
+from skood.persistence.naming import has_name, name_of
+from skood.persistence.networks import StoredNetworks, is_network
 from skood.persistence.randomness import generator_state, is_generator
 
-__all__ = ["DEPTH", "MEMORY", "Encoder"]
+__all__ = ["DEPTH", "Encoder"]
 
 DEPTH = 64
 """At most so many values lie within one another."""
-
-MEMORY = "memory"
-"""A parameter of scikit-learn's estimators: a folder of pickles, which is not kept."""
 
 
 class Encoder:
@@ -63,9 +63,7 @@ class Encoder:
         """
         if isinstance(value, InPickle):
             value = value.value
-        if value is None or type(value) in (bool, int, str):
-            return value
-        if type(value) is float and np.isfinite(value):
+        if stands_for_itself(value):
             return value
         kind = leaf_of(value)
         if kind is not None:
@@ -78,7 +76,7 @@ class Encoder:
     @contextmanager
     def _within(self, value: Any, where: str) -> Iterator[None]:
         if id(value) in self._around or len(self._around) == DEPTH:
-            raise TypeError(f"{where} lies within itself, or too deep: {_OTHERWISE}")
+            raise TypeError(f"{where} lies within itself, or too deep: {OTHERWISE}")
         self._around.append(id(value))
         try:
             yield
@@ -86,24 +84,10 @@ class Encoder:
             self._around.pop()
 
     def _parted(self, value: Any, where: str) -> Any:
-        for fits, node in self._kinds():
+        for fits, node in _KINDS:
             if fits(value):
-                return node(value, where)
+                return node(self, value, where)
         return self._object(value, where)
-
-    def _kinds(self) -> list[tuple[Callable[[Any], bool], Callable[[Any, str], Any]]]:
-        return [
-            (lambda v: type(v) is list, self._items),
-            (lambda v: type(v) in _GROUPS, self._group),
-            (lambda v: type(v) is slice, self._slice),
-            (lambda v: type(v) is dict, self._dict),
-            (lambda v: isinstance(v, np.ndarray), self._array),
-            (is_generator, self._generator),
-            (self.networks.is_network, self._network),
-            (lambda v: isinstance(v, _NAMED), self._name),
-            (lambda v: is_namedtuple(type(v)), self._namedtuple),
-            (lambda v: compiled_kind(v) is not None, self._compiled),
-        ]
 
     def _items(self, values: Any, where: str) -> list[Any]:
         return [self.node(value, f"{where}[{n}]") for n, value in enumerate(values)]
@@ -121,11 +105,19 @@ class Encoder:
         if all(type(key) is str for key in values):
             nodes = {k: self.node(v, f"{where}[{k!r}]") for k, v in values.items()}
             return {"dict": nodes}
-        pairs = [
+        return {"pairs": self._pairs(values, where)}
+
+    def _pairs(self, values: dict[Any, Any], where: str) -> list[Any]:
+        return [
             [self.node(k, f"{where} (a key)"), self.node(v, f"{where}[{k!r}]")]
             for k, v in values.items()
         ]
-        return {"pairs": pairs}
+
+    def _ordered(self, values: Any, where: str) -> dict[str, Any]:
+        return {"OrderedDict": self._pairs(values, where)}
+
+    def _bunch(self, values: Any, where: str) -> dict[str, Any]:
+        return {"Bunch": self._dict(dict(values), where)}
 
     def _attributes(self, values: dict[str, Any], where: str) -> dict[str, Any]:
         return {k: self.node(v, f"{where}.{k}") for k, v in values.items()}
@@ -135,7 +127,8 @@ class Encoder:
             parts = (np.asarray(array.data), np.ma.getmaskarray(array))
             fill = array.fill_value
             return {"masked": [*self._items(parts, where), self.node(fill, where)]}
-        if type(array) not in (np.ndarray, np.memmap) or array.dtype.names:
+        known = array.dtype.kind in "biufcSUmMO" and array.dtype.itemsize
+        if type(array) not in (np.ndarray, np.memmap) or not known:
             raise _refusal(array, where)
         if array.dtype.hasobject:
             items = self._items(array.reshape(-1).tolist(), where)
@@ -154,9 +147,25 @@ class Encoder:
             return {"name": name_of(value)}
         except LookupError as error:
             raise TypeError(
-                f"{where} is {value!r}, which cannot be found again by its name: "
-                f"define it in a module, or {_OTHERWISE}"
+                f"{where} is {value!r}, which cannot be found again by its name, as "
+                "lambdas, methods of objects and what is defined within functions: "
+                "define a function in a module, which makes or loads what it needs."
             ) from error
+
+    def _partial(self, value: Any, where: str) -> dict[str, Any]:
+        if not has_name(value.func) or vars(value):
+            raise TypeError(
+                f"{where} is a functools.partial of {value.func!r:.200}: only those of "
+                "functions and classes are saved. Define a function in a module, "
+                "which makes or loads this object, and take that."
+            )
+        return {
+            "partial": {
+                "func": self._name(value.func, f"{where}.func"),
+                "args": self._items(value.args, f"{where}.args"),
+                "keywords": self._attributes(value.keywords, where),
+            }
+        }
 
     def _namedtuple(self, value: Any, where: str) -> dict[str, Any]:
         name = self._name(type(value), where)["name"]
@@ -196,15 +205,33 @@ class Encoder:
         return {"object": {"class": name, **nodes}}
 
 
-_GROUPS = (tuple, set, frozenset)
-_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc)
-_OTHERWISE = "use joblib.dump, or skops.io.dump, for this estimator."
+OTHERWISE = "if it can be pickled, joblib.dump takes the estimator."
+
+
+def _is_a(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) in kinds
+
+
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Encoder, Any, str], Any]], ...] = (
+    (_is_a(list), Encoder._items),
+    (_is_a(tuple, set, frozenset), Encoder._group),
+    (_is_a(slice), Encoder._slice),
+    (_is_a(dict), Encoder._dict),
+    (_is_a(OrderedDict), Encoder._ordered),
+    (_is_a(Bunch), Encoder._bunch),
+    (_is_a(partial), Encoder._partial),
+    (lambda v: isinstance(v, np.ndarray), Encoder._array),
+    (is_generator, Encoder._generator),
+    (is_network, Encoder._network),
+    (has_name, Encoder._name),
+    (lambda v: is_namedtuple(type(v)), Encoder._namedtuple),
+    (lambda v: compiled_kind(v) is not None, Encoder._compiled),
+)
 
 
 def _state(value: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what an object keeps in its attributes and in its slots."""
-    ours = type(value).__module__.partition(".")[0] in ("skood", "sklearn")
-    if ours and not is_restorable(type(value)) and not _is_store(value):
+    if is_sealed(type(value)):
         raise _refusal(value, where)
     try:
         make, made_of, state, *rest = (*value.__reduce_ex__(2), None, None, None)[:5]
@@ -212,16 +239,12 @@ def _state(value: Any, where: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise _refusal(value, where) from error
     if make is not copyreg.__newobj__ or made_of != (type(value),) or any(rest):  # type: ignore[attr-defined]
         raise _refusal(value, where)
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    both = isinstance(state, tuple) and len(state) == 2
+    attributes, slots = state if both else (state, None)
     attributes, slots = attributes or {}, slots or {}
     if not (_has_names(attributes) and _has_names(slots)):
         raise _refusal(value, where)
     return attributes, slots
-
-
-def _is_store(value: Any) -> bool:
-    # It opens the folder that it names, so that loading it takes the caller's trust.
-    return type(value).__module__ == "skood.extraction.store.feature_store"
 
 
 def _has_names(state: Any) -> bool:
@@ -238,5 +261,5 @@ def _without(value: Any, attribute: str) -> Any:
 def _refusal(value: Any, where: str) -> TypeError:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     return TypeError(
-        f"{where} is a {kind}, which is not saved without pickle: " + _OTHERWISE
+        f"{where} is a {kind}, which is not saved without pickle: {OTHERWISE}"
     )

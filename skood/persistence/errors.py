@@ -8,5 +8,5 @@ __all__ = ["LoadError"]
 class LoadError(ValueError):
     """A folder cannot be loaded: damaged, forged, too new, or naming what it may not.
 
-    It is a :class:`ValueError`. Nothing of the folder was executed.
+    It is a :class:`ValueError`. No Python code of the folder was run.
     """

@@ -36,14 +36,15 @@ def checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     Raises
     ------
     FileExistsError
-        If something is there, unless it is a saved estimator and may be replaced.
+        If something is there, unless it is an empty folder, or a saved estimator that
+        may be replaced.
     FileNotFoundError
         If the folder around it is not there.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(Path(path).expanduser()))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no {target.parent}.")
-    if not os.path.lexists(target):
+    if not os.path.lexists(target) or _is_empty(target):
         return target
     if not overwrite:
         raise FileExistsError(
@@ -56,6 +57,10 @@ def checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
             "else: it is left as it is."
         )
     return target
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _is_saved_estimator(folder: Path) -> bool:
@@ -115,27 +120,46 @@ def _written(path: Path, make: Callable[[Any], Any]) -> str:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Give a new folder to fill; put it in the place of ``target`` if all went well."""
+    """Give a new folder to fill; put it in the place of ``target`` if all went well.
+
+    A folder with files takes no folder's place in one step, so that between two
+    renames there is none at the place.
+    """
+    replaces = os.path.lexists(target)
     token = uuid4().hex
     fresh = target.with_name(f".{target.name}.{token}.part")
     old = target.with_name(f".{target.name}.{token}.old")
-    fresh.mkdir()
+    # As private as the one that was there, but to be written.
+    mode = stat.S_IMODE(target.stat().st_mode) if replaces else 0o777
+    fresh.mkdir(mode | stat.S_IRWXU)
     try:
         yield fresh
         _synced(fresh)
-        if os.path.lexists(target):
-            os.rename(target, old)
-        try:
-            os.rename(fresh, target)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.rename(old, target)
-            raise
+        if replaces:
+            with suppress(FileNotFoundError):  # another writer's turn
+                os.rename(target, old)
+        _renamed(fresh, target, old)
         _synced(target.parent)
     except BaseException:
         _remove(fresh)
         raise
     _remove(old)
+
+
+def _renamed(fresh: Path, target: Path, old: Path) -> None:
+    """Put a folder in its place, or the old one back."""
+    try:
+        os.rename(fresh, target)
+    except BaseException as error:
+        if not os.path.lexists(target):
+            with suppress(OSError):
+                os.rename(old, target)
+            raise
+        _remove(old)  # its place is taken
+        raise FileExistsError(
+            f"{target} was written by somebody else at the same time: that is left as "
+            "it is, and nothing is saved."
+        ) from error
 
 
 def _remove(folder: Path) -> None:
@@ -172,7 +196,7 @@ def read_folder(
     LoadError
         If it is no saved estimator, or not as it was written.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not folder.exists():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such folder.")
     content = parsed_document(_bytes_of(folder / TEXT).tobytes(), folder / TEXT)

@@ -6,16 +6,34 @@ import sys
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
-import numpy as np
 import sklearn
+from sklearn import metrics
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import BaseCrossValidator
 
 from skood.persistence.errors import LoadError
+from skood.persistence.naming import found_in, has_name, trusted_name
 
-__all__ = ["Names", "is_restorable", "name_of"]
+__all__ = [
+    "MEMORY",
+    "TRANSFORMER",
+    "Names",
+    "is_namedtuple",
+    "is_restorable",
+    "is_sealed",
+]
+
+MEMORY = "memory"
+"""A parameter of scikit-learn's estimators: a folder of pickles, which is not kept."""
+
+TRANSFORMER = "skood.extraction.transformer:LayerFeatureTransformer"
+"""Its ``network`` is a network, whatever it holds."""
+
+STORE = "skood.extraction.store.feature_store:FeatureStore"
+"""It opens the folder that it names, so that loading it takes the caller's trust."""
 
 SEALED = (
     "skood.estimator_checks",
@@ -29,7 +47,9 @@ SEALED = (
 PLAIN = {
     "skood.features.layer_features:LayerFeatures",
     "skood.model_selection.scorers:OODScorer",
+    "sklearn.calibration:_CalibratedClassifier",
     "sklearn.metrics._scorer:_PassthroughScorer",
+    "sklearn.metrics._scorer:_Scorer",
     "sklearn.utils._metadata_requests:MetadataRequest",
     "sklearn.utils._metadata_requests:MethodMetadataRequest",
 }
@@ -43,25 +63,6 @@ TRAINED = "skood.neural.classifier:TrainedClassifier"
 
 BLUEPRINTS = {"torch.nn.modules.module:Module", "torch.optim.optimizer:Optimizer"}
 """What a net is trained with: classes of these kinds may be named."""
-
-
-def name_of(named: Any) -> str:
-    """Return the name of a class or function, ``module:qualified.name``.
-
-    Raises
-    ------
-    LookupError
-        If it cannot be found again under it: a lambda, say, or what a function made.
-    """
-    name = _own_name(named)
-    module, qualname = name.split(":")
-    try:
-        found = _found(sys.modules[module], qualname)
-    except (KeyError, LookupError):
-        found = None
-    if found is not named:
-        raise LookupError(f"{name} is not found under its name")
-    return name
 
 
 def is_restorable(cls: type) -> bool:
@@ -85,6 +86,15 @@ def is_restorable(cls: type) -> bool:
     return _home(cls) in PLAIN or (own and (is_dataclass(cls) or is_namedtuple(cls)))
 
 
+def is_sealed(cls: type) -> bool:
+    """Return whether a class is skood's or scikit-learn's, and no fitted state's.
+
+    A store's class is not: it is saved, and restored where it is trusted.
+    """
+    ours = _in(cls.__module__, ("skood", "sklearn"))
+    return ours and not is_restorable(cls) and _home(cls) != STORE
+
+
 def is_namedtuple(cls: type) -> bool:
     """Return whether a class is a named tuple's."""
     return issubclass(cls, tuple) and hasattr(cls, "_fields")
@@ -97,17 +107,25 @@ class Names:
     ----------
     trusted : iterable of str, class or function
         What the caller allows beside skood's and scikit-learn's classes.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
     """
 
     def __init__(self, trusted: Iterable[Any] = ()) -> None:
         if isinstance(trusted, str) or callable(trusted):
             trusted = [trusted]
+        if not isinstance(trusted, Iterable):
+            raise _no_names(trusted)
         self._trusted: dict[str, Any] = {}
         for one in trusted:
-            if isinstance(one, str):
-                self._trusted[_dotted(one)] = None
-            else:
-                self._trusted[_dotted(_own_name(one))] = one
+            if not (isinstance(one, str) or has_name(one)):
+                raise _no_names(one)
+            text = isinstance(one, str)
+            name = one if text else trusted_name(one)
+            self._trusted[_dotted(name)] = None if text else one
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Return, of some names, those that have to be trusted and are not."""
@@ -127,7 +145,7 @@ class Names:
         raise LoadError(f"{name!r} is no class whose objects can be loaded.")
 
     def referred(self, name: str) -> Any:
-        """Return the class, or trusted function, of a name.
+        """Return the class, metric of scikit-learn's, or trusted function, of a name.
 
         Raises
         ------
@@ -135,7 +153,9 @@ class Names:
             If it is not allowed.
         """
         found = self._resolved(name)
-        if self.trusts(name) or BLUEPRINTS & {_home(base) for base in found.__mro__}:
+        if self.trusts(name) or _is_metric(found):
+            return found
+        if BLUEPRINTS & {_home(base) for base in found.__mro__}:
             return found
         raise LoadError(
             f"{_dotted(name)} is named, and is no network's or optimiser's class: give "
@@ -165,7 +185,7 @@ class Names:
             return given
         module, qualname = name.split(":")
         try:
-            found = _found(self._module(name, module), qualname)
+            found = found_in(self._module(name, module), qualname)
         except (ImportError, LookupError) as error:
             raise LoadError(f"{name!r} is not found here: {error}") from error
         if not self.trusts(name):
@@ -194,32 +214,30 @@ def _public_part(module: str) -> str:
 
 def _check_home(found: Any, name: str) -> None:
     """Raise LoadError for what is no class, or only imported where it was found."""
-    if not isinstance(found, type) or _home(found) != name:
+    if not (isinstance(found, type) or _is_metric(found)) or _home(found) != name:
         raise LoadError(
             f"{name!r} is no class of its module. If you trust it, give "
             f"trusted={[_dotted(name)]!r}."
         )
 
 
-def _home(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _found(module: Any, qualname: str) -> Any:
-    """Return what a module defines, or a class within it; nothing else is entered."""
-    first, *rest = qualname.split(".")
-    found = vars(module)[first]
-    for part in rest:
-        if not isinstance(found, type):
-            raise LookupError(f"{first} is no class")
-        found = vars(found)[part]
-    return found
-
-
-def _own_name(named: Any) -> str:
-    if _is_ufunc(named):
-        return f"numpy:{named.__name__}"
+def _home(named: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def _is_metric(found: Any) -> bool:
+    """Return whether something is a public function of ``sklearn.metrics``."""
+    if not isinstance(found, FunctionType):
+        return False
+    name = found.__name__
+    return name in metrics.__all__ and getattr(metrics, name) is found
+
+
+def _no_names(value: Any) -> TypeError:
+    return TypeError(
+        f"trusted has {value!r:.200}; wanted are names ('mypackage.MyScaler'), classes "
+        "or functions."
+    )
 
 
 def _dotted(name: str) -> str:
@@ -228,7 +246,3 @@ def _dotted(name: str) -> str:
 
 def _in(module: str, packages: Iterable[str]) -> bool:
     return any(module == p or module.startswith(f"{p}.") for p in packages)
-
-
-def _is_ufunc(value: Any) -> bool:
-    return isinstance(value, np.ufunc) and getattr(np, value.__name__, None) is value

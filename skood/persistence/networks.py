@@ -8,17 +8,18 @@ from typing import Any
 
 from skood.persistence.errors import LoadError
 from skood.persistence.given import Given
-from skood.persistence.names import Names, name_of
+from skood.persistence.names import TRANSFORMER, Names
+from skood.persistence.naming import name_of
 from skood.persistence.tensors import Tensor
 
 __all__ = [
     "StoredNetworks",
+    "described_networks",
     "factory_names",
     "given_networks",
+    "is_network",
     "networks_of",
 ]
-
-TRANSFORMER = ("skood.extraction.transformer", "LayerFeatureTransformer")
 
 
 class StoredNetworks:
@@ -34,16 +35,11 @@ class StoredNetworks:
         self.about: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
         self._weights = weights
-        self._numbers: dict[int, int] = {}
         self._known: list[Any] = []
-
-    def is_network(self, value: Any) -> bool:
-        """Return whether a value is a torch module."""
-        return _is_module(value)
 
     def parameter_of(self, value: Any) -> str | None:
         """Return the name of the parameter that is a network, whatever it holds."""
-        names = [(base.__module__, base.__name__) for base in type(value).__mro__]
+        names = [f"{base.__module__}:{base.__name__}" for base in type(value).__mro__]
         return "network" if TRANSFORMER in names else None
 
     def add(self, network: Any, where: str) -> int:
@@ -64,26 +60,60 @@ class StoredNetworks:
 
         network = transformer.network
         digest = getattr(transformer, "network_digest_", None)
-        if _is_module(network) or hasattr(network, "module_"):
-            kept = self._weights and transformer.store_network
-            return self._add(as_module(network), where, weights=kept)
-        about = {**_NOTHING, "digest": digest, "places": [where]}
-        if network is not None:
-            about["factory"] = _factory_name(network, where)
-        self.about.append(about)
-        return len(self.about) - 1
+        kept = self._weights and transformer.store_network
+        if is_network(network) or hasattr(network, "module_"):
+            number = self._add(as_module(network), where, weights=kept)
+            if digest not in (None, self.about[number]["digest"]):
+                raise ValueError(
+                    f"{where}: its weights are not those seen in fit, which the "
+                    "estimator is for: fit again, then save."
+                )
+            return number
+        if network is None and digest is not None and kept:
+            raise ValueError(
+                f"{where} is None, so that its weights cannot be saved: load with "
+                "network=..., or set store_network=False or weights=False to save "
+                "without them."
+            )
+        return self._add_unread(network, digest, where)
 
     def _add(self, module: Any, where: str, *, weights: bool) -> int:
-        if id(module) not in self._numbers:
-            self._numbers[id(module)] = len(self.about)
-            self._known.append(module)  # so that no other gets its id
-            self.about.append(_described(module, where))
-        number = self._numbers[id(module)]
+        number = self._number(module)
+        if number is None:
+            number = self._new(module, _described(module, where))
         about = self.about[number]
         about["places"].append(where)
         if weights and not about["weights"]:
             self._keep(module, number, where)
         return number
+
+    def _add_unread(self, factory: Any, digest: str | None, where: str) -> int:
+        """Return the number of what makes a network, or of None."""
+        # A search holds the same one twice: as it was given, and fitted.
+        number = self._number(factory, digest)
+        if number is None:
+            about: dict[str, Any] = {**_NOTHING, "digest": digest, "places": []}
+            if factory is not None:
+                about["factory"] = _factory_name(factory, where)
+            number = self._new(factory, about)
+        known = self.about[number]
+        known["digest"] = known["digest"] or digest
+        known["places"].append(where)
+        return number
+
+    def _number(self, network: Any, digest: str | None = None) -> int | None:
+        for number, (known, about) in enumerate(
+            zip(self._known, self.about, strict=True)
+        ):
+            same = None in (digest, about["digest"]) or digest == about["digest"]
+            if known is network and same:
+                return number
+        return None
+
+    def _new(self, network: Any, about: dict[str, Any]) -> int:
+        self._known.append(network)
+        self.about.append(about)
+        return len(self.about) - 1
 
     def _keep(self, module: Any, number: int, where: str) -> None:
         from skood.persistence.weights import buffers_beside, tensor_of
@@ -106,23 +136,26 @@ class StoredNetworks:
         self.about[number].update(weights=True, aliases=aliases)
 
 
-_NOTHING = {"class": None, "weights": False, "needed": False}
+_NOTHING = {"class": None, "weights": False, "needed": False, "buffers": None}
 
 
 def _described(module: Any, where: str) -> dict[str, Any]:
     from skood.extraction.network import weights_digest
+    from skood.persistence.weights import buffers_digest
 
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     try:
-        digest = weights_digest(module)
+        digest, beside = weights_digest(module, fresh=True), buffers_digest(module)
     except (NotImplementedError, RuntimeError, ValueError) as error:
         raise TypeError(
             f"{where} is a {kind}, whose weights cannot be read: {error}"
         ) from error
-    return {**_NOTHING, "class": kind, "digest": digest, "places": []}
+    about = {"class": kind, "digest": digest, "buffers": beside, "places": []}
+    return {**_NOTHING, **about}
 
 
-def _is_module(value: Any) -> bool:
+def is_network(value: Any) -> bool:
+    """Return whether a value is a torch module."""
     # Only where torch is loaded can there be one.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.nn.Module)
@@ -131,11 +164,45 @@ def _is_module(value: Any) -> bool:
 def _factory_name(factory: Any, where: str) -> str:
     try:
         return name_of(factory)
-    except (LookupError, AttributeError) as error:
+    except LookupError as error:
         raise TypeError(
             f"{where} is {factory!r}, which cannot be found again by its name: define "
             "the function that makes the network in a module."
         ) from error
+
+
+_FORM: dict[str, Any] = {
+    "aliases": dict,
+    "buffers": (str, type(None)),
+    "class": (str, type(None)),
+    "digest": (str, type(None)),
+    "factory": str,
+    "needed": bool,
+    "places": list,
+    "weights": bool,
+}
+"""What may be said of a network."""
+
+
+def described_networks(about: Any) -> list[dict[str, Any]]:
+    """Return what a folder says of its networks.
+
+    Raises
+    ------
+    LoadError
+        If it has not the form that :class:`StoredNetworks` gives it.
+    """
+    entries = about if isinstance(about, list) else [about]
+    for one in entries:
+        if not (
+            isinstance(one, dict)
+            and {*_NOTHING, "digest", "places"} <= set(one) <= set(_FORM)
+            and all(isinstance(value, _FORM[name]) for name, value in one.items())
+            and ("aliases" in one) == one["weights"]
+            and all(isinstance(of, str) for of in one.get("aliases", {}).values())
+        ):
+            raise LoadError(f"its networks are not as they are written: {one!r:.200}")
+    return entries
 
 
 def factory_names(about: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -158,7 +225,7 @@ def given_networks(network: Any) -> list[Given] | None:
     networks = list(network) if isinstance(network, (list, tuple)) else [network]
     found = []
     for one in networks:
-        made = not (_is_module(one) or hasattr(one, "module_")) and callable(one)
+        made = not (is_network(one) or hasattr(one, "module_")) and callable(one)
         one = one() if made else one
         found.append(Given(one, None if one is None else as_module(one), made))
     return found
@@ -193,7 +260,7 @@ def networks_of(
     from skood.persistence.weights import network_like
 
     if len(given) != len(about):
-        places = "; ".join(", ".join(one["places"]) for one in about)
+        places = "; ".join(", ".join(map(str, one["places"])) for one in about)
         raise LoadError(
             f"network has {len(given)} networks, but the folder has {len(about)}"
             f"{f' ({places})' if places else ''}: give one for each, in this order."
@@ -213,8 +280,9 @@ def _without_caller(about: Mapping[str, Any], names: Names) -> Any:
         return names.referred(factory)
     if about["needed"]:
         raise LoadError(
-            f"{about['places'][0]} is a network, a {about['class']}, whose code is not "
-            "in the folder: give network=..., a network of this kind."
+            f"{', '.join(map(str, about['places']))} is a network, a "
+            f"{about['class']}, whose code is not in the folder: give network=..., a "
+            "network of this kind."
         )
     return None
 

@@ -97,7 +97,8 @@ def tensors_in(data: NDArray[np.uint8], path: Path) -> dict[str, Tensor]:
     Raises
     ------
     LoadError
-        If the header is not what it should be, or an array not within the file.
+        If the header is not what it should be, or the arrays do not fill the file
+        one after another.
     """
     length = int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or length > len(data) - 8:
@@ -105,11 +106,22 @@ def tensors_in(data: NDArray[np.uint8], path: Path) -> dict[str, Tensor]:
     try:
         layout = json.loads(data[8 : 8 + length].tobytes())
         layout.pop("__metadata__", None)
-        return {
-            name: _tensor(about, data[8 + length :]) for name, about in layout.items()
-        }
+        body = data[8 + length :]
+        _check_order([about["data_offsets"] for about in layout.values()], len(body))
+        return {name: _tensor(about, body) for name, about in layout.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LoadError(f"{path} is damaged: its header cannot be read.") from error
+
+
+def _check_order(offsets: list[Any], length: int) -> None:
+    """Raise ValueError unless the arrays fill the file, none over another's bytes."""
+    end = 0
+    for first, last in sorted(offsets):
+        if first != end:
+            raise ValueError("arrays lie over one another, or not side by side")
+        end = last
+    if end != length:
+        raise ValueError("there are bytes behind the last array")
 
 
 def _tensor(about: Mapping[str, Any], body: NDArray[np.uint8]) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor as TorchTensor
 from torch import nn
 
-from skood.extraction.network import weights_digest
+from skood.extraction.network import values_digest, weights_digest
 from skood.persistence.errors import LoadError
 from skood.persistence.given import Given
 from skood.persistence.tensors import Tensor
 
-__all__ = ["buffers_beside", "network_like", "tensor_of"]
+__all__ = ["buffers_beside", "buffers_digest", "network_like", "tensor_of"]
 
 LABELS = {
     torch.bool: "BOOL",
@@ -68,6 +68,11 @@ def buffers_beside(
     return {n: value for n, value in module.named_buffers() if n not in state}
 
 
+def buffers_digest(module: nn.Module) -> str:
+    """Return a digest of the buffers that are not in a module's ``state_dict``."""
+    return values_digest(buffers_beside(module, module.state_dict()))
+
+
 def network_like(
     given: Given, about: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Any:
@@ -92,19 +97,23 @@ def network_like(
     weights = {n[8:]: t for n, t in tensors.items() if n.startswith("weights/")}
     buffers = {n[8:]: t for n, t in tensors.items() if n.startswith("buffers/")}
     if about["weights"]:
-        weights.update({name: weights[of] for name, of in about["aliases"].items()})
+        aliases = about["aliases"].items()
+        if not set(about["aliases"].values()) <= set(weights):
+            raise LoadError("network: weights are tied to others that there are not.")
+        weights.update({name: weights[of] for name, of in aliases})
         _check_like(module, weights, buffers)
-    if digest is None or (weights_digest(module) == digest and _same(module, buffers)):
+    unknown = digest is None and not about["weights"]
+    if unknown or _is_the_saved(module, about):
         return given.network
     if not about["weights"]:
         raise LoadError(
-            "network: its weights are not those of the network that the estimator was "
-            f"saved with (digest {digest}), and the folder holds no weights: give that "
-            "network."
+            "network: its weights, or its buffers that no state_dict has, are not "
+            "those of the network that the estimator was saved with (digest "
+            f"{digest}), and the folder holds no weights: give that network."
         )
     own = module if given.made else _copied(module)
     _fill(own, weights, buffers)
-    if weights_digest(own) != digest:
+    if not _is_the_saved(own, about):
         raise LoadError(
             f"network: the weights that were saved do not stay as they are in this "
             f"{type(own).__name__}; its code changes them when they are loaded."
@@ -165,12 +174,10 @@ def _loaded(tensor: Tensor) -> TorchTensor:
     return torch.from_numpy(np.array(tensor.data)).view(dtype).reshape(tensor.shape)
 
 
-def _same(module: nn.Module, buffers: Mapping[str, Tensor]) -> bool:
-    own = dict(module.named_buffers())
-    wanted = {name: tensor.data for name, tensor in buffers.items()}
-    return all(
-        np.array_equal(tensor_of(own[name], name).data, data)
-        for name, data in wanted.items()
+def _is_the_saved(module: nn.Module, about: Mapping[str, Any]) -> bool:
+    # Fresh, since writing through parameter.data is not counted as a change.
+    return weights_digest(module, fresh=True) == about["digest"] and (
+        about["buffers"] in (None, buffers_digest(module))
     )
 
 

@@ -11,17 +11,30 @@ import json
 import sys
 from typing import Any
 
-__all__ = ["NETWORK_NOTES", "config_content", "is_tokenizer", "tokenizer_content"]
+__all__ = [
+    "NETWORK_NOTES",
+    "config_content",
+    "is_config",
+    "is_tokenizer",
+    "tokenizer_content",
+]
 
-NETWORK_NOTES = {"name_or_path", "_output_capturing_hooks_installed"}
-"""Attributes of networks: where from, and whether hidden states were asked for yet."""
+NETWORK_NOTES = {
+    *("name_or_path", "_output_capturing_hooks_installed", "generation_config"),
+    *("_is_hf_initialized", "warnings_issued", "_loss_function", "_hf_hook"),
+    *("_weight_conversions", "_use_kernels"),
+}
+"""Attributes of networks that say where from, what was asked, how texts are written."""
 
-_CONFIG_NOTES = {"_name_or_path", "transformers_version"}
+_CONFIG_NOTES = {
+    *("_name_or_path", "transformers_version", "architectures"),
+    *("dtype", "torch_dtype"),  # the weights have it
+}
 
 _TOKENIZER_NOTES = {
     *("name_or_path", "init_inputs", "init_kwargs", "vocab_file", "files_loaded"),
     *("verbose", "deprecation_warnings", "_in_target_context_manager", "_lock"),
-    *("_processor_class", "cache"),
+    *("_processor_class", "cache", "_should_update_post_processor"),
 }
 
 _CALL_SETTINGS = ("padding", "truncation")
@@ -29,6 +42,9 @@ _CALL_SETTINGS = ("padding", "truncation")
 
 _OF_BACKEND = {"_tokenizer", "_vocab", "_merges"}
 """Attributes whose content the backend's own text has."""
+
+_SPECIAL_TOKENS = "_special_tokens_map"
+"""Texts at first, and after a save and a load objects with settings of their own."""
 
 
 def is_tokenizer(value: Any) -> bool:
@@ -61,27 +77,32 @@ def tokenizer_content(tokenizer: Any) -> dict[str, Any]:
             name: part for name, part in parts.items() if name not in _CALL_SETTINGS
         }
         content["backend"] = json.dumps(kept)
+        content[_SPECIAL_TOKENS] = _texts(content.get(_SPECIAL_TOKENS))
     return {name: value for name, value in content.items() if name not in dropped}
 
 
-def config_content(config: Any) -> dict[str, Any] | None:
+def _texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _texts(token) for name, token in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_texts(token) for token in value]
+    return None if value is None else str(value)
+
+
+def is_config(value: Any) -> bool:
+    """Return whether an object is a configuration of a network of transformers."""
+    home = sys.modules.get("transformers.configuration_utils")
+    names = ("PretrainedConfig", "PreTrainedConfig")
+    return any(isinstance(value, getattr(home, name, ())) for name in names)
+
+
+def config_content(config: Any) -> dict[str, Any]:
     """Return the settings of a network's configuration.
 
     Parameters
     ----------
-    config : object
+    config : transformers.PreTrainedConfig
         What a module has as its attribute ``config``.
-
-    Returns
-    -------
-    dict or None
-        None for what is no configuration of transformers.
     """
-    home = sys.modules.get("transformers.configuration_utils")
-    kinds = [
-        getattr(home, name, ()) for name in ("PretrainedConfig", "PreTrainedConfig")
-    ]
-    if not any(isinstance(config, kind) for kind in kinds):
-        return None
     settings = config.to_dict()
     return {name: settings[name] for name in settings if name not in _CONFIG_NOTES}

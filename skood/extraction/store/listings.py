@@ -52,9 +52,9 @@ def united_listing(opened: OpenedStore, source: str) -> Listing:
     if lost is not None:
         raise ValueError(
             f"the list of the rows of a data set in the feature store {opened.path} "
-            f"was damaged and is set aside ({lost}): their order, labels and ids are lost. "
-            "Give the same data set to extract_to again, which computes nothing twice; "
-            "or clear() the store."
+            f"was damaged and is set aside ({lost}): their order, labels and ids are "
+            "lost. Give the same data set to extract_to again, which computes nothing "
+            "twice; or clear() the store."
         )
     if not known:
         return Listing(opened.catalogue.keys(source))

@@ -32,7 +32,8 @@ def row_keys(part: Any) -> Keys:
     Parameters
     ----------
     part : array, tensor, DataFrame or list
-        Arrays are told apart by type, shape and bytes; texts by their letters; paths
+        Arrays are told apart by type, shape and bytes; rows of frames by columns, types
+        of columns and values; texts by their letters; paths
         (``os.PathLike``) by name, size and time of change; images, tuples, lists and
         mappings by what they hold. An object that has a ``cache_key`` is what that
         says.
@@ -88,7 +89,7 @@ def _array_keys(kind: str, rows: Any) -> Keys:
 def _frame_keys(frame: Any) -> Keys:
     if len(frame.shape) == 1:
         return row_keys(frame.tolist())
-    columns = str([*map(str, frame.columns)])
+    columns = str([*map(str, frame.columns), *map(str, frame.dtypes)])
     # Frames of polars have iter_rows.
     is_pandas = hasattr(frame, "itertuples")
     rows = frame.itertuples(index=False) if is_pandas else frame.iter_rows()

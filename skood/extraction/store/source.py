@@ -60,7 +60,7 @@ class Source:
         Parameters
         ----------
         module : nn.Module
-            The network: its weights, structure and code count.
+            The network: its weights, structure, attributes and code count.
         preprocess, view : callable, optional
             They count by :func:`callable_fingerprint`.
         dtype : dtype, default="float32"
