@@ -402,9 +402,9 @@ class LayerFeatureTransformer(
         self.blocks_ = checked_blocks(self.layers, statistics, module)
         self.layers_ = tuple(dict.fromkeys(layer for layer, _ in self.blocks_))
         self.statistics_ = statistics
+        self.network_digest_ = weights_digest(module)
         self._probe = self._probed(module, inputs, store)
         self.head_ = linear_head(module, self._probe.head)
-        self.network_digest_ = weights_digest(module, fresh=True)
         return module
 
     def _known_module(self) -> nn.Module:
@@ -490,6 +490,7 @@ class LayerFeatureTransformer(
     ) -> Filling:
         source = Source.of(
             module,
+            weights=self.network_digest_,
             preprocess=self.preprocess,
             dtype=self.dtype,
             autocast=self.autocast,

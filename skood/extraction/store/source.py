@@ -48,6 +48,7 @@ class Source:
         cls,
         module: nn.Module,
         *,
+        weights: str | None = None,
         preprocess: Any = None,
         dtype: DTypeLike = "float32",
         autocast: bool | str = False,
@@ -61,6 +62,8 @@ class Source:
         ----------
         module : nn.Module
             The network: its weights, structure, attributes and code count.
+        weights : str, optional
+            The digest of its weights, if it was just taken.
         preprocess, view : callable, optional
             They count by :func:`callable_fingerprint`.
         dtype : dtype, default="float32"
@@ -81,7 +84,7 @@ class Source:
         TypeError
             If ``preprocess`` or ``view`` cannot be told from others by its content.
         """
-        weights = weights_digest(module)
+        weights = weights or weights_digest(module)
         parts = {
             "version": VERSION,
             "weights": weights,
