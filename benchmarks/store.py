@@ -27,6 +27,7 @@ import shutil
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -67,24 +68,30 @@ def forgotten(folder: Path) -> None:
 # Formats ---------------------------------------------------------------------------
 
 
-class Format:
+class Format(ABC):
     """Writes pieces of rows, and gives them back."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @abstractmethod
     def write(self, number: int, rows: np.ndarray) -> None:
-        raise NotImplementedError
+        """Write a piece of rows, safely on the disk."""
 
-    def close(self) -> None:
-        """Called when all pieces are written."""
-
+    @abstractmethod
     def opened(self) -> Any:
         """Something that gives rows for a slice or an array of numbers."""
+
+
+class PieceFormat(Format):
+    """A file or folder for each piece, called by its number."""
+
+    def opened(self) -> Any:
         return Pieces([self.piece(p) for p in sorted(self.folder.glob("[0-9]*"))])
 
+    @abstractmethod
     def piece(self, path: Path) -> Any:
-        raise NotImplementedError
+        """Return the rows of a piece."""
 
 
 class Pieces:
@@ -108,7 +115,7 @@ class Pieces:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class Npy(Format):
+class Npy(PieceFormat):
     def write(self, number, rows):
         np.save(self.folder / f"{number}.npy", rows)
         on_disk(self.folder / f"{number}.npy")
@@ -117,7 +124,7 @@ class Npy(Format):
         return np.load(path, mmap_mode="r")
 
 
-class Safetensors(Format):
+class Safetensors(PieceFormat):
     def write(self, number, rows):
         from safetensors.numpy import save_file
 
@@ -131,7 +138,7 @@ class Safetensors(Format):
             return file.get_tensor("a")
 
 
-class Arrow(Format):
+class Arrow(PieceFormat):
     def write(self, number, rows):
         import pyarrow as pa
 
@@ -149,7 +156,7 @@ class Arrow(Format):
         return column.values.to_numpy().reshape(len(column), -1)
 
 
-class Zarr(Format):
+class Zarr(PieceFormat):
     compressed = False
 
     def write(self, number, rows):

@@ -89,7 +89,9 @@ def damaged(folder, rng):
     kind = rng.choice(kinds)
     if kind == "manifest":
         (folder / "store.json").unlink(missing_ok=True)
-    elif shards and kind != "nothing":
+    elif not shards:
+        return "nothing"
+    elif kind != "nothing":
         file = shards[rng.randrange(len(shards))]
         data = bytearray(file.read_bytes())
         if kind == "flip":

@@ -38,6 +38,10 @@ def test_a_few_faults(tmp_path):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_thirty_faults(tmp_path, seed):
     about = faults(tmp_path, "--kills", 30, "--seed", seed)
-    # How far it comes between the kills depends on the machine.
-    assert about["set aside, each named"] > 0
+    # How far it comes between the kills depends on the machine; that each shard that
+    # was damaged is found does not.
+    faults_to_files = ("flip", "wipe", "truncate", "lengthen")
+    damaged = sum(about["faults"].get(kind, 0) for kind in faults_to_files)
+    assert damaged > 5
+    assert about["set aside, each named"] == damaged
     assert max(about["rows returned after each"]) > 0
