@@ -299,7 +299,7 @@ def test_in_a_search_and_a_file(data, new):
         error_score="raise",
     ).fit(features, y)
     best = search.best_estimator_
-    assert best.classes_.tolist() == [0, 1]
+    assert best.class_labels_.tolist() == [0, 1]
     again = pickle.loads(pickle.dumps(best))
     np.testing.assert_array_equal(
         again.score_samples(features), best.score_samples(features)

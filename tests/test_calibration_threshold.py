@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import KNN, LayerFeatures, Mahalanobis
 from skood.calibration import TargetRateThreshold
-from skood.calibration.ranks import rank_for_rate
+from skood._ranks import rank_for_rate
 from skood.model_selection import InlierKFold, auroc_scorer
 
 SKLEARN = [
@@ -260,8 +260,8 @@ def test_forwards_what_the_detector_knows(data):
     X, y = data
     found = TargetRateThreshold(Mahalanobis()).fit(X, y)
     assert found.n_features_in_ == 3
-    assert found.classes_.tolist() == [0, 1]
-    assert TargetRateThreshold(Mahalanobis()).fit(X[:300]).classes_ is None
+    assert found.class_labels_.tolist() == [0, 1]
+    assert TargetRateThreshold(Mahalanobis()).fit(X[:300]).class_labels_ is None
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(
         again.decision_function(X), found.decision_function(X)
