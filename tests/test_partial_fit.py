@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skood import KNN, MSP, Energy, LayerFeatures, Mahalanobis
-from skood.detectors.base import THRESHOLD_ROWS
 from skood.detectors.incremental import Sample
+from skood.detectors.threshold import THRESHOLD_ROWS
 
 DETECTORS = [
     Mahalanobis(),

@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
 from skood._seeds import RandomStateLike
-from skood._splits import HELD_OUT_SHARE, folds, share
+from skood._splits import folds, share
 from skood.model_selection._estimators import in_distribution_scores
 
 Rows = NDArray[np.intp]
@@ -127,6 +127,8 @@ def _random_splits(
     cv: Any, inliers: Rows, labels: ArrayLike | None, random_state: RandomStateLike
 ) -> list[Split]:
     if isinstance(cv, Integral):
+        if cv < 2:
+            raise ValueError(f"cv={cv!r}: a number of folds is from 2 on.")
         parts = folds(len(inliers), int(cv), labels, random_state)
     elif 0 < cv < 1:
         parts = [share(len(inliers), float(cv), labels, random_state)]

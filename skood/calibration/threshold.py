@@ -12,6 +12,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skood._ranks import rank_for_rate, rows_for_rate
 from skood._seeds import RandomStateLike
 from skood._splits import HELD_OUT_SHARE
 from skood.calibration._held_out import (
@@ -21,7 +22,6 @@ from skood.calibration._held_out import (
     usable_scores,
 )
 from skood.calibration._wrapper import DetectorWrapper
-from skood._ranks import rank_for_rate, rows_for_rate
 from skood.model_selection._estimators import refuse_pyod
 
 __all__ = ["TargetRateThreshold"]

@@ -1,32 +1,22 @@
 """Detectors: from features to a score, with a threshold for new rows."""
 
-from skood.detectors.base import BaseDetector
-from skood.detectors.energy import LayerEnergy
-from skood.detectors.feature_norm import FeatureNorm
-from skood.detectors.incremental import IncrementalDetector
-from skood.detectors.knn import KNN
-from skood.detectors.layer_detector import LayerDetector
-from skood.detectors.logits import MSP, Energy, LogitDetector, MaxLogit
-from skood.detectors.lsgm import LSGM
-from skood.detectors.mahalanobis import Mahalanobis
-from skood.detectors.nap import NAP
-from skood.detectors.norm_rescaled import NormRescaledHead
-from skood.detectors.training import Training
+from skood._lazy import lazy_names
+from skood.detectors.registry import detector_homes
 
-__all__ = [
-    "KNN",
-    "LSGM",
-    "MSP",
-    "NAP",
-    "BaseDetector",
-    "Energy",
-    "FeatureNorm",
-    "IncrementalDetector",
-    "LayerDetector",
-    "LayerEnergy",
-    "LogitDetector",
-    "Mahalanobis",
-    "MaxLogit",
-    "NormRescaledHead",
-    "Training",
-]
+_HOMES = {
+    **{n: home for n, home in detector_homes().items() if home.startswith(__name__)},
+    "BaseDetector": "skood.detectors.base",
+    "IncrementalDetector": "skood.detectors.incremental",
+    "LayerDetector": "skood.detectors.layer_detector",
+    "LogitDetector": "skood.detectors.logits",
+    "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "Training": "skood.detectors.training",
+}
+
+__all__ = [*_HOMES]
+
+__getattr__ = lazy_names(globals(), _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -286,7 +286,8 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         values = {
             name: value
             for name in self._parameters()
-            if name not in EXECUTION and not hasattr(value := getattr(self, name), "fit")
+            if name not in EXECUTION
+            and not hasattr(value := getattr(self, name), "fit")
         }
         self._fitted_with = values
 

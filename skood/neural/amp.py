@@ -251,4 +251,3 @@ def _is_fitted(classifier: Any) -> bool:
     except NotFittedError:
         return False
     return True
-

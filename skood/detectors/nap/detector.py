@@ -27,7 +27,7 @@ from skood.detectors.nap.decision import Decision
 from skood.detectors.nap.layer import LayerRows, PatternLayer
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
-from skood.features import Key, LayerFeatures
+from skood.features import LayerFeatures
 from skood.hamming import BACKENDS, PatternBank, check_backend
 
 __all__ = ["NAP"]
@@ -184,9 +184,7 @@ class NAP(LayerDetector):
     def _fit(self, training: Training) -> None:
         features = training.features
         check_backend(self.backend)
-        self._columns = columns_to_search(
-            features, training.labels, self.per_class
-        )
+        self._columns = columns_to_search(features, training.labels, self.per_class)
         if self.auto and len(training.outliers):
             found = self._searched(training)
         else:
@@ -327,4 +325,3 @@ class NAP(LayerDetector):
         if self.voting == "majority":
             return decision.majority(np.stack(distances))
         return decision.numeric(np.stack(distances))
-
