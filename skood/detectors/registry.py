@@ -73,8 +73,8 @@ def all_detectors() -> pd.DataFrame:
     --------
     >>> from skood import all_detectors
     >>> table = all_detectors()
-    >>> table.loc["KNN", ["venue", "year"]].tolist()
-    ['ICML', 2022]
+    >>> table.loc["KNN", "venue"]
+    'ICML'
     >>> sorted(table.index[table["family"] == "logits"])[:2]
     ['Energy', 'MSP']
     """
