@@ -1,0 +1,121 @@
+"""The rows with the largest products: NumPy on the CPU, torch elsewhere, or faiss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood.neighbors.space import GROUP, Floats, SearchSpace
+
+__all__ = ["FaissSearch", "ProductSearch", "TorchSearch"]
+
+Found = tuple[Floats, NDArray[np.intp]]
+
+
+class ProductSearch:
+    """Products with all rows, of which the largest are found group by group.
+
+    The maxima of groups of 16 come first. No more groups than rows are wanted can hold
+    one of them, so that only a few groups are looked into.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._rows = space.rows
+        self._n = len(space.lengths)
+
+    def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
+        """Return the ``count`` largest products of each query and their rows.
+
+        Parameters
+        ----------
+        queries : ndarray of float32, shape (m, d + 2)
+        count : int
+            From 1 to n.
+
+        Returns
+        -------
+        products : ndarray of shape (m, count)
+            In no order; all other rows have no larger one.
+        columns : ndarray of int, shape (m, count)
+        """
+        products = queries @ self._rows.T
+        n_groups = len(self._rows) // GROUP
+        if n_groups < 2 * count:
+            columns = _largest(products[:, : self._n], count)
+            return np.take_along_axis(products, columns, axis=1).astype(float), columns
+        # Neighbours in memory are in different groups: the maximum is then of rows.
+        maxima = products.reshape(len(queries), GROUP, n_groups).max(axis=1)
+        groups = _largest(maxima, count)
+        members = groups[:, None, :] + n_groups * np.arange(GROUP)[:, None]
+        members = members.reshape(len(queries), -1)
+        inside = np.take_along_axis(products, members, axis=1)
+        best = _largest(inside, count)
+        return (
+            np.take_along_axis(inside, best, axis=1).astype(float),
+            np.take_along_axis(members, best, axis=1),
+        )
+
+
+class TorchSearch:
+    """The same on a torch device, which keeps a copy of the rows.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    device : str
+    """
+
+    def __init__(self, space: SearchSpace, device: str) -> None:
+        import torch
+
+        self._rows = torch.as_tensor(space.rows[: len(space.lengths)], device=device)
+
+    def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
+        """Return what :class:`ProductSearch` does."""
+        import torch
+
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")  # the bound is for float32
+        try:
+            products = torch.as_tensor(queries, device=self._rows.device) @ self._rows.T
+        finally:
+            torch.set_float32_matmul_precision(precision)
+        found = products.topk(count, dim=1)
+        return (
+            found.values.cpu().numpy().astype(float),
+            found.indices.cpu().numpy().astype(np.intp),
+        )
+
+
+class FaissSearch:
+    """The same by faiss's flat index of inner products.
+
+    Parameters
+    ----------
+    space : SearchSpace
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        import faiss
+
+        self._index = faiss.IndexFlatIP(space.rows.shape[1])
+        self._index.add(space.rows[: len(space.lengths)])
+
+    def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
+        """Return what :class:`ProductSearch` does."""
+        products, columns = self._index.search(queries, count)
+        return products.astype(float), columns.astype(np.intp)
+
+
+def _largest(values: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """Return the columns of the largest entries of each row, in no order."""
+    if count == values.shape[1]:
+        return np.tile(np.arange(count), (len(values), 1))
+    place = values.shape[1] - count
+    return np.argpartition(values, place, axis=1)[:, place:]
