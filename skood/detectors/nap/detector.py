@@ -18,11 +18,11 @@ from skood.detectors.nap.auto import LayerChoice, searched_layers, tail_cap
 from skood.detectors.nap.blocks import (
     OUTPUT,
     candidate_blocks,
-    columns_to_search,
     searched_blocks,
     stated_blocks,
     stated_layers,
 )
+from skood.detectors.nap.columns import column_classes, is_one_class
 from skood.detectors.nap.decision import Decision
 from skood.detectors.nap.layer import LayerRows, PatternLayer
 from skood.features import Key, LayerFeatures
@@ -75,9 +75,12 @@ class NAP(BaseDetector):
         In (0, 100), linearly interpolated.
     per_class : bool or "auto", default="auto"
         Search the predicted class only. ``"auto"`` does where ``fit`` has class labels
-        and the logits are among the layers, and otherwise searches all patterns.
-        Labels that are whole numbers below the number of logits are columns of the
-        logits; else there must be as many classes as columns, in sorted order.
+        and the logits are among the layers, and otherwise searches all patterns. One
+        label for all rows is no class, unless it is the number of the column that is
+        predicted for nine of ten. Labels that are whole numbers below the number of
+        logits, or texts of them, are columns of the logits. Others are matched by the
+        rows fitted on: a column stands for the class that most of the rows with their
+        largest logit in it have.
     voting : {"numeric", "majority"}, default="numeric"
         How several layers decide.
     tie_break : {"cosine"} or None, default="cosine"
@@ -117,8 +120,9 @@ class NAP(BaseDetector):
     Raises
     ------
     ValueError
-        In ``fit``: ``per_class=True`` without labels or logits; labels that cannot be
-        columns of the logits; ``auto=True`` without a max or avg statistic.
+        In ``fit``: ``per_class=True`` without labels or logits; labels that do not go
+        with the logits, as :func:`skood.detectors.nap.columns.column_classes` says;
+        ``auto=True`` without a max or avg statistic.
     ImportError
         If ``backend="faiss"`` and faiss is not installed.
 
@@ -230,7 +234,7 @@ class NAP(BaseDetector):
         outliers: LayerFeatures,
     ) -> None:
         check_backend(self.backend)
-        self._columns = columns_to_search(features, self.classes_, self.per_class)
+        self._columns = self._classes_of_columns(features, classes)
         if self.auto and len(outliers):
             found = self._searched(features, classes, outliers)
         else:
@@ -246,6 +250,37 @@ class NAP(BaseDetector):
         if self._columns is not None:
             self._used.append(OUTPUT)
         self._widths = features.select_blocks(self._used).widths
+
+    def _classes_of_columns(
+        self, features: LayerFeatures, classes: NDArray[np.intp] | None
+    ) -> NDArray[np.intp] | None:
+        """Return the class of each column of the logits; None to search all classes."""
+        n_columns = features.widths.get(OUTPUT)
+        if self.per_class is False:
+            return None
+        if classes is None or self.classes_ is None or n_columns is None:
+            if self.per_class == "auto":
+                return None
+            logits = "the layer 'logits' in X (LayerFeatures)"
+            raise ValueError(
+                "per_class=True searches the patterns of the class that the network "
+                f"predicts, and needs {'y' if classes is None else logits}: give it, "
+                "or use per_class=False."
+            )
+        predicted = by_chunks(
+            lambda chunk, _: self._largest_logits(chunk),
+            features.select_blocks([OUTPUT]),
+        ).astype(np.intp)
+        if is_one_class(self.classes_, predicted, n_columns):
+            if self.per_class == "auto":
+                return None
+            raise ValueError(
+                f"per_class=True but y has one class, {self.classes_.tolist()}, and "
+                f"the logits {n_columns} columns, of which the network predicts "
+                f"{len(np.unique(predicted))}: give the class labels, or use "
+                "per_class=False."
+            )
+        return column_classes(self.classes_, classes, predicted, n_columns)
 
     def _stated(self, features: LayerFeatures) -> list[LayerChoice]:
         return stated_layers(features, self.layers, self.statistic, self.percentile)
@@ -355,8 +390,10 @@ class NAP(BaseDetector):
         """Return the class to search for each row, -1 for one without patterns."""
         if self._columns is None:
             return None
-        logits = to_numpy(self._array(chunk, *OUTPUT))
-        return self._columns[logits.argmax(axis=1)]
+        return self._columns[self._largest_logits(chunk)]
+
+    def _largest_logits(self, chunk: LayerFeatures) -> NDArray[np.intp]:
+        return to_numpy(self._array(chunk, *OUTPUT)).argmax(axis=1)
 
     def _decision(self) -> Decision:
         widths = [layer.bank.n_bits for layer in self._layers]
