@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from skood import KNN
 from skood.detectors import knn
 from skood.estimator_checks import synthetic_features
-from skood.neighbors import bank
+from skood.neighbors import candidates
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_several_layers_are_summed():
 def test_blocks_of_queries_are_no_matter(data, monkeypatch):
     X, new = data
     whole = KNN(3).fit(X).score_samples(new)
-    monkeypatch.setattr(bank, "PRODUCT_ELEMENTS", 4 * len(X))
+    monkeypatch.setattr(candidates, "PRODUCT_ELEMENTS", 4 * len(X))
     np.testing.assert_array_equal(KNN(3).fit(X).score_samples(new), whole)
 
 

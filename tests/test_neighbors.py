@@ -47,6 +47,7 @@ def cases():
         "all the same": (np.ones((700, 3)), np.ones((2, 3)) * [[1], [2]]),
         "all zero": (np.zeros((70, 3)), np.zeros((2, 3))),
         "one column": (X[:, :1], new[:, :1]),
+        "many columns": (rng.normal(size=(30, 9000)), rng.normal(size=(9, 9000))),
         "two rows": (X[:2], new),
         "tiny": (1e-30 * X, 1e-30 * new),
         "huge": (1e155 * X, 1e155 * new),

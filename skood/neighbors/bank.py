@@ -13,9 +13,6 @@ from skood.neighbors.space import Floats, Points, SearchSpace, row_lengths
 
 __all__ = ["NeighborBank"]
 
-PRODUCT_ELEMENTS = 7 << 20
-"""Entries of one block of products: 28 MB in float32, which the allocator keeps."""
-
 FAR = 2.0**30
 """Radii of the bank from its centre beyond which a query is compared row by row."""
 
@@ -76,12 +73,12 @@ class NeighborBank:
         ndarray of shape (m,)
             Of float64 differences; infinite where float64 has no such number.
         """
-        step = max(1, PRODUCT_ELEMENTS // len(self._space.rows))
-        blocks = Points(queries, self._points.unit).blocks(step)
-        found = [self._kth(block, k, device) for _, block in blocks]
+        search = self._search(device)
+        blocks = Points(queries, self._points.unit).blocks(search.step)
+        found = [self._kth(block, k, search) for _, block in blocks]
         return np.concatenate(found) if found else np.empty(0)
 
-    def _kth(self, points: Floats, k: int, device: str) -> Floats:
+    def _kth(self, points: Floats, k: int, search: Any) -> Floats:
         distances = np.empty(len(points))
         with np.errstate(over="ignore"):
             coordinates = self._space.coordinates(points)
@@ -93,18 +90,18 @@ class NeighborBank:
                 values[~far] for values in (points, coordinates, lengths)
             )
         if len(points):
-            squares = self._kth_squares(points, coordinates, lengths, k, device)
+            squares = self._kth_squares(points, coordinates, lengths, k, search)
             scale = 2.0**self._space.exponent
             distances[~far] = np.sqrt(squares) * scale
         return distances
 
     def _kth_squares(
-        self, points: Floats, coordinates: Floats, lengths: Floats, k: int, device: str
+        self, points: Floats, coordinates: Floats, lengths: Floats, k: int, search: Any
     ) -> Floats:
         n = len(self._points)
         count = min(n, k + k // 8 + 16)
         queries = self._space.queries(coordinates, lengths)
-        above, columns = self._search(device)(queries, count)
+        above, columns = search(queries, count)
         below = above - self._space.doubt(lengths, columns)
         # Twice: once for the row measured, once for that it is compared with.
         slack = 2 * self._space.rounding(lengths)[:, None]

@@ -11,6 +11,15 @@ from skood.neighbors.space import GROUP, Floats, SearchSpace
 
 __all__ = ["FaissSearch", "ProductSearch", "TorchSearch"]
 
+PRODUCT_ELEMENTS = 7 << 20
+"""Entries of one block of products: 28 MB in float32, which the allocator keeps."""
+
+DEVICE_ELEMENTS = 1 << 26
+"""The same on an accelerator: 256 MB."""
+
+FAISS_QUERIES = 4096
+"""Faiss takes ten times as long for queries in blocks of a hundred."""
+
 Found = tuple[Floats, NDArray[np.intp]]
 
 
@@ -23,11 +32,17 @@ class ProductSearch:
     Parameters
     ----------
     space : SearchSpace
+
+    Attributes
+    ----------
+    step : int
+        How many queries to give at a time.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         self._rows = space.rows
         self._n = len(space.lengths)
+        self.step = max(1, PRODUCT_ELEMENTS // len(space.rows))
 
     def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
         """Return the ``count`` largest products of each query and their rows.
@@ -75,6 +90,7 @@ class TorchSearch:
         import torch
 
         self._rows = torch.as_tensor(space.rows[: len(space.lengths)], device=device)
+        self.step = max(1, DEVICE_ELEMENTS // len(space.rows))
 
     def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
         """Return what :class:`ProductSearch` does."""
@@ -106,6 +122,7 @@ class FaissSearch:
 
         self._index = faiss.IndexFlatIP(space.rows.shape[1])
         self._index.add(space.rows[: len(space.lengths)])
+        self.step = FAISS_QUERIES
 
     def __call__(self, queries: NDArray[np.float32], count: int) -> Found:
         """Return what :class:`ProductSearch` does."""
