@@ -23,6 +23,11 @@ def brute(rows, queries, k):
     return np.array(found)
 
 
+def _found(space, queries, count):
+    search = ProductSearch(space)
+    return search(queries, count, search.room(len(queries)))
+
+
 def cases():
     rng = np.random.default_rng(0)
     X, new = rng.normal(size=(700, 12)), rng.normal(size=(40, 12))
@@ -120,7 +125,7 @@ def test_products_bound_the_nearness(name):
     x = space.coordinates(np.asarray(queries, dtype=float))
     lengths = row_lengths(x)
     n = len(rows)
-    above, columns = ProductSearch(space)(space.queries(x, lengths), n)
+    above, columns = _found(space, space.queries(x, lengths), n)
     b = space.coordinates(rows.astype(float))
     nearness = x @ b.T - 0.5 * (b * b).sum(axis=1)
     found = np.take_along_axis(nearness, columns, axis=1)
@@ -144,7 +149,7 @@ def test_groups_hold_all_that_is_large():
     space = SearchSpace.of(Points(rng.integers(0, 3, size=(3001, 3)) * 1.0, False))
     x = rng.normal(size=(50, 3))
     queries = space.queries(x, row_lengths(x))
-    products, columns = ProductSearch(space)(queries, 20)
+    products, columns = _found(space, queries, 20)
     everything = queries @ space.rows.T
     np.testing.assert_array_equal(
         np.sort(products), np.sort(everything)[:, -20:].astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,11 @@ class NeighborBank:
         """
         search = self._search(device)
         blocks = Points(queries, self._points.unit).blocks(search.step)
-        found = [self._kth(block, k, search) for _, block in blocks]
+        find = partial(search, room=search.room(len(queries)))
+        found = [self._kth(block, k, find) for _, block in blocks]
         return np.concatenate(found) if found else np.empty(0)
 
-    def _kth(self, points: Floats, k: int, search: Any) -> Floats:
+    def _kth(self, points: Floats, k: int, find: Any) -> Floats:
         distances = np.empty(len(points))
         with np.errstate(over="ignore"):
             coordinates = self._space.coordinates(points)
@@ -90,18 +92,18 @@ class NeighborBank:
                 values[~far] for values in (points, coordinates, lengths)
             )
         if len(points):
-            squares = self._kth_squares(points, coordinates, lengths, k, search)
+            squares = self._kth_squares(points, coordinates, lengths, k, find)
             scale = 2.0**self._space.exponent
             distances[~far] = np.sqrt(squares) * scale
         return distances
 
     def _kth_squares(
-        self, points: Floats, coordinates: Floats, lengths: Floats, k: int, search: Any
+        self, points: Floats, coordinates: Floats, lengths: Floats, k: int, find: Any
     ) -> Floats:
         n = len(self._points)
         count = min(n, k + k // 8 + 16)
         queries = self._space.queries(coordinates, lengths)
-        above, columns = search(queries, count)
+        above, columns = find(queries, count)
         below = above - self._space.doubt(lengths, columns)
         # Twice: once for the row measured, once for that it is compared with.
         slack = 2 * self._space.rounding(lengths)[:, None]
