@@ -13,17 +13,19 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, chunks_of
-from skood._device import resolved_device, to_numpy
-from skood.detectors.base import BaseDetector
+from skood._device import resolved_device
+from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
-from skood.features import LayerFeatures, Layers
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
 
 __all__ = ["KNN"]
 
 
-class KNN(IncrementalDetector):
+class KNN(LayerDetector, IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
@@ -104,8 +106,11 @@ class KNN(IncrementalDetector):
     array([ 1, -1])
     """
 
+    n_neighbors: int | str = field(default="auto", kw_only=False)
+    normalize: bool | str = "auto"
+    backend: str = "exact"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "n_neighbors": [
             Interval(Integral, 1, None, closed="left"),
             StrOptions({"auto"}),
@@ -114,52 +119,23 @@ class KNN(IncrementalDetector):
         "backend": [StrOptions({"exact", "faiss"})],
     }
 
-    def __init__(
-        self,
-        n_neighbors: int | str = "auto",
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        normalize: bool | str = "auto",
-        backend: str = "exact",
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.n_neighbors = n_neighbors
-        self.normalize = normalize
-        self.backend = backend
+    def _fit(self, training: Training) -> None:
+        self._update(training, None)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        self._class_sizes = None if classes is None else np.bincount(classes)
-        self._store({name: _rows(features, name) for name in features.block_names})
-
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
+        features, classes = training.features, training.classes
         banks = {name: _rows(features, name) for name in features.block_names}
-        sizes = None if classes is None else np.bincount(classes)
+        sizes: NDArray[np.intp] | None = None
+        if classes is not None:
+            sizes = np.bincount(classes, minlength=training.n_classes)
         if moved is not None:
             banks = {
                 name: np.concatenate([self.banks_[name], rows])
                 for name, rows in banks.items()
             }
-            if sizes is not None:
-                sizes = np.bincount(moved, self._class_sizes, len(sizes)) + sizes
-        self._class_sizes = sizes
+            if sizes is not None and self._class_sizes is not None:
+                np.add.at(sizes, moved, self._class_sizes)
+        self._class_sizes: NDArray[np.intp] | None = sizes
         self._store(banks)
 
     def _store(self, banks: dict[Key, NDArray[Any]]) -> None:
@@ -202,28 +178,26 @@ class KNN(IncrementalDetector):
         return self._summed(chunk, self.n_neighbors_)
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         # Each row finds itself first, at distance zero.
         return by_chunks(
-            lambda chunk, _: self._summed(chunk, self.n_neighbors_ + 1), features
+            lambda chunk, _: self._summed(chunk, self.n_neighbors_ + 1),
+            training.features,
         )
 
     def _summed(self, chunk: LayerFeatures, k: int) -> NDArray[np.float64]:
         device = resolved_device(self.device)
         total = np.zeros(len(chunk))
         for name, bank in zip(self.banks_, self._searched_banks(), strict=True):
-            queries = to_numpy(self._array(chunk, *name))
+            queries = self._array(chunk, *name, "cpu")
             total -= bank.kth_distances(queries, k, device)
         return np.maximum(total, -np.finfo(np.float64).max)
 
     def _searched_banks(self) -> list[NeighborBank]:
         """Return the layers' rows prepared for searches: files do not keep that."""
-        if not self._prepared:
-            self._prepared = [
+        if not self._prepared:  # in place: a copy of this detector shares the list
+            self._prepared[:] = [
                 NeighborBank(rows, unit=self.normalize_[name], backend=self.backend)
                 for name, rows in self.banks_.items()
             ]
