@@ -215,8 +215,8 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     def _fit_all(self, training: Training, threshold_data: Any) -> None:
         if len(training) < 2:
             raise ValueError(
-                f"fit got n_samples={len(training)} in-distribution row: a minimum of 2 "
-                "is required, since one row says nothing of how rows differ."
+                f"fit got n_samples={len(training)} in-distribution row: a minimum of "
+                "2 is required, since one row says nothing of how rows differ."
             )
         unfitted = dict(vars(self))
         self._learn(training)
