@@ -134,9 +134,7 @@ def test_more_neighbours_than_rows_are_reduced():
         detector = KNN(50).fit(X)
     assert detector.n_neighbors_ == 19
     assert detector.offset_ == KNN(19).fit(X).offset_
-    with pytest.raises(
-        ValueError, match="n_samples=1 in-distribution row"
-    ):
+    with pytest.raises(ValueError, match="n_samples=1 in-distribution row"):
         KNN().fit(X, np.r_[0, np.full(19, -1)])
     with pytest.raises(ValueError, match="n_neighbors"):
         KNN(0).fit(X)
