@@ -51,8 +51,8 @@ def test_battery_for_detectors(estimator, check):
 
 
 def test_the_battery_is_not_empty():
-    assert len(CHECKS) == 14
-    assert len(check_detector(Mahalanobis())) == 14
+    assert len(CHECKS) == 15
+    assert len(check_detector(Mahalanobis(), on_fail=None)) == 15
 
 
 def test_the_battery_takes_detectors_of_others():
