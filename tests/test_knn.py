@@ -172,12 +172,14 @@ def _table(name):
 
 @pytest.mark.parametrize("name", ["embedding", "signed embedding"])
 def test_embeddings_are_normalised(name):
+    assert not reference.is_table(_table(name))
     assert list(KNN().fit(_table(name)).normalize_.values()) == [True]
 
 
 @pytest.mark.parametrize("name", ["few columns", "flags", "units", "standardised"])
 def test_tables_are_not_normalised(name):
     X = _table(name)
+    assert reference.is_table(X)
     detector = KNN().fit(X)
     assert list(detector.normalize_.values()) == [False]
     assert detector.offset_ == KNN(normalize=False).fit(X).offset_

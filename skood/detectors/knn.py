@@ -99,7 +99,7 @@ class KNN(LayerDetector, IncrementalDetector):
     >>> import numpy as np
     >>> from skood import KNN
     >>> angle = np.random.default_rng(0).uniform(0, 1, 100)
-    >>> detector = KNN(n_neighbors=5).fit(
+    >>> detector = KNN(n_neighbors=5, normalize=True).fit(
     ...     np.column_stack([np.cos(angle), np.sin(angle)])
     ... )
     >>> detector.predict([[1, 1], [-1, 0]])

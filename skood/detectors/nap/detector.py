@@ -85,7 +85,8 @@ class NAP(LayerDetector):
     voting : {"numeric", "majority"}, default="numeric"
         How several layers decide.
     tie_break : {"cosine"} or None, default="cosine"
-        None gives the distances of the paper.
+        None gives the distances of the paper; ``fit`` then warns where rows that tie at
+        the threshold make the rate much lower than ``contamination``.
     auto : bool, default=False
         Let the rows with label -1 that ``fit`` gets choose among ``layers`` (names
         only), the statistics max and avg, and the percentiles 10, 30, 50, 70 and 90,
