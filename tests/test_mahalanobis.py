@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from skood import LayerFeatures, Mahalanobis
 from skood._gaussian import TiedGaussian
-from skood._moments import ClassMoments, whitening_of
+from skood._moments import ClassMoments
 from skood.detectors import base
 from skood.estimator_checks import synthetic_features
 
@@ -175,12 +177,10 @@ def test_a_negligible_background_leaves_plain_distances(data):
     X, y, new = data
     plain, relative = Mahalanobis().fit(X, y), Mahalanobis(relative=True).fit(X, y)
     own, background = relative._gaussians["array", "avg"]
-    wide = TiedGaussian(
-        background.counts,
-        background.means,
-        background.whitening * 1e-9,
-        background.centre,
-        background.points * 1e-9,
+    wide = replace(
+        background,
+        whitening=background.whitening * 1e-9,
+        points=background.points * 1e-9,
     )
     relative._gaussians["array", "avg"] = (own, wide)
     np.testing.assert_allclose(relative.score_samples(new), plain.score_samples(new))

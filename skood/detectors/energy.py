@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import array_namespace, like, to_numpy
-from skood._gaussian import EPSILON, TiedGaussian
+from skood._gaussian import TiedGaussian
 from skood._logsumexp import log_sum_exp
 from skood._moments import ClassMoments
 from skood.detectors.base import BaseDetector
@@ -148,7 +148,7 @@ class LayerEnergy(BaseDetector):
 
     def _joint_gaussian(self, moments: ClassMoments) -> TiedGaussian:
         """Return the Gaussian of the standardised energies."""
-        scatter = moments.scatter / np.outer(self.scales_, self.scales_)
+        scatter = moments.scatter / self.scales_ / self.scales_[:, None]
         standardised = ClassMoments(moments.counts, 0 * moments.means, scatter)
         return TiedGaussian.of(standardised, RIDGE)
 
