@@ -36,7 +36,7 @@ def filled(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return result
 
 
-def filled_rows(x: Any, width: int, centre: Any) -> Any:
+def filled_rows(x: Any, width: int, centre: Any = 0.0) -> Any:
     """Return rows less a centre, with zeros after them: a whole number of blocks.
 
     Parameters
@@ -45,7 +45,7 @@ def filled_rows(x: Any, width: int, centre: Any) -> Any:
         NumPy or torch.
     width : int
         Of the result, at least d.
-    centre : array of shape (d,)
+    centre : array of shape (d,), optional
         Of the library and device of x.
 
     Returns
@@ -118,6 +118,29 @@ def triangular_product(rows: Any, upper: Any) -> Any:
     for start in range(0, len(rows), HOST_ROWS):
         block = rows[start : start + HOST_ROWS].T
         dtrmm(1.0, lower, block, lower=1, overwrite_b=1)
+    return rows
+
+
+def transposed_product(rows: Any, lower: Any) -> Any:
+    """Return ``rows @ lower.T`` in the memory of ``rows``, in half of the time.
+
+    Parameters
+    ----------
+    rows : array of float64, shape (n, d)
+        From :func:`filled_rows`.
+    lower : array of float64, shape (d, d)
+        Lower triangular, from :func:`filled`.
+
+    Returns
+    -------
+    array of float64, shape (n, d)
+    """
+    if not isinstance(rows, np.ndarray):
+        return _on_device(rows, lower.T)
+    upper = lower.T
+    for start in range(0, len(rows), HOST_ROWS):
+        block = rows[start : start + HOST_ROWS].T
+        dtrmm(1.0, upper, block, lower=0, trans_a=1, overwrite_b=1)
     return rows
 
 

@@ -195,9 +195,9 @@ class TiedGaussian:
 
     def _block_unseen(self, x: Any, classes: NDArray[np.intp]) -> Any | None:
         xp = array_namespace(x)
-        shrunk = like(self._without_one(), x)
-        white = self._white(x)[: len(x), : self.points.shape[1]] * shrunk
-        points = like(self.points, white) * like(self._without_one(), white)
+        white = self._white(x)[: len(x), : self.points.shape[1]]
+        white = white * like(self._without_one(), white)
+        points = like(self.points * self._without_one(), white)
         count = self.counts[classes]
         alone = like((count == 1).astype(float), white) > 0
         stretch = like(count / np.maximum(count - 1, 1), white)

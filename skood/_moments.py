@@ -146,7 +146,9 @@ class PartMoments:
         """Return the moments of rows of shape (n, d)."""
         present, labels = np.unique(classes, return_inverse=True)
         counts = np.bincount(labels, minlength=len(present)).astype(np.float64)
-        means = class_sums(x, labels, len(present)) / counts[:, None]
+        # Sums are taken from one of the rows: far from zero they would lose digits.
+        origin = to_numpy(x[0]).astype(np.float64)
+        means = class_sums(x, labels, len(present), origin) / counts[:, None] + origin
         return cls(present, ClassMoments(counts, means, _scatter(x, labels, means)))
 
     def merge(self, other: PartMoments) -> PartMoments:
@@ -192,7 +194,10 @@ class FourthMoment:
 
 
 def class_sums(
-    x: Any, classes: NDArray[np.intp], n_classes: int
+    x: Any,
+    classes: NDArray[np.intp],
+    n_classes: int,
+    origin: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return the sum of the rows of each class.
 
@@ -204,14 +209,17 @@ def class_sums(
         Class of each row.
     n_classes : int
         C.
+    origin : ndarray of float64, shape (d,), optional
+        Taken off each row.
 
     Returns
     -------
     ndarray of float64, shape (C, d)
     """
+    start_from = np.zeros(x.shape[1]) if origin is None else origin
     sums = np.zeros((n_classes, x.shape[1]))
     for start in range(0, len(classes), BLOCK_ROWS):
-        block = to_numpy(x[start : start + BLOCK_ROWS]).astype(np.float64)
+        block = to_numpy(x[start : start + BLOCK_ROWS]) - start_from
         present, labels = np.unique(
             classes[start : start + BLOCK_ROWS], return_inverse=True
         )

@@ -21,6 +21,7 @@ __all__ = ["LayerEnergy"]
 LSE = "lse"
 RIDGE = 1e-8
 ROUNDING = 1e-10
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 class LayerEnergy(BaseDetector):
@@ -186,14 +187,16 @@ class LayerEnergy(BaseDetector):
         features: LayerFeatures,
         classes: NDArray[np.intp] | None,
         rows: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float64] | None:
         def scores(chunk: LayerFeatures, _: slice) -> NDArray[Any]:
             z = self._standardised(chunk)
-            if self._gaussian:
-                one_class = np.zeros(len(chunk), dtype=np.intp)
-                return to_numpy(-self._gaussian.nearest_unseen(z, one_class))
             return to_numpy(self._summed(_unseen_z(z, self._n_rows)))
 
+        if self._gaussian:
+            z = self._standardised(features)
+            one_class = np.zeros(len(features), dtype=np.intp)
+            distances = self._gaussian.nearest_unseen(z, one_class)
+            return None if distances is None else to_numpy(-distances)
         return by_chunks(scores, features)
 
     def _summed(self, z: Any) -> Any:
@@ -207,24 +210,33 @@ def _unseen_z(z: Any, n_rows: int) -> Any:
     """Return what z of each training row is by the moments of the other rows.
 
     Without a row at z, the mean moves by -z / (n - 1) standard deviations, and the
-    variance is n / (n - 1) * (1 - z^2 / (n - 1)) of what it was.
+    variance is n / (n - 1) * (1 - z^2 / (n - 1)) of what it was. Where that is nothing,
+    the others being equal, the row is infinitely far from them.
     """
     xp = array_namespace(z)
-    kept = xp.clip(1 - z * z / (n_rows - 1), EPSILON, None)
-    return z * (n_rows / (n_rows - 1) / kept) ** 0.5
+    kept = 1 - z * z / (n_rows - 1)
+    some = kept > n_rows * EPSILON
+    stretch = n_rows / (n_rows - 1) / xp.where(some, kept, 0 * kept + 1)
+    return xp.where(some, z * stretch**0.5, xp.sign(z) * np.inf)
 
 
 def _check_varying(
     features: LayerFeatures, means: NDArray[np.float64], scales: NDArray[np.float64]
 ) -> None:
-    # The rounding of the mean gives equal values a spread, too.
-    varying = scales > ROUNDING * np.abs(means)
     names = [
         repr(layer) if columns == 1 else f"{layer!r} (column {column})"
         for (layer, _), width in features.widths.items()
         for columns in [1 if layer == LOGITS else width]
         for column in range(columns)
     ]
+    huge = [name for name, s in zip(names, scales, strict=True) if not np.isfinite(s)]
+    if huge:
+        raise ValueError(
+            f"the energy of layer {', '.join(huge)} is too large: the squares of its "
+            "deviations do not fit float64. Leave the layer out."
+        )
+    # The rounding of the mean gives equal values a spread, too.
+    varying = scales > ROUNDING * np.abs(means)
     constant = [name for name, varies in zip(names, varying, strict=True) if not varies]
     if constant:
         raise ValueError(

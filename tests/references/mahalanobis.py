@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 
 
@@ -30,6 +31,27 @@ def nearest_class_distances(X_train, y, X, ridge=1e-12, added=None):
     precision = np.linalg.inv(covariance)
     means = [X_train[y == label].mean(axis=0) for label in np.unique(y)]
     return np.array([min((x - m) @ precision @ (x - m) for m in means) for x in X])
+
+
+def exact_distances(X_train, y, X):
+    """Return the distances without a ridge, in fifty digits."""
+    with mpmath.workdps(50):
+        return _exact_distances(X_train, y, X)
+
+
+def _exact_distances(X_train, y, X):
+    classes = [_exact(X_train[y == label]) for label in np.unique(y)]
+    means = [rows.sum(axis=0) / len(rows) for rows in classes]
+    centred = np.concatenate([r - m for r, m in zip(classes, means, strict=True)])
+    covariance = mpmath.matrix((centred.T @ centred / mpmath.mpf(len(y))).tolist())
+    precision = np.array(mpmath.inverse(covariance).tolist())
+    return np.array(
+        [float(min((x - m) @ precision @ (x - m) for m in means)) for x in _exact(X)]
+    )
+
+
+def _exact(values):
+    return np.vectorize(mpmath.mpf, otypes=[object])(np.asarray(values, float))
 
 
 def unseen_distances(X, y, ridge, added):
