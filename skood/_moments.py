@@ -63,9 +63,7 @@ class ClassMoments:
         """Return the moments of both sets of rows."""
         return self.extended(other, np.arange(len(other.counts)))
 
-    def extended(
-        self, other: ClassMoments, places: NDArray[np.intp]
-    ) -> ClassMoments:
+    def extended(self, other: ClassMoments, places: NDArray[np.intp]) -> ClassMoments:
         """Return the moments of both sets of rows.
 
         Parameters

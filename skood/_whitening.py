@@ -46,9 +46,7 @@ class Whitening:
     rank: int
 
     @classmethod
-    def of(
-        cls, moments: ClassMoments, ridge: float, shrinkage: Shrinkage
-    ) -> Whitening:
+    def of(cls, moments: ClassMoments, ridge: float, shrinkage: Shrinkage) -> Whitening:
         """Return the whitening of (1 - s) S + s level I + ridge diag(S).
 
         Parameters
@@ -115,9 +113,7 @@ def check_squares(variances: NDArray[np.float64], means: NDArray[np.float64]) ->
         )
 
 
-def _scaled(
-    moments: ClassMoments, scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _scaled(moments: ClassMoments, scale: NDArray[np.float64]) -> NDArray[np.float64]:
     covariance = moments.covariance()
     covariance /= scale
     covariance /= scale[:, None]

@@ -110,7 +110,7 @@ def test_a_change_of_the_parameter_is_seen(detector, change):
 
 
 def detector_classes():
-    public = (getattr(skood, name) for name in skood._HOMES)
+    public = (getattr(skood, name) for name in skood.__all__)
     return [c for c in public if isinstance(c, type) and issubclass(c, BaseDetector)]
 
 

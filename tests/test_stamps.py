@@ -47,7 +47,7 @@ TRUSTED = [*trusted_types(), "pyod.models.pca.PCA"]
 
 
 def public_estimators():
-    public = (getattr(skood, name) for name in skood._HOMES)
+    public = (getattr(skood, name) for name in skood.__all__)
     return [c for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)]
 
 

@@ -12,8 +12,9 @@ from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace
 from skood._logsumexp import log_sum_exp
-from skood.detectors.base import BaseDetector
+from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
+from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
 
 __all__ = ["MSP", "Energy", "LogitDetector", "MaxLogit"]
@@ -22,12 +23,11 @@ __all__ = ["MSP", "Energy", "LogitDetector", "MaxLogit"]
 class LogitDetector(IncrementalDetector):
     """Base class of detectors that read the logits and have nothing to learn from data.
 
-    A subclass implements ``_logit_scores``. Only the threshold comes from ``fit``: it
-    is the ``contamination`` quantile of the scores of the rows given. A network is
-    surer of its own training data than of new data, so on those rows the threshold
-    comes out too high and too much new data is rejected: give ``fit`` in-distribution
-    rows that the network was not trained on, or set the threshold on such rows
-    afterwards (:class:`skood.calibration.TargetRateThreshold`).
+    A subclass implements ``_logit_scores``. Only the threshold comes from ``fit``. A
+    network is surer of its own training data than of new data, so on those rows the
+    threshold comes out too high and too much new data is rejected: give ``fit``
+    in-distribution rows that the network was not trained on, as X or as
+    ``threshold_data``.
 
     Parameters
     ----------
@@ -37,13 +37,7 @@ class LogitDetector(IncrementalDetector):
         ``"cpu"``, a torch device, or ``"auto"``.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        name: BaseDetector._parameter_constraints[name]
-        for name in ("contamination", "device")
-    }
-
-    def __init__(self, *, contamination: float = 0.05, device: Any = "auto") -> None:
-        super().__init__(statistic=LOGITS, contamination=contamination, device=device)
+    _unbiased = "nothing is learned from the rows"
 
     @abstractmethod
     def _logit_scores(self, logits: Any) -> Any:
@@ -55,21 +49,11 @@ class LogitDetector(IncrementalDetector):
     def _array_key(self) -> tuple[str, str]:
         return (LOGITS, LOGITS)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        pass
+    def _fit(self, training: Training) -> None:
+        """Learn nothing."""
 
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
-        self._fit(features, classes, features)  # nothing is learned but the threshold
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
+        self._fit(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
         return self._logit_scores(self._array(chunk, LOGITS, LOGITS))
@@ -82,10 +66,9 @@ class MSP(LogitDetector):
     computed in float64, where it is exactly 1 for rows whose best logit leads by more
     than about 37: such rows tie (in float32 they do from a lead of 17 on).
 
-    The threshold is the ``contamination`` quantile of the scores of the rows given to
-    ``fit``. A network is surer of its own training data than of new data: fit on
-    in-distribution rows that it was not trained on, or set the threshold on such rows
-    afterwards (:class:`skood.calibration.TargetRateThreshold`).
+    The threshold comes from the scores of the rows given to ``fit``. A network is
+    surer of its own training data than of new data: give in-distribution rows that it
+    was not trained on, as X or as ``threshold_data``.
 
     Parameters
     ----------
@@ -121,13 +104,8 @@ class MSP(LogitDetector):
     array([0.33333333])
     """
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        if features.shape[1] == 1:
+    def _fit(self, training: Training) -> None:
+        if training.features.shape[1] == 1:
             raise ValueError(
                 "the logits have one column (n_features = 1), whose softmax is always "
                 "1. For a network with one output z for two classes, give the logits "
@@ -144,10 +122,9 @@ class MSP(LogitDetector):
 class MaxLogit(LogitDetector):
     """Largest logit.
 
-    The threshold is the ``contamination`` quantile of the scores of the rows given to
-    ``fit``. A network is surer of its own training data than of new data: fit on
-    in-distribution rows that it was not trained on, or set the threshold on such rows
-    afterwards (:class:`skood.calibration.TargetRateThreshold`).
+    The threshold comes from the scores of the rows given to ``fit``. A network is
+    surer of its own training data than of new data: give in-distribution rows that it
+    was not trained on, as X or as ``threshold_data``.
 
     Parameters
     ----------
@@ -194,10 +171,9 @@ class Energy(LogitDetector):
     turned so that higher is more in-distribution. It tends to the largest logit for
     small T.
 
-    The threshold is the ``contamination`` quantile of the scores of the rows given to
-    ``fit``. A network is surer of its own training data than of new data: fit on
-    in-distribution rows that it was not trained on, or set the threshold on such rows
-    afterwards (:class:`skood.calibration.TargetRateThreshold`).
+    The threshold comes from the scores of the rows given to ``fit``. A network is
+    surer of its own training data than of new data: give in-distribution rows that it
+    was not trained on, as X or as ``threshold_data``.
 
     Parameters
     ----------
@@ -235,20 +211,11 @@ class Energy(LogitDetector):
     array([ 1, -1])
     """
 
+    temperature: float = field(default=1.0, kw_only=False)
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **LogitDetector._parameter_constraints,
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
-
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        *,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(contamination=contamination, device=device)
-        self.temperature = temperature
 
     def _logit_scores(self, logits: Any) -> Any:
         return log_sum_exp(logits, self.temperature)

@@ -17,15 +17,17 @@ from skood._device import array_namespace, to_numpy, unit_rows
 from skood._gaussian import TiedGaussian
 from skood._moments import ClassMoments, FourthMoment, PartMoments
 from skood._shrinkage import SHRUNK, Shrinkage
-from skood.detectors.base import BaseDetector
+from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
 from skood.features.names import Key
 
 __all__ = ["Mahalanobis"]
 
 
-class Mahalanobis(IncrementalDetector):
+class Mahalanobis(LayerDetector, IncrementalDetector):
     r"""Squared Mahalanobis distance to the nearest class mean.
 
     Per layer, the score is :math:`-\min_c (x-\mu_c)^T \Sigma^{-1} (x-\mu_c)` with the
@@ -77,7 +79,7 @@ class Mahalanobis(IncrementalDetector):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (C,) or None
         The class labels; None when fitted without ``y``.
     means_ : dict of (layer, statistic) to ndarray of shape (C, d)
         The class means.
@@ -134,8 +136,16 @@ class Mahalanobis(IncrementalDetector):
     array([ 1,  1, -1])
     """
 
+    layers: Layers = field(default=None, kw_only=False)
+    statistic: str = field(default="avg", kw_only=False)
+    relative: bool = False
+    normalize: bool = False
+    layer_weights: str = "sum"
+    covariance: str = "empirical"
+    joint: bool = False
+    ridge: float = 1e-12
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "relative": ["boolean"],
         "normalize": ["boolean"],
         "layer_weights": [StrOptions({"sum", "logistic"})],
@@ -144,58 +154,15 @@ class Mahalanobis(IncrementalDetector):
         "ridge": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(
-        self,
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        relative: bool = False,
-        normalize: bool = False,
-        layer_weights: str = "sum",
-        covariance: str = "empirical",
-        joint: bool = False,
-        ridge: float = 1e-12,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.relative = relative
-        self.normalize = normalize
-        self.layer_weights = layer_weights
-        self.covariance = covariance
-        self.joint = joint
-        self.ridge = ridge
+    def _fit(self, training: Training) -> None:
+        if training.labels is not None:
+            _check_class_sizes(training.labels, np.bincount(training.class_numbers))
+        self._check_background(training.n_classes)
+        moments = self._moments(training)
+        self._set_gaussians(moments, self._fourth_moments(training, moments))
+        self._weigh_layers(training)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        labels = _single_class(len(features)) if classes is None else classes
-        counts = np.bincount(labels)
-        if self.classes_ is not None:
-            _check_class_sizes(self.classes_, counts)
-        self._check_background(len(counts))
-        moments = self._moments(features, labels, len(counts))
-        fourths = {
-            name: self._fourth_moments(group, labels, moments[name])
-            for name, group in self._groups(features).items()
-        }
-        self._set_gaussians(moments, fourths)
-        self._weigh_layers(features, labels, outliers)
-
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         if self.layer_weights != "sum":
             raise ValueError(
                 f"layer_weights={self.layer_weights!r} compares all rows with all "
@@ -206,13 +173,11 @@ class Mahalanobis(IncrementalDetector):
                 "covariance='ledoit_wolf' looks at all rows twice: use fit, or "
                 "covariance='oas'."
             )
-        labels = _single_class(len(features)) if classes is None else classes
-        n_classes = 1 if self.classes_ is None else len(self.classes_)
-        self._check_background(n_classes)
-        moments = self._moments(features, labels, n_classes)
+        self._check_background(training.n_classes)
+        moments = self._moments(training)
         if moved is not None:
             moments = {
-                name: self._so_far[name].among(moved, n_classes).merge(more)
+                name: self._so_far[name].among(moved, training.n_classes).merge(more)
                 for name, more in moments.items()
             }
         self._set_gaussians(moments)
@@ -232,12 +197,11 @@ class Mahalanobis(IncrementalDetector):
             return {("joint", self.statistic): features}
         return {name: features.select(*name) for name in features.block_names}
 
-    def _moments(
-        self, features: LayerFeatures, labels: NDArray[np.intp], n_classes: int
-    ) -> dict[Key, ClassMoments]:
+    def _moments(self, training: Training) -> dict[Key, ClassMoments]:
+        labels, n_classes = training.class_numbers, training.n_classes
         return {
             name: merged_statistics(self._chunk_moments, group, labels).whole(n_classes)
-            for name, group in self._groups(features).items()
+            for name, group in self._groups(training.features).items()
         }
 
     def _chunk_moments(
@@ -247,19 +211,25 @@ class Mahalanobis(IncrementalDetector):
         return PartMoments.of(x, labels)
 
     def _fourth_moments(
-        self, group: LayerFeatures, labels: NDArray[np.intp], moments: ClassMoments
-    ) -> list[float | None]:
+        self, training: Training, moments: dict[Key, ClassMoments]
+    ) -> dict[Key, list[float]]:
         """Return what Ledoit's and Wolf's estimator needs for each Gaussian."""
         if self.covariance != "ledoit_wolf":
-            return [None, None]
-        same = _single_class(len(labels))
-        means = [(labels, moments.means), (same, moments.mean()[None])]
-        return [
-            merged_statistics(
-                partial(self._chunk_fourth, means=of_classes), group, classes
-            ).total
-            for classes, of_classes in means[: 1 + self.relative]
-        ]
+            return {}
+        classes = [training.class_numbers, _single_class(len(training))]
+        return {
+            name: [
+                merged_statistics(
+                    partial(self._chunk_fourth, means=means), group, labels
+                ).total
+                for means, labels in zip(
+                    [moments[name].means, moments[name].mean()[None]],
+                    classes[: 1 + self.relative],
+                    strict=False,
+                )
+            ]
+            for name, group in self._groups(training.features).items()
+        }
 
     def _chunk_fourth(
         self,
@@ -273,11 +243,11 @@ class Mahalanobis(IncrementalDetector):
     def _set_gaussians(
         self,
         moments: dict[Key, ClassMoments],
-        fourths: dict[Key, list[float | None]] | None = None,
+        fourths: dict[Key, list[float]] | None = None,
     ) -> None:
         gaussians = {}
         for name, of_layer in moments.items():
-            fourth = fourths[name] if fourths else [None, None]
+            fourth = (fourths or {}).get(name)
             try:
                 gaussians[name] = self._layer_gaussians(of_layer, fourth)
             except ValueError as error:
@@ -307,7 +277,7 @@ class Mahalanobis(IncrementalDetector):
         return {k: g.shrinkage for k, (g, *_) in self._items()}
 
     def _layer_gaussians(
-        self, moments: ClassMoments, fourths: list[float | None]
+        self, moments: ClassMoments, fourths: list[float] | None
     ) -> tuple[TiedGaussian, ...]:
         """Return the Gaussian of the classes and, if wanted, the background's."""
         kinds = [moments, moments.pooled()] if self.relative else [moments]
@@ -315,7 +285,7 @@ class Mahalanobis(IncrementalDetector):
             TiedGaussian.of(
                 kind, self.ridge, Shrinkage.of(self.covariance, kind, fourth)
             )
-            for kind, fourth in zip(kinds, fourths, strict=False)
+            for kind, fourth in zip(kinds, fourths or [None, None], strict=False)
         )
 
     def _items(self) -> list[tuple[tuple[str, str], tuple[TiedGaussian, ...]]]:
@@ -338,21 +308,17 @@ class Mahalanobis(IncrementalDetector):
         )
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64] | None:
-        labels = _single_class(len(features)) if classes is None else classes
-        scores = self._unseen_layer_scores(features, labels)
+        scores = self._unseen_layer_scores(training)
         return None if scores is None else self._weighted(scores)
 
     def _unseen_layer_scores(
-        self, features: LayerFeatures, labels: NDArray[np.intp]
+        self, training: Training
     ) -> list[NDArray[np.float64]] | None:
         """Return each layer's scores, or None where leverages are too near 1."""
-        scores = []
-        for name, group in self._groups(features).items():
+        labels, scores = training.class_numbers, []
+        for name, group in self._groups(training.features).items():
             parts = [
                 self._unseen_margin(chunk, labels[rows], self._gaussians[name])
                 for rows, chunk in chunks_of(group)
@@ -385,12 +351,7 @@ class Mahalanobis(IncrementalDetector):
             total = total + weight * scores
         return total
 
-    def _weigh_layers(
-        self,
-        features: LayerFeatures,
-        labels: NDArray[np.intp],
-        outliers: LayerFeatures,
-    ) -> None:
+    def _weigh_layers(self, training: Training) -> None:
         self.layer_weights_ = np.ones(len(self._gaussians))
         if self.layer_weights == "sum":
             return
@@ -399,12 +360,12 @@ class Mahalanobis(IncrementalDetector):
                 "layer_weights='logistic' weighs layers, and joint=True makes one of "
                 "them: use layer_weights='sum', or joint=False."
             )
-        if len(outliers) == 0:
+        if len(training.outliers) == 0:
             raise ValueError(
                 "layer_weights='logistic' learns from outliers, and y marks none: give "
                 "fit rows with the label -1, or use layer_weights='sum'."
             )
-        scores = self._unseen_layer_scores(features, labels)
+        scores = self._unseen_layer_scores(training)
         if scores is None:
             raise ValueError(
                 "layer_weights='logistic' compares outliers with leave-one-out scores, "
@@ -413,7 +374,7 @@ class Mahalanobis(IncrementalDetector):
             )
         known = np.column_stack(scores)
         unlike = np.column_stack(
-            [self._layer_scores(outliers, name) for name in self._gaussians]
+            [self._layer_scores(training.outliers, name) for name in self._gaussians]
         )
         self.layer_weights_ = _separating_weights(known, unlike)
 

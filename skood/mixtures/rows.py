@@ -206,7 +206,9 @@ class LayerRows:
         Those of constant features are the others' median.
         """
         scale = 1.0 if self.frame.scale is None else self.frame.scale
-        return np.asarray(self.moments.unit_variances() / (scale / self.frame.unit) ** 2)
+        return np.asarray(
+            self.moments.unit_variances() / (scale / self.frame.unit) ** 2
+        )
 
     @property
     def far_apart(self) -> bool:
