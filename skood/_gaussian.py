@@ -102,7 +102,9 @@ class TiedGaussian:
         """
         found = Whitening.of(moments, ridge, shrinkage)
         centre = moments.mean()
-        points = (moments.means - centre) / found.scale @ found.matrix
+        centred = moments.means - centre
+        centred /= found.scale
+        points = centred @ found.matrix
         return cls(
             moments.counts,
             moments.means,
@@ -137,7 +139,7 @@ class TiedGaussian:
         array of float64, shape (n,)
         """
         xp = array_namespace(x)
-        points, nearness_of = self._kernel_points
+        points, halves = self._kernel_points
         found = []
         step = BLOCK_ROWS if isinstance(x, np.ndarray) else DEVICE_ROWS
         for start in range(0, len(x), step):
@@ -145,8 +147,8 @@ class TiedGaussian:
             white = self._white(block)
             own = like(points, white)
             if len(self.points) > 1:
-                nearness = product(white, like(nearness_of[0], white))
-                nearness -= like(nearness_of[1], white)
+                nearness = product(white, own.T)
+                nearness -= like(halves, white)
                 white -= own[xp.argmax(nearness, axis=1)]
             else:
                 white -= own[0]
@@ -180,9 +182,12 @@ class TiedGaussian:
             if there is no saying in closed form, within rounding.
         """
         xp = array_namespace(x)
+        points = like(self.points * self._without_one(), self._white(x[:1]))
+        halves = xp.linalg.vecdot(points, points) / 2
+        halves[np.flatnonzero(self.counts == 0)] = np.inf
         found = []
         for some in self._blocks(len(x)):
-            distances = self._block_unseen(x[some], classes[some])
+            distances = self._block_unseen(x[some], classes[some], points, halves)
             if distances is None:
                 return None
             found.append(distances)
@@ -193,11 +198,12 @@ class TiedGaussian:
         for start in range(0, n_rows, step):
             yield slice(start, start + step)
 
-    def _block_unseen(self, x: Any, classes: NDArray[np.intp]) -> Any | None:
+    def _block_unseen(
+        self, x: Any, classes: NDArray[np.intp], points: Any, halves: Any
+    ) -> Any | None:
         xp = array_namespace(x)
         white = self._white(x)[: len(x), : self.points.shape[1]]
         white = white * like(self._without_one(), white)
-        points = like(self.points * self._without_one(), white)
         count = self.counts[classes]
         alone = like((count == 1).astype(float), white) > 0
         stretch = like(count / np.maximum(count - 1, 1), white)
@@ -210,8 +216,10 @@ class TiedGaussian:
             return None
         own = stretch**2 * square / kept
         own = xp.where(alone, 0 * square + np.inf, own)
-        others = self._others_unseen(white, points, u, pull / kept, classes, own)
-        return xp.minimum(own, others)
+        if len(points) > 1:
+            pull = pull / kept
+            self._take_nearer(own, white, u, pull, classes, points, halves)
+        return own
 
     def _without_one(self) -> NDArray[np.float64]:
         """Return what white columns are multiplied by with one row fewer.
@@ -241,41 +249,40 @@ class TiedGaussian:
             kept = kept + xp.where(outside > 0, outside, 0 * outside)
         return stretch * kept
 
-    def _others_unseen(
+    def _take_nearer(
         self,
+        own: Any,
         white: Any,
-        points: Any,
         u: Any,
         pull: Any,
         classes: NDArray[np.intp],
-        own: Any,
-    ) -> Any:
-        """Return the distances to the nearest mean of another class, where it matters.
+        points: Any,
+        halves: Any,
+    ) -> None:
+        """Replace distances to the own mean by those to another class's, if nearer.
 
         Taking a row off the covariance only makes distances longer. Where all other
         means are farther away than the own class's, whatever is left out, there is no
         need to look.
         """
         xp = array_namespace(white)
-        nearest = xp.zeros_like(own) + np.inf
-        if len(points) == 1:
-            return nearest
-        squares = xp.linalg.vecdot(points, points) - 2 * (white @ points.T)
-        squares += xp.linalg.vecdot(white, white)[:, None]
-        squares = xp.where(squares > 0, squares, 0 * squares)
-        squares[np.arange(len(classes)), classes] = np.inf
-        empty = np.flatnonzero(self.counts == 0)
-        squares[:, empty] = np.inf
-        (close,) = xp.nonzero(xp.min(squares, axis=1) < own)
+        nearness = white @ points.T
+        nearness -= halves
+        nearness[np.arange(len(classes)), classes] = -np.inf
+        norms = xp.linalg.vecdot(white, white)
+        (close,) = xp.nonzero(norms - 2 * xp.max(nearness, axis=1) < own)
         if len(close) == 0:
-            return nearest
+            return
         u, white, pull = u[close], white[close], pull[close]
-        cross = xp.linalg.vecdot(white, u)[:, None] - u @ points.T
-        best = xp.argmin(squares[close] + pull[:, None] * cross * cross, axis=1)
-        v = white - points[best]
+        longer = u @ points.T
+        longer -= xp.linalg.vecdot(white, u)[:, None]
+        longer *= longer
+        longer *= pull[:, None] / 2
+        longer -= nearness[close]
+        v = white - points[xp.argmin(longer, axis=1)]
         cross = xp.linalg.vecdot(v, u)
-        nearest[close] = xp.linalg.vecdot(v, v) + pull * cross * cross
-        return nearest
+        distances = xp.linalg.vecdot(v, v) + pull * cross * cross
+        own[close] = xp.minimum(own[close], distances)
 
     # The products ------------------------------------------------------------------
 
@@ -308,15 +315,13 @@ class TiedGaussian:
         return filled(self.whitening)
 
     @cached_property
-    def _kernel_points(
-        self,
-    ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Return the points, and what tells the nearest: a matrix and offsets."""
+    def _kernel_points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the points and half of their squared lengths."""
         points = filled(self.points)
-        offsets = np.full(len(points), np.inf)
-        offsets[: len(self.points)] = (self.points**2).sum(axis=1) / 2
-        offsets[: len(self.points)][self.counts == 0] = np.inf
-        return points, (filled(self.points.T), offsets)
+        halves = np.full(len(points), np.inf)
+        halves[: len(self.points)] = np.linalg.vecdot(self.points, self.points) / 2
+        halves[: len(self.points)][self.counts == 0] = np.inf
+        return points, halves
 
     def __getstate__(self) -> dict[str, Any]:
         # What is worked out of the fields when first needed stays out of files.
