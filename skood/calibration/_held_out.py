@@ -99,8 +99,8 @@ def splits_of(
     if isinstance(cv, str) and cv == "prefit":
         return [(None, data.inliers)]
     if isinstance(cv, Real):
-        labels = data.labels[data.inliers] if stratified else None
-        return _random_splits(cv, data.inliers, labels, random_state)
+        classes = data.class_numbers()[data.inliers] if stratified else None
+        return _random_splits(cv, data.inliers, classes, random_state)
     if hasattr(cv, "split") and not isinstance(cv, str):
         cv = cv.split(data.X, data.labels)
     elif isinstance(cv, str) or not isinstance(cv, Iterable):
@@ -124,14 +124,14 @@ def _inliers_of(side: ArrayLike, data: Labelled) -> Rows:
 
 
 def _random_splits(
-    cv: Any, inliers: Rows, labels: ArrayLike | None, random_state: RandomStateLike
+    cv: Any, inliers: Rows, classes: ArrayLike | None, random_state: RandomStateLike
 ) -> list[Split]:
     if isinstance(cv, Integral):
         if cv < 2:
             raise ValueError(f"cv={cv!r}: a number of folds is from 2 on.")
-        parts = folds(len(inliers), int(cv), labels, random_state)
+        parts = folds(len(inliers), int(cv), classes, random_state)
     elif 0 < cv < 1:
-        parts = [share(len(inliers), float(cv), labels, random_state)]
+        parts = [share(len(inliers), float(cv), classes, random_state)]
     else:
         raise ValueError(f"cv={cv!r}: a share of rows to hold out lies in (0, 1).")
     return [(np.delete(inliers, part), inliers[part]) for part in parts]

@@ -249,7 +249,7 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         )
         for kept, held_out in splits:
             other = object.__new__(type(self))
-            vars(other).update(unfitted)
+            other.__dict__.update(unfitted)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the fit on all rows has said it
                 other._learn(training.alone(kept))
@@ -270,8 +270,8 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     @contextmanager
     def _learning(self) -> Iterator[None]:
         """Begin with nothing learned; after an error, nothing is."""
-        for name in vars(self).pop("_learned", ()):
-            vars(self).pop(name, None)
+        for name in self.__dict__.pop("_learned", ()):
+            self.__dict__.pop(name, None)
         before = set(vars(self))  # parameters, and what scikit-learn keeps here
         try:
             yield
@@ -283,13 +283,12 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
 
     def _remember_parameters(self) -> None:
         """Keep the parameters that ``fit`` had: scores go by them from now on."""
-        values = {
+        values = {name: getattr(self, name) for name in self._parameters()}
+        self._fitted_with = {
             name: value
-            for name in self._parameters()
-            if name not in EXECUTION
-            and not hasattr(value := getattr(self, name), "fit")
+            for name, value in values.items()
+            if name not in EXECUTION and not hasattr(value, "fit")
         }
-        self._fitted_with = values
 
     def _as_fitted(self: Self) -> Self:
         """Return this detector with the parameters that it was fitted with."""
@@ -298,7 +297,7 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         if all(vars(self).get(name) is fitted_with[name] for name in fitted_with):
             return self
         other = object.__new__(type(self))
-        vars(other).update(vars(self) | fitted_with)
+        other.__dict__.update(self.__dict__ | fitted_with)
         return other
 
     # Input -----------------------------------------------------------------------

@@ -124,8 +124,8 @@ class IncrementalDetector(BaseDetector):
         try:
             self._go_on(X, y)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         return self
 

@@ -181,7 +181,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
                 for name, more in moments.items()
             }
         self._set_gaussians(moments)
-        self._so_far = moments
+        self._so_far: dict[Key, ClassMoments] = moments
         self.layer_weights_ = np.ones(len(moments))
 
     def _check_background(self, n_classes: int) -> None:

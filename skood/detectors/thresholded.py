@@ -53,7 +53,7 @@ class Thresholded(OutlierMixin):
     """
 
     novelty: ClassVar[bool] = True
-    offset_: ClassVar[Any]
+    offset_: float
 
     @abstractmethod
     def score_samples(self, X: Any) -> NDArray[np.float64]:

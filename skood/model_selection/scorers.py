@@ -37,8 +37,8 @@ class OODScorer:
         "balanced_accuracy" (the mean of the shares of inliers and of outliers that
         ``predict`` flags rightly: the only one that looks at the threshold).
     unseen_as_outliers : bool, default=False
-        Whether a row of a class that is not in the detector's ``class_labels_`` counts as an
-        outlier, as :class:`ClassHoldout` needs.
+        Whether a row of a class that is not in the detector's ``class_labels_`` counts
+        as an outlier, as :class:`ClassHoldout` needs.
 
     Raises
     ------
@@ -186,8 +186,8 @@ def _known_classes(estimator: Any) -> NDArray[Any]:
     classes = getattr(estimator, "class_labels_", None)
     if classes is None:
         raise TypeError(
-            f"{type(estimator).__name__} has no class_labels_, so which classes it has not "
-            "seen is unknown. Fit it with y, wrapped if need be: "
+            f"{type(estimator).__name__} has no class_labels_, so which classes it has "
+            "not seen is unknown. Fit it with y, wrapped if need be: "
             "skood.model_selection.OutliersIgnored(detector)."
         )
     return np.asarray(classes)
