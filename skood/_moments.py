@@ -146,7 +146,9 @@ class PartMoments:
         counts = np.bincount(labels, minlength=len(present)).astype(np.float64)
         # Sums are taken from one of the rows: far from zero they would lose digits.
         origin = to_numpy(x[0]).astype(np.float64)
-        means = class_sums(x, labels, len(present), origin) / counts[:, None] + origin
+        means = class_sums(x, labels, len(present), origin)
+        means /= counts[:, None]
+        means += origin
         return cls(present, ClassMoments(counts, means, _scatter(x, labels, means)))
 
     def merge(self, other: PartMoments) -> PartMoments:

@@ -151,7 +151,7 @@ def _of_eigenvectors(
 def _rank(values: NDArray[np.float64], rows: float) -> int:
     """Return how many ascending eigenvalues are more than rounding."""
     found = np.count_nonzero(values > len(values) * EPSILON * values[-1])
-    return int(min(found, max(rows, 1)))
+    return min(int(found), max(int(rows), 1))
 
 
 def _refuse_singular(moments: ClassMoments, rank: int) -> None:

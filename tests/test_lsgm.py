@@ -415,8 +415,8 @@ def test_more_components_than_rows_carry_are_fewer_with_a_warning():
         detector = LSGM(random_state=0).fit(X)
     assert len(detector.mixtures_["array", "avg"].weights) == 8
     assert np.isfinite(detector.offset_)
+    two = LayerFeatures({"layer1": X, "layer2": X + 1})
     with pytest.warns(UserWarning, match=r"n_components=\[1, 9\] is more than 40"):
-        two = LayerFeatures({"layer1": X, "layer2": X + 1})
         detector = LSGM([1, 9], random_state=0).fit(two)
     assert [len(m.weights) for m in detector.mixtures_.values()] == [1, 8]
 
@@ -491,7 +491,7 @@ def test_columns_whose_squares_float32_would_lose_work():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 3))
     small = (X * [1.0, 1e-20, 1e15]).astype(np.float32)
-    odd = X[:50] + [0, 9, 0]
+    odd = X[:50] + np.array([0, 9, 0])
     detector = LSGM(2, random_state=0).fit(small)
     assert (detector.predict(odd * [1.0, 1e-20, 1e15]) == -1).all()
 
@@ -500,7 +500,7 @@ def test_values_whose_squares_do_not_fit_are_refused_by_column(features):
     X = features.block("layer2").copy()
     X[:, 1] *= 1e155
     with pytest.raises(
-        ValueError, match="layer 'array'.*values of column 1 are too la"
+        ValueError, match=r"layer 'array'.*values of column 1 are too la"
     ):
         LSGM(2, random_state=0).fit(X)
 

@@ -252,7 +252,6 @@ def test_rows_that_rounding_decides_are_not_left_out_in_closed_form():
     assert gaussian.nearest_unseen(X, np.zeros(60, dtype=int)) is None
 
 
-@pytest.mark.filterwarnings("ignore:the covariance of layer:UserWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("n", "d", "n_classes"), [(200, 256, 8), (300, 290, 1)])
 def test_the_threshold_holds_with_few_rows(n, d, n_classes, dtype):
@@ -377,7 +376,6 @@ def test_a_singular_covariance_is_told_with_rank_and_remedy():
         Mahalanobis(ridge=0).fit(X, y)
 
 
-@pytest.mark.filterwarnings("ignore:the covariance of layer:UserWarning")
 def test_rank_deficient_and_dead_features_work():
     rng = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
@@ -388,7 +386,6 @@ def test_rank_deficient_and_dead_features_work():
         assert np.isfinite(scores).all()
 
 
-@pytest.mark.filterwarnings("ignore:the covariance of layer:UserWarning")
 def test_a_row_that_differs_in_a_constant_feature_is_far():
     rng = np.random.default_rng(0)
     X = np.c_[1e9 * rng.normal(size=(300, 2)), np.full(300, 0.1), rng.normal(size=300)]

@@ -147,9 +147,10 @@ class LSGM(LayerDetector):
     whatever the chunks; sums that move on after each chunk (``partial_fit``) are not,
     and are not offered.
 
-    float32 features are centred and then multiplied in float32 as long as an estimate
-    of what that costs stays below 1e-5 nats a feature, else in float64. Scores are
-    always computed in float64.
+    float32 features are centred and then, for diagonal and tied covariances,
+    multiplied in float32 as long as an estimate of what that costs stays below 1e-5
+    nats a feature, else in float64. Full covariances and scores are always computed in
+    float64.
 
     scikit-learn, and with it the paper's code, gives diagonal covariances the prior of
     matrices, d rows' worth of belief. On sentence vectors of 384 features (CLINC150

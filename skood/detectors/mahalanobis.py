@@ -281,11 +281,12 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     ) -> tuple[TiedGaussian, ...]:
         """Return the Gaussian of the classes and, if wanted, the background's."""
         kinds = [moments, moments.pooled()] if self.relative else [moments]
+        needed: list[float | None] = [*(fourths or (None, None))]
         return tuple(
             TiedGaussian.of(
                 kind, self.ridge, Shrinkage.of(self.covariance, kind, fourth)
             )
-            for kind, fourth in zip(kinds, fourths or [None, None], strict=False)
+            for kind, fourth in zip(kinds, needed, strict=False)
         )
 
     def _items(self) -> list[tuple[tuple[str, str], tuple[TiedGaussian, ...]]]:
@@ -317,7 +318,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         self, training: Training
     ) -> list[NDArray[np.float64]] | None:
         """Return each layer's scores, or None where leverages are too near 1."""
-        labels, scores = training.class_numbers, []
+        labels = training.class_numbers
+        scores: list[NDArray[np.float64]] = []
         for name, group in self._groups(training.features).items():
             parts = [
                 self._unseen_margin(chunk, labels[rows], self._gaussians[name])

@@ -67,7 +67,7 @@ class DirichletProcess:
         -------
         MixtureParameters
         """
-        counts, n_features = moments.counts, len(self.mean)
+        counts = moments.counts
         mean_counts = 1 + counts
         points = (self.mean + counts[:, None] * moments.means) / mean_counts[:, None]
         first, second = self._sticks(counts)
@@ -127,7 +127,7 @@ class DirichletProcess:
         return 1 + counts, self.concentration + later
 
     def _covariances(self, moments: Moments, sharers: int) -> NDArray[np.float64]:
-        counts, kind, n_features = moments.counts, moments.kind, len(self.mean)
+        counts, kind = moments.counts, moments.kind
         shared = kind.shared(counts)
         scatter = moments.scatter + shared * kind.ridge(self.reg_covar)
         pull = kind.outer(moments.means - self.mean, counts / (1 + counts))

@@ -77,6 +77,12 @@ class Fitted:
     gaussians: Gaussians
     double: bool
 
+    def single_will_do(self) -> bool:
+        """Return whether float32 rows may be computed with in float32."""
+        if self.double or not self.gaussians.single:
+            return False
+        return self.float32_error() <= TOLERANCE
+
     def float32_error(self) -> float:
         """Return what float32 may cost the lower bound, in nats a row and feature."""
         errors = self.parameters.weights @ self.gaussians.float32_error()
@@ -154,7 +160,7 @@ class Run:
             return self._maximised(statistics, kind, points, self.rows.far_apart)
 
     def _advanced(self, state: Fitted) -> tuple[MixtureStatistics, Fitted]:
-        if not state.double and state.float32_error() <= TOLERANCE:
+        if state.single_will_do():
             with suppress(LinAlgError):
                 return self._passed(state, double=False)
         with _singular_covariances_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class FullGaussians(Gaussians):
     """
 
     whitenings: NDArray[np.float64]
+    single: ClassVar[bool] = False  # second moments that are inverted keep their digits
 
     @classmethod
     def of(

@@ -35,6 +35,8 @@ class Gaussians(ABC):
     covariances: NDArray[np.float64]
     log_determinants: NDArray[np.float64]
     tied: ClassVar[bool] = False
+    single: ClassVar[bool] = True
+    """Whether float32 will do for float32 rows, where its error is small."""
 
     @classmethod
     @abstractmethod
