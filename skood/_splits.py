@@ -119,7 +119,7 @@ def share(
     classes: ArrayLike | None = None,
     random_state: RandomStateLike = 0,
 ) -> Rows:
-    """Return a share of the rows, drawn at random, from each class if given.
+    """Return a share of the rows, drawn at random, within classes if given.
 
     Parameters
     ----------
@@ -144,13 +144,15 @@ def share(
     10
     """
     order = _drawn(n_rows, classes, random_state)
-    if classes is not None:
-        numbers = np.asarray(classes)[order]
-        order = order[:-1][numbers[1:] == numbers[:-1]]  # one of each class is left
-    count = int(np.clip(round(size * n_rows), 1, max(n_rows - 1, 1)))
-    # Evenly over rows that are sorted by class: each class gives its share.
-    places = (np.arange(count) * len(order)) // count
-    return np.sort(np.unique(order[places]))
+    if classes is None:
+        return np.sort(order[: int(np.clip(round(size * n_rows), 1, n_rows - 1))])
+    _, sizes = np.unique(np.asarray(classes), return_counts=True)
+    taken = np.minimum(np.rint(size * sizes).astype(np.intp), sizes - 1)
+    if not taken.any():
+        taken[sizes.argmax()] = 1
+    groups = np.split(order, np.cumsum(sizes)[:-1])
+    drawn = [rows[:count] for rows, count in zip(groups, taken, strict=True)]
+    return np.sort(np.concatenate(drawn))
 
 
 def _drawn(

@@ -48,7 +48,8 @@ TRUSTED = [*trusted_types(), "pyod.models.pca.PCA"]
 
 def public_estimators():
     public = (getattr(skood, name) for name in skood.__all__)
-    return [c for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)]
+    classes = [c for c in public if isinstance(c, type) and c is not skood.BaseDetector]
+    return [c for c in classes if issubclass(c, BaseEstimator)]
 
 
 ESTIMATORS = public_estimators()

@@ -15,7 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from skood._labels import OUTLIER, inlier_mask, label_array
 from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
-from skood.model_selection._estimators import in_distribution_scores, refuse_pyod
+from skood.model_selection._estimators import (
+    in_distribution_scores,
+    last_step,
+    refuse_pyod,
+)
 
 Truth = NDArray[np.int64]
 
@@ -183,7 +187,7 @@ def _truth(estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool) -> Tru
 
 
 def _known_classes(estimator: Any) -> NDArray[Any]:
-    classes = getattr(estimator, "class_labels_", None)
+    classes = getattr(last_step(estimator), "class_labels_", None)
     if classes is None:
         raise TypeError(
             f"{type(estimator).__name__} has no class_labels_, so which classes it has "
