@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 from scipy.sparse import csr_array
 
-from skood._device import like, to_numpy
+from skood._device import to_numpy
 
 BLOCK_ROWS = 1024
 MERGED_CLASSES = 2048
+
+SAMPLE = 64
+"""Rows of a class that say roughly where its mean is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +67,7 @@ class ClassMoments:
         """Return the moments of both sets of rows."""
         return self.extended(other, np.arange(len(other.counts)))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def extended(self, other: ClassMoments, places: NDArray[np.intp]) -> ClassMoments:
         """Return the moments of both sets of rows.
 
@@ -140,16 +145,19 @@ class PartMoments:
     moments: ClassMoments
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # Whitening says what is too large
     def of(cls, x: Any, classes: NDArray[np.intp]) -> PartMoments:
         """Return the moments of rows of shape (n, d)."""
         present, labels = np.unique(classes, return_inverse=True)
         counts = np.bincount(labels, minlength=len(present)).astype(np.float64)
-        # Sums are taken from one of the rows: far from zero they would lose digits.
-        origin = to_numpy(x[0]).astype(np.float64)
-        means = class_sums(x, labels, len(present), origin)
-        means /= counts[:, None]
-        means += origin
-        return cls(present, ClassMoments(counts, means, _scatter(x, labels, means)))
+        centres = _rough_means(x, labels, counts)
+        sums, scatter = _sums_and_scatter(x, labels, centres)
+        shifts = sums / counts[:, None]
+        centres += shifts
+        # A class of few rows was centred on its mean: the shift is rounding then.
+        many = counts > SAMPLE
+        scatter -= _products(shifts[many] * np.sqrt(counts[many])[:, None])
+        return cls(present, ClassMoments(counts, centres, scatter))
 
     def merge(self, other: PartMoments) -> PartMoments:
         """Return the moments of both sets of rows."""
@@ -183,7 +191,7 @@ class FourthMoment:
     ) -> FourthMoment:
         """Return the sum of some rows."""
         total = 0.0
-        for centred in _centred_blocks(x, classes, means):
+        for centred, _ in _centred_blocks(x, classes, means):
             squares = np.einsum("ij,ij->i", centred, centred)
             total += float(squares @ squares)
         return cls(total)
@@ -194,10 +202,7 @@ class FourthMoment:
 
 
 def class_sums(
-    x: Any,
-    classes: NDArray[np.intp],
-    n_classes: int,
-    origin: NDArray[np.float64] | None = None,
+    x: Any, classes: NDArray[np.intp], n_classes: int
 ) -> NDArray[np.float64]:
     """Return the sum of the rows of each class.
 
@@ -209,67 +214,118 @@ def class_sums(
         Class of each row.
     n_classes : int
         C.
-    origin : ndarray of float64, shape (d,), optional
-        Taken off each row.
 
     Returns
     -------
     ndarray of float64, shape (C, d)
     """
-    start_from = np.zeros(x.shape[1]) if origin is None else origin
-    sums = np.zeros((n_classes, x.shape[1]))
-    for start in range(0, len(classes), BLOCK_ROWS):
-        block = to_numpy(x[start : start + BLOCK_ROWS]) - start_from
-        present, labels = np.unique(
-            classes[start : start + BLOCK_ROWS], return_inverse=True
-        )
-        if len(present) == 1:
-            sums[present[0]] += block.sum(axis=0)
-            continue
-        ones, rows = np.ones(len(labels)), np.arange(len(labels))
-        members = csr_array((ones, (labels, rows)), (len(present), len(labels)))
-        sums[present] += members @ block
+    return _sums(x, classes, np.zeros((n_classes, x.shape[1])))
+
+
+def _sums(
+    x: Any,
+    classes: NDArray[np.intp],
+    sums: NDArray[np.float64],
+    origin: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Add the rows, less an origin, to the sums of their classes."""
+    one = np.zeros((1, x.shape[1])) if origin is None else origin[None]
+    for block, labels in _centred_blocks(x, np.zeros_like(classes), one, classes):
+        _add(block, labels, sums)
     return sums
 
 
-def _scatter(
-    x: Any, classes: NDArray[np.intp], means: NDArray[np.float64]
+def _add(
+    block: NDArray[np.float64], labels: NDArray[np.intp], sums: NDArray[np.float64]
+) -> None:
+    if len(sums) == 1:
+        sums += block.sum(axis=0)
+        return
+    few = len(sums) <= len(labels)
+    present, places = (
+        (slice(None), labels) if few else np.unique(labels, return_inverse=True)
+    )
+    ones, rows = np.ones(len(labels)), np.arange(len(labels))
+    n_classes = len(sums) if few else len(present)  # type: ignore[arg-type]
+    members = csr_array((ones, (places, rows)), (n_classes, len(labels)))
+    sums[present] += members @ block
+
+
+def _rough_means(
+    x: Any, labels: NDArray[np.intp], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """Return each class's mean over some of its rows, evenly among all; of few, all.
+
+    What is centred on it is small, so that nothing is lost when the rest is corrected.
+    """
+    order = np.argsort(labels, kind="stable")
+    sizes = counts.astype(np.intp)
+    ends = np.cumsum(sizes)
+    places = np.arange(len(labels)) - np.repeat(ends - sizes, sizes)
+    steps = -(-sizes // SAMPLE)
+    rows = np.sort(order[places % np.repeat(steps, sizes) == 0])
+    if len(rows) < len(labels):
+        x, labels = x[rows], labels[rows]
+    # Sums are taken from one of the rows: far from zero they would lose digits.
+    origin = to_numpy(x[0]).astype(np.float64)
+    means = _sums(x, labels, np.zeros((len(counts), x.shape[1])), origin)
+    means /= np.bincount(labels)[:, None]
+    means += origin
+    return means
+
+
+def _sums_and_scatter(
+    x: Any, labels: NDArray[np.intp], centres: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of rows less their centres, and of their outer products."""
+    sums = np.zeros_like(centres)
     if not isinstance(x, np.ndarray):
-        return _scatter_on_device(x, classes, means)
+        return sums, _scatter_on_device(x, labels, centres, sums)
     total = np.zeros((x.shape[1], x.shape[1]), order="F")
-    for centred in _centred_blocks(x, classes, means):
+    for centred, some in _centred_blocks(x, labels, centres):
         total = dsyrk(1.0, centred.T, beta=1.0, c=total, lower=1, overwrite_c=1)
-    return np.tril(total)
+        _add(centred, some, sums)
+    return sums, total
 
 
 def _scatter_on_device(
-    x: Any, classes: NDArray[np.intp], means: NDArray[np.float64]
+    x: Any,
+    labels: NDArray[np.intp],
+    centres: NDArray[np.float64],
+    sums: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    centres = like(means, x.double())
+    on_device = x.new_tensor(centres, dtype=x.double().dtype)
     total = x.new_zeros((x.shape[1], x.shape[1])).double()
-    for start in range(0, len(classes), BLOCK_ROWS):
+    for start in range(0, len(labels), BLOCK_ROWS):
         some = slice(start, start + BLOCK_ROWS)
-        centred = x[some].double() - centres[classes[some]]
+        centred = x[some].double() - on_device[labels[some]]
         total += centred.T @ centred
+        _add(to_numpy(centred), labels[some], sums)
     return np.tril(to_numpy(total))
 
 
 def _centred_blocks(
-    x: Any, classes: NDArray[np.intp], means: NDArray[np.float64]
-) -> Any:
-    """Yield rows less the mean of their class, a block at a time in one buffer."""
+    x: Any,
+    classes: NDArray[np.intp],
+    means: NDArray[np.float64],
+    labels: NDArray[np.intp] | None = None,
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.intp]]]:
+    """Yield rows less the mean of their class, in one buffer, and their labels.
+
+    The labels are the classes where no others are given.
+    """
+    labels = classes if labels is None else labels
     buffer = np.empty((min(BLOCK_ROWS, len(classes)), x.shape[1]))
     for start in range(0, len(classes), BLOCK_ROWS):
-        labels = classes[start : start + BLOCK_ROWS]
-        centred = buffer[: len(labels)]
-        block = to_numpy(x[start : start + BLOCK_ROWS])
+        some = slice(start, start + BLOCK_ROWS)
+        block = to_numpy(x[some])
+        centred = buffer[: len(block)]
         if len(means) == 1:
             np.subtract(block, means[0], out=centred)
         else:
-            np.take(means, labels, axis=0, out=centred, mode="clip")
+            np.take(means, classes[some], axis=0, out=centred, mode="clip")
             np.subtract(block, centred, out=centred)
-        yield centred
+        yield centred, labels[some]
 
 
 def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
