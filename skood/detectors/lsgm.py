@@ -235,8 +235,11 @@ class LSGM(LayerDetector):
             hard=self.assignments == "hard",
             temper=self.temper,
         )
-        counts = merged_statistics(self._counted, features, np.zeros(len(features)))
-        self.transition_matrix_ = counts.probabilities()
+        # Kept beside the probabilities: how many rows stand behind each of them.
+        self._counts = merged_statistics(
+            self._counted, features, np.zeros(len(features))
+        )
+        self.transition_matrix_ = self._counts.probabilities()
 
     def _mixture(
         self, features: LayerFeatures, size: int, random_state: np.random.RandomState
