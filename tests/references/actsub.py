@@ -43,7 +43,7 @@ def scores(
     new,
     n_neighbors=10,
     percentile=90.0,
-    exponent=1.0,
+    exponent=2.0,
     bank_size=10_000,
 ):
     weight, bias = parameters_of(new)

@@ -14,12 +14,12 @@ def terms(h, weight):
 
 def scores(known, y, new, alpha=None):
     weight, _ = parameters_of(new)
+    shift = 0.0
     if alpha is None:
         cosines, sizes = zip(*(terms(h, weight) for h in hidden(known)), strict=True)
-        alpha = np.std(cosines) / np.std(sizes)
-    return np.array(
-        [c + alpha * size for c, size in (terms(h, weight) for h in hidden(new))]
-    )
+        alpha, shift = np.std(cosines) / np.std(sizes), np.mean(sizes)
+    pairs = [terms(h, weight) for h in hidden(new)]
+    return np.array([cosine + alpha * (size - shift) for cosine, size in pairs])
 
 
 REFERENCES = {"DML": scores}

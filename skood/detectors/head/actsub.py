@@ -46,9 +46,10 @@ class ActSub(BankDetector):
     m is at most the weights' rank: beyond it, singular vectors are arbitrary.
 
     The authors choose the percentile and :math:`\lambda` with outliers (95 and 2 for
-    ResNet-50, 97.5 and 1 for ViT-B/16); the defaults here saw none.
+    ResNet-50, 97.5 and 1 for ViT-B/16); the defaults here were chosen without.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores: a training row is not compared with
+    itself.
 
     Parameters
     ----------
@@ -56,11 +57,11 @@ class ActSub(BankDetector):
         Nearest training rows.
     percentile : float, default=90
         Of the entries of :math:`h_d` that are not among the largest.
-    exponent : float, default=1.0
+    exponent : float, default=2.0
         :math:`\lambda`.
     bank_size : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
@@ -75,6 +76,8 @@ class ActSub(BankDetector):
         The singular vectors.
     bank_ : ndarray of shape (rows, d)
         The other part of training rows, of length one.
+    bank_rows_ : ndarray of int, shape (rows,)
+        Their numbers among the training rows.
     head_ : LinearHead
         The last linear map.
     offset_ : float
@@ -103,7 +106,7 @@ class ActSub(BankDetector):
 
     n_neighbors: int = 10
     percentile: float = 90.0
-    exponent: float = 1.0
+    exponent: float = 2.0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
@@ -117,8 +120,7 @@ class ActSub(BankDetector):
         check_positive(
             "ActSub", "the energy", energy, "add a constant to the head's bias"
         )
-        (self.bank_,) = self._kept(training, lambda h, z: (unit_rows(self._rest(h)),))
-        self._check_neighbours(self.n_neighbors, len(self.bank_))
+        self._keep(training, lambda h, z: (unit_rows(self._rest(h)),), self.n_neighbors)
 
     def _decisive(self, training: Training) -> NDArray[np.float64]:
         assert self.head_ is not None
@@ -140,7 +142,7 @@ class ActSub(BankDetector):
 
         most = min(len(space), space.shape[1] - 1)
         leads = np.abs(self._gathered(lead, training).overall[:most])
-        return space[: int(leads.argmin()) + 1]
+        return space[: self._choice("axes", lambda: int(leads.argmin()) + 1)]
 
     def _rest(self, h: Any) -> Any:
         axes = like(self.decisive_, h)
@@ -158,10 +160,12 @@ class ActSub(BankDetector):
         weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
         return log_sum_exp(factor * (part @ weight.T) + bias)
 
-    def _head_scores(self, h: Any, z: Any) -> Any:
+    def _compared(self, h: Any, z: Any) -> Any:
+        return unit_rows(self._rest(h)) @ like(self.bank_, h).T
+
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
         xp = array_namespace(h)
-        cosines = unit_rows(self._rest(h)) @ like(self.bank_, h).T
-        away = 1 - top_mean(cosines, self.n_neighbors)
+        away = 1 - top_mean(compared, self.n_neighbors)
         away = xp.where(away > CLOSEST, away, 0 * away + CLOSEST)
         likeness = -xp.log(xp.where(away < 1, away, 0 * away + 1))
         return guarded_product(self._energy(h), likeness**self.exponent)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 
-from skood._device import array_namespace, to_numpy
+from skood._chunks import by_chunks
+from skood._device import array_namespace, like, to_numpy, unit_rows
+from skood._seeds import stream_seed
 from skood.detectors.head.base import HeadDetector
-
-if TYPE_CHECKING:
-    from skood.detectors.training import Training
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 
 __all__ = ["BankDetector", "balanced_rows", "top_mean"]
 
@@ -40,44 +42,90 @@ class Stack:
 class BankDetector(HeadDetector):
     """Base class of detectors that compare rows with training rows.
 
+    A subclass keeps rows in ``bank_`` by ``_keep`` and implements ``_scores_of``. The
+    threshold comes from leave-one-out scores.
+
     Parameters
     ----------
     bank_size : int, default=10000
         At most so many training rows are kept; None keeps all. Classes (of ``y``, if
         given) have equal shares as far as they have the rows.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
     """
 
     bank_size: int | None = 10_000
-    random_state: int = 0
+    random_state: Any = 0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "bank_size": [Interval(Integral, 1, None, closed="left"), None],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
     }
 
-    def _kept(
-        self, training: Training, of: Callable[[Any, Any], tuple[Any, ...]]
+    @abstractmethod
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
+        """Return the scores, shape (n,), from the comparison with each kept row.
+
+        ``compared``, of shape (n, rows), is minus infinity where a row is itself kept
+        and has to be left out.
+        """
+
+    def _compared(self, h: Any, z: Any) -> Any:
+        """Return the comparison with each kept row: products of rows of length one."""
+        return unit_rows(h) @ like(self.bank_, h).T
+
+    def _head_scores(self, h: Any, z: Any) -> Any:
+        return self._scores_of(h, z, self._compared(h, z))
+
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        places = np.searchsorted(self.bank_rows_, rows)
+        own = np.where(np.isin(rows, self.bank_rows_), places, -1)
+
+        def scores(chunk: LayerFeatures, part: slice) -> NDArray[np.float64]:
+            found = []
+            for block, features in self._blocks(chunk):
+                h, z = self._read(features)
+                compared, places = self._compared(h, z), own[part][block]
+                kept = np.flatnonzero(places >= 0)
+                compared[kept, places[kept]] = -np.inf
+                found.append(to_numpy(self._scores_of(h, z, compared)))
+            return np.concatenate(found)
+
+        return by_chunks(scores, training.features)
+
+    def _keep(
+        self,
+        training: Training,
+        of: Callable[[Any, Any], tuple[Any, ...]],
+        n_needed: int = 1,
     ) -> list[NDArray[np.float64]]:
-        """Return what ``of(h, z)`` gives for the rows of the bank, one row each."""
-        rows = balanced_rows(training, self.bank_size, self.random_state)
-        self._bank_rows = len(rows)
+        """Set ``bank_`` to the first thing that ``of(h, z)`` gives, and return others.
+
+        More than ``n_needed`` rows are needed, since a row is not its own neighbour.
+        """
+        seed = self._choice("seed", lambda: stream_seed(self.random_state))
+        self.bank_rows_ = rows = balanced_rows(training, self.bank_size, seed)
+        if len(rows) <= n_needed:
+            raise ValueError(
+                f"the bank has {len(rows)} rows (n_samples={len(training)}, "
+                f"bank_size={self.bank_size}), and more than {n_needed} are needed, "
+                "since a row is not its own neighbour: fit more in-distribution rows, "
+                "keep more of them, or take fewer neighbours."
+            )
         stack = self._gathered(
             lambda h, z, _: Stack((tuple(to_numpy(x) for x in of(h, z)),)),
             training.part(rows),
         )
-        return [np.concatenate(arrays) for arrays in zip(*stack.parts, strict=True)]
+        arrays = [np.concatenate(parts) for parts in zip(*stack.parts, strict=True)]
+        self.bank_ = arrays[0]
+        return arrays[1:]
 
     def _numbers_a_row(self, width: int) -> int:
-        return max(super()._numbers_a_row(width), getattr(self, "_bank_rows", 0))
-
-    def _check_neighbours(self, n_neighbors: int, n_rows: int) -> None:
-        if n_rows < n_neighbors:
-            raise ValueError(
-                f"n_neighbors={n_neighbors} but the bank has n_samples={n_rows} rows: "
-                "fit more in-distribution rows, or take fewer neighbours."
-            )
+        return max(
+            super()._numbers_a_row(width), len(self.__dict__.get("bank_rows_", ()))
+        )
 
 
 def balanced_rows(training: Training, size: int | None, seed: int) -> NDArray[np.intp]:

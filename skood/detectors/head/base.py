@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 
 from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
+from skood._splits import Split
 from skood.detectors.base import BaseDetector
 from skood.detectors.head.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
@@ -20,6 +21,8 @@ from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
 
 __all__ = ["HeadDetector"]
+
+T = TypeVar("T")
 
 PENULTIMATE = "penultimate"
 
@@ -156,6 +159,23 @@ class HeadDetector(BaseDetector):
         columns = label_columns(labels, len(self.head_.bias))
         places = np.searchsorted(labels, training.labels)
         return np.asarray(columns[places][training.classes])
+
+    def _choice(self, name: str, choose: Callable[[], T]) -> T:
+        """Return what ``choose`` does, once: fits that hold rows out take it over.
+
+        For whole numbers (how many components, say) and seeds, by which such a fit
+        would be another detector than the one that is used.
+        """
+        made = self.__dict__.setdefault("_choices", {})
+        if name not in made:
+            made[name] = choose()
+        return made[name]  # type: ignore[no-any-return]
+
+    def _scores_out_of(
+        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        made = {"_choices": self.__dict__.get("_choices", {})}
+        return super()._scores_out_of(splits, training, unfitted | made)
 
     def _numbers_a_row(self, width: int) -> int:
         """Return how many numbers the widest array of the formula has for a row."""

@@ -20,6 +20,9 @@ __all__ = ["CADRef"]
 LOWEST = 1e-2
 """The least logit score that is divided by, over the mean of the training rows."""
 
+SUREST = 1e-30
+"""The least generalised entropy: of probabilities that float64 tells from 0 and 1."""
+
 
 class CADRef(CARef):
     r"""Distance to the mean of the predicted class, decoupled by the weights' signs.
@@ -114,9 +117,10 @@ class CADRef(CARef):
 def _gen(z: Any) -> Any:
     xp = array_namespace(z)
     m = min(max(z.shape[1] // 10, 10), z.shape[1])
-    p = xp.sort(softmax(z), axis=1)[:, -m:]
-    rest = xp.where(p < 1, 1 - p, 0 * p)
-    return 1 / xp.sum((p * rest) ** 0.1, axis=1)
+    p = xp.sort(softmax(z), axis=1)
+    rest = xp.concat([1 - p[:, :-1], xp.sum(p[:, :-1], axis=1)[:, None]], axis=1)
+    entropy = xp.sum((p * rest)[:, -m:] ** 0.1, axis=1)
+    return 1 / xp.where(entropy > SUREST, entropy, 0 * entropy + SUREST)
 
 
 _LOGIT_SCORES: dict[str, Callable[[Any], Any]] = {

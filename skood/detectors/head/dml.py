@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like, unit_rows
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.moments import term_moments
+from skood.detectors.head.moments import balance
 from skood.detectors.head.rows import lengths
 from skood.detectors.training import Training
 
@@ -23,7 +23,8 @@ class DML(HeadDetector):
 
     :math:`\alpha` depends on the units of the features, and the authors choose it for
     each network. The default is ours: the spread (standard deviation) of the cosine
-    over that of the length in the training rows, so that both weigh the same.
+    over that of the length in the training rows, so that both weigh the same; the
+    length is then counted from its mean, which changes no order.
 
     The threshold comes from rows held out of other fits.
 
@@ -42,6 +43,8 @@ class DML(HeadDetector):
     ----------
     alpha_ : float
         The weight of the length.
+    centre_ : float
+        From where the length is counted; 0 if ``alpha`` is given.
     head_ : LinearHead
         The last linear map.
     offset_ : float
@@ -74,9 +77,7 @@ class DML(HeadDetector):
     }
 
     def _learn_head(self, training: Training) -> None:
-        _, (angle, size) = term_moments(self, training, self._terms)
-        balance = float(angle / size) if size > 0 else 0.0
-        self.alpha_ = balance if self.alpha is None else self.alpha
+        self.alpha_, self.centre_ = balance(self, training, self.alpha)
 
     def _terms(self, h: Any, z: Any) -> tuple[Any, Any]:
         xp = array_namespace(h)
@@ -86,4 +87,4 @@ class DML(HeadDetector):
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         cosine, size = self._terms(h, z)
-        return cosine + self.alpha_ * size
+        return cosine + self.alpha_ * (size - self.centre_)

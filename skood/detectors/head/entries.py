@@ -226,7 +226,7 @@ ENTRIES = (
         year=2024,
         code="BierOne/ood_coverage",
         cost="C d",
-        on_features=({}, {"alpha": 3.0, "n_bins": 20}),
+        on_features=({}, {"full_share": 0.02, "n_bins": 100}),
         **_WITH_HEAD,
     ),
     Entry(

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._device import array_namespace, like, to_numpy, unit_rows
+from skood._seeds import stream_seed
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
@@ -54,7 +55,7 @@ class KPCA(HeadDetector):
         Of the Gaussian kernel; None is one over the median squared distance.
     n_random_features : int, default=2048
         M.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of the random features.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
@@ -81,7 +82,7 @@ class KPCA(HeadDetector):
     Raises
     ------
     ValueError
-        If the mapped training rows lie in D dimensions.
+        If the mapped training rows lie in D dimensions, or there is one column.
 
     References
     ----------
@@ -101,7 +102,7 @@ class KPCA(HeadDetector):
     n_components: float = 0.9
     gamma: float | None = None
     n_random_features: int = 2048
-    random_state: int = 0
+    random_state: Any = 0
 
     published: ClassVar[dict[str, dict[str, Any]]] = {
         "CoP CIFAR-10": {"n_components": 0.85},
@@ -121,23 +122,31 @@ class KPCA(HeadDetector):
         ],
         "gamma": [Interval(Real, 0, None, closed="neither"), None],
         "n_random_features": [Interval(Integral, 2, None, closed="left")],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
     }
 
     def _learn_head(self, training: Training) -> None:
+        if training.features.shape[1] == 1:
+            raise ValueError(
+                "the features have one column (n_features = 1): scaled to length one, "
+                "every row is 1 or -1. KPCA is for more columns."
+            )
         if self.kernel == "cosine_rbf":
             self._draw(training)
         moments = row_moments(self, training, lambda h, z: self._mapped(h))
         values, axes = principal_axes(moments.covariance())
         self.mean_ = moments.means[0]
-        number = component_number(self.n_components, values)
+        number = self._choice(
+            "components", lambda: component_number(self.n_components, values)
+        )
         self.residual_axes_ = axes[:, number:].copy()
 
     def _draw(self, training: Training) -> None:
         gamma = self.gamma
         self.gamma_ = self._inverse_median(training) if gamma is None else gamma
-        rng = np.random.default_rng(self.random_state)
         width = training.features.widths[training.features.block_names[0]]
+        seed = self._choice("seed", lambda: stream_seed(self.random_state))
+        rng = np.random.default_rng(seed)
         shape = (width, self.n_random_features)
         self.frequencies_ = np.sqrt(2 * self.gamma_) * rng.normal(size=shape)
         self.phases_ = 2 * np.pi * rng.uniform(size=self.n_random_features)

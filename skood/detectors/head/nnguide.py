@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sklearn.utils._param_validation import Interval
 
-from skood._device import array_namespace, like, unit_rows
+from skood._device import array_namespace, unit_rows
 from skood._logsumexp import log_sum_exp
 from skood.detectors.head.bank import BankDetector, top_mean
 from skood.detectors.head.moments import term_moments
@@ -37,7 +37,8 @@ class NNGuide(BankDetector):
     The authors keep 1 % of ImageNet's rows and take k = 10; here a seeded sample is
     kept that is even over the classes.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores: a training row is not compared with
+    itself.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class NNGuide(BankDetector):
         k.
     bank_size : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
@@ -58,6 +59,8 @@ class NNGuide(BankDetector):
     ----------
     bank_ : ndarray of shape (rows, d)
         :math:`E_i \hat h_i`.
+    bank_rows_ : ndarray of int, shape (rows,)
+        Their numbers among the training rows.
     head_ : LinearHead
         The last linear map.
     offset_ : float
@@ -95,14 +98,13 @@ class NNGuide(BankDetector):
         check_positive(
             "NNGuide", "the energy", energy, "add a constant to the head's bias"
         )
-        (self.bank_,) = self._kept(training, self._weighted)
-        self._check_neighbours(self.n_neighbors, len(self.bank_))
+        self._keep(training, self._weighted, self.n_neighbors)
 
     def _weighted(self, h: Any, z: Any) -> tuple[Any]:
         energy = log_sum_exp(z)
         weight = array_namespace(h).where(energy > 0, energy, 0 * energy)
         return (weight[:, None] * unit_rows(h),)
 
-    def _head_scores(self, h: Any, z: Any) -> Any:
-        guidance = top_mean(unit_rows(h) @ like(self.bank_, h).T, self.n_neighbors)
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
+        guidance = top_mean(compared, self.n_neighbors)
         return guarded_product(log_sum_exp(z), guidance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like, unit_rows
@@ -30,7 +31,8 @@ class RelationGraph(BankDetector):
     The authors choose q, from 1 to 8, for each network, and keep all rows
     (``bank_size=None``); q = 1 is the default here.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores: a training row is not compared with
+    itself.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ class RelationGraph(BankDetector):
         The largest relation that is none, in [0, 1).
     bank_size : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
@@ -55,6 +57,8 @@ class RelationGraph(BankDetector):
         Training rows of length one.
     probabilities_ : ndarray of shape (rows, C)
         Theirs.
+    bank_rows_ : ndarray of int, shape (rows,)
+        Their numbers among the training rows.
     head_ : LinearHead
         The last linear map.
     offset_ : float
@@ -89,13 +93,15 @@ class RelationGraph(BankDetector):
     }
 
     def _learn_head(self, training: Training) -> None:
-        self.bank_, self.probabilities_ = self._kept(
+        (self.probabilities_,) = self._keep(
             training, lambda h, z: (unit_rows(h), softmax(z))
         )
 
-    def _head_scores(self, h: Any, z: Any) -> Any:
+    def _compared(self, h: Any, z: Any) -> Any:
+        return super()._compared(h, z) * (softmax(z) @ like(self.probabilities_, h).T)
+
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
         xp = array_namespace(h)
-        likeness = unit_rows(h) @ like(self.bank_, h).T
-        relation = likeness * (softmax(z) @ like(self.probabilities_, h).T)
-        kept = xp.where(relation > self.cut, relation, 0 * relation)
-        return xp.mean(kept**self.power if self.power != 1 else kept, axis=1)
+        others = xp.sum(xp.astype(compared > -np.inf, h.dtype), axis=1)
+        kept = xp.where(compared > self.cut, compared, 0 * h[:, :1])
+        return xp.sum(kept**self.power, axis=1) / others

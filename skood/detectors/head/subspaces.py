@@ -56,7 +56,7 @@ def component_number(n_components: float, values: NDArray[np.float64]) -> int:
     ----------
     n_components : int or float
         An integer is returned as it is; a share in (0, 1) gives the fewest components
-        whose eigenvalues add up to it.
+        whose eigenvalues add up to it, but at least one direction is left over.
     values : ndarray of shape (d,)
         Eigenvalues, the largest first.
 
@@ -65,12 +65,12 @@ def component_number(n_components: float, values: NDArray[np.float64]) -> int:
     ValueError
         If no direction is left, or the rows do not vary in as many.
     """
-    if n_components >= 1:
-        number = int(n_components)
-    else:
-        shares = np.cumsum(values) / values.sum() if values[0] > 0 else np.ones(1)
-        number = int(np.searchsorted(shares, n_components)) + 1
     rank = int((values > values[0] * len(values) * np.finfo(float).eps).sum())
+    if n_components >= 1 or rank < 2:
+        number = max(int(n_components), 1)
+    else:
+        shares = np.cumsum(values) / values.sum()
+        number = min(int(np.searchsorted(shares, n_components)) + 1, rank - 1)
     if number >= rank:
         raise ValueError(
             f"n_components={n_components!r} makes {number} components of {rank} "

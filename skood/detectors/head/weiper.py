@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
 
 from skood._device import like, to_numpy
+from skood._seeds import stream_seed
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.histograms import BinCounts, row_counts
@@ -70,7 +71,7 @@ class WeiPer(HeadDetector):
         Bins over which the histogram of h, or of the copies' logits, is averaged.
     max_rows : int, default=1000
         At most so many training rows are learned from; None takes all.
-    random_state : int, default=0
+    random_state : int, RandomState instance or None, default=0
         Seed of the copies, and of which rows are learned from.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
@@ -81,6 +82,8 @@ class WeiPer(HeadDetector):
 
     Attributes
     ----------
+    seed_ : int
+        From which the copies are drawn.
     limits_ : ndarray of shape (2, 2)
         Lower and upper limit of the histograms of h and of the copies' logits.
     histograms_ : ndarray of shape (2, n_bins)
@@ -118,7 +121,7 @@ class WeiPer(HeadDetector):
     smoothing: int = 20
     copies_smoothing: int = 20
     max_rows: int | None = 1000
-    random_state: int = 0
+    random_state: Any = 0
 
     published: ClassVar[dict[str, dict[str, Any]]] = {
         "CIFAR-10": dict(zip(_TUNED, (1.8, 2.5, 0.1, 100, 4, 15), strict=True)),
@@ -139,18 +142,19 @@ class WeiPer(HeadDetector):
         "smoothing": [Interval(Integral, 1, None, closed="left")],
         "copies_smoothing": [Interval(Integral, 1, None, closed="left")],
         "max_rows": [Interval(Integral, 1, None, closed="left"), None],
-        "random_state": [Interval(Integral, 0, None, closed="left")],
+        "random_state": ["random_state"],
     }
 
     def _learn_head(self, training: Training) -> None:
-        some = training.part(balanced_rows(training, self.max_rows, self.random_state))
+        self.seed_ = self._choice("seed", lambda: stream_seed(self.random_state))
+        some = training.part(balanced_rows(training, self.max_rows, self.seed_))
         self.limits_ = self._gathered(self._range, some).limits
         found = self._gathered(self._summed, some)
         self.histograms_ = found.counts / found.n_rows
 
     def _copied_logits(self, h: Any) -> Iterator[Any]:
         assert self.head_ is not None
-        rng, weight = np.random.default_rng(self.random_state), self.head_.weight
+        rng, weight = np.random.default_rng(self.seed_), self.head_.weight
         lengths = np.linalg.norm(weight, axis=1, keepdims=True)
         for _ in range(self.n_copies):
             noise = rng.normal(size=weight.shape)
