@@ -136,10 +136,7 @@ class KPCA(HeadDetector):
         moments = row_moments(self, training, lambda h, z: self._mapped(h))
         values, axes = principal_axes(moments.covariance())
         self.mean_ = moments.means[0]
-        number = self._choice(
-            "components", lambda: component_number(self.n_components, values)
-        )
-        self.residual_axes_ = axes[:, number:].copy()
+        self.residual_axes_ = axes[:, component_number(self, values) :].copy()
 
     def _draw(self, training: Training) -> None:
         gamma = self.gamma

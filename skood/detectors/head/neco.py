@@ -104,10 +104,7 @@ class NECO(HeadDetector):
         self.mean_ = moments.means[0]
         self.scale_ = np.where(deviations > 0, deviations, 1.0)
         values, axes = principal_axes(covariance / np.outer(self.scale_, self.scale_))
-        number = self._choice(
-            "components", lambda: component_number(self.n_components, values)
-        )
-        self.axes_ = axes[:, :number].copy()
+        self.axes_ = axes[:, : component_number(self, values)].copy()
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         x = (h - like(self.mean_, h)) / like(self.scale_, h)

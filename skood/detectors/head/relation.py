@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like, unit_rows
 from skood.detectors.head.bank import BankDetector
-from skood.detectors.head.rows import softmax
+from skood.detectors.head.rows import nonzero, softmax
 from skood.detectors.training import Training
 
 __all__ = ["RelationGraph"]
@@ -32,7 +32,7 @@ class RelationGraph(BankDetector):
     (``bank_size=None``); q = 1 is the default here.
 
     The threshold comes from leave-one-out scores: a training row is not compared with
-    itself.
+    itself, but as often with its class as a new row.
 
     Parameters
     ----------
@@ -102,6 +102,22 @@ class RelationGraph(BankDetector):
 
     def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
         xp = array_namespace(h)
-        others = xp.sum(xp.astype(compared > -np.inf, h.dtype), axis=1)
-        kept = xp.where(compared > self.cut, compared, 0 * h[:, :1])
-        return xp.sum(kept**self.power, axis=1) / others
+        edges = xp.where(compared > self.cut, compared, 0 * h[:, :1]) ** self.power
+        total = xp.sum(edges, axis=1)
+        rows, itself = xp.nonzero(compared == -np.inf)
+        if len(rows) > 0:
+            total[rows] += self._edge_to_another(edges[rows], itself)
+        return total / compared.shape[1]
+
+    def _edge_to_another(self, edges: Any, itself: Any) -> Any:
+        """Return the mean edge to other rows of the class that a kept row is of.
+
+        A new row meets as many rows of its class as are kept; one that is kept itself
+        meets one less, and this instead.
+        """
+        xp = array_namespace(edges)
+        classes = self.probabilities_.argmax(axis=1)
+        members = like(np.eye(self.probabilities_.shape[1])[classes], edges)
+        own = members[itself]
+        others = own @ xp.sum(members, axis=0) - 1
+        return xp.sum((edges @ members) * own, axis=1) / nonzero(others)
