@@ -23,6 +23,7 @@ from skood.extraction.store.listings import add_listing
 from skood.extraction.store.opened import OpenedStore
 from skood.extraction.store.row_keys import numbered_keys, row_keys
 from skood.extraction.store.stored_array import VanishedRowsError
+from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
 
 __all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
@@ -53,8 +54,11 @@ def as_store(cache: Any, name: str = "cache") -> FeatureStore | None:
     )
 
 
-def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
+def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
     """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    if isinstance(inputs, Stream):
+        yield from inputs.windows(batch_size)
+        return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     for start in range(0, len(inputs), step):
         yield inputs.loaded(slice(start, start + step))
@@ -107,7 +111,7 @@ def stored_blocks(
 
 def listed_blocks(
     filling: Filling,
-    inputs: Inputs,
+    inputs: Inputs | Stream,
     batch_size: int,
     progress: Callable[[int], Any],
     labels: NDArray[Any] | None,
@@ -130,6 +134,7 @@ def listed_blocks(
     """
     keys: list[Keys] = []
     beside: list[Any] | None = []
+    own_ids: list[Any] = []
     for loaded in windows(inputs, batch_size):
         keys.append(row_keys(loaded.given))
         filling.fill(keys[-1], loaded.inputs)
@@ -137,7 +142,12 @@ def listed_blocks(
             beside += loaded.labels
         else:
             beside = None
+        own_ids += loaded.ids or []
         progress(len(loaded.inputs))
+    n_rows = sum(map(len, keys))
+    labels, ids = column(labels, "y", n_rows), column(ids, "ids", n_rows)
+    if ids is None and len(own_ids) == n_rows:
+        ids = _column_if_any(own_ids)
     if labels is None and beside is not None:
         labels = _column_if_any(beside)
     arrays = filling.arrays(np.concatenate(keys))
