@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -290,7 +291,17 @@ def _take_in(digest: Any, name: str, value: Any) -> None:
     else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(cast(Any, flat.view(torch.uint8).numpy()))
+        digest.update(_in_memory(flat))
+
+
+def _in_memory(flat: Tensor) -> Any:
+    """Return a tensor's bytes, not copied.
+
+    Its ``numpy()`` would for good forbid to resize the memory that it shares with the
+    network's own tensor.
+    """
+    size = flat.numel() * flat.element_size()
+    return (ctypes.c_char * size).from_address(flat.data_ptr()) if size else b""
 
 
 def _scale(value: Tensor) -> str:
