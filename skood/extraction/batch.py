@@ -209,6 +209,8 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
             ) from error
         first = part[0] if isinstance(part, list) and part else part
         kind = type(first).__name__
+        if hasattr(first, "shape") and is_raw:
+            help_ = _MAKE_EQUAL
         if hasattr(first, "convert") and hasattr(first, "resize"):  # a PIL image
             help_ = _MAKE_IMAGES
         # Of texts it says no more than that NumPy's type for them is none of torch's.
@@ -221,6 +223,12 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
 _MAKE_A_TENSOR = (
     "give preprocess=..., which does that; for texts "
     "preprocess=functools.partial(tokenizer, padding=True, return_tensors='pt')"
+)
+
+_MAKE_EQUAL = (
+    "give preprocess=..., which does that: lambda rows: "
+    "torch.nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], "
+    "batch_first=True) for rows of several lengths, say"
 )
 
 _MAKE_IMAGES = (

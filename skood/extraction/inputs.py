@@ -22,7 +22,16 @@ from torch.utils.data import (
 from skood._arrays import as_array, check_readable
 from skood._progress import Meter
 from skood.extraction.batch import Batch, as_batch
-from skood.extraction.rows import Columns, Items, Rows, Several, Table, is_table
+from skood.extraction.rows import (
+    Columns,
+    Items,
+    Rows,
+    Several,
+    Table,
+    Takes,
+    is_table,
+    takes_of,
+)
 
 __all__ = ["Inputs", "Loaded", "Preprocess", "is_stream"]
 
@@ -75,6 +84,7 @@ class Inputs:
         check_readable(X)
         self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
         self.meter = Meter()
+        self.takes: Takes = None
         self._length = len(self._cut) if rows is None else len(rows)
         if self._length == 0:
             shape = getattr(X, "shape", None)
@@ -85,7 +95,13 @@ class Inputs:
         other = object.__new__(type(self))
         other._cut, other._preprocess, other._rows = cut, self._preprocess, rows
         other.meter, other._length = self.meter, len(rows)
+        other.takes = self.takes
         return other
+
+    def into(self, network: Any) -> Inputs:
+        """Return the same, and note what of its items the network takes."""
+        self.takes = takes_of(network)
+        return self
 
     def __len__(self) -> int:
         return self._length
@@ -128,7 +144,9 @@ class Inputs:
         numbers = self.numbers(rows)
         with self.meter.reading(len(numbers)):
             chosen = rows if self._rows is None else numbers
-            part = self._cut.part(chosen, is_raw=self._preprocess is None)
+            part = self._cut.part(
+                chosen, is_raw=self._preprocess is None, takes=self.takes
+            )
             return as_batch(self._prepared(part), numbers, not self.has_preprocess)
 
     def _prepared(self, part: Any) -> Any:
@@ -150,7 +168,7 @@ class Inputs:
         """Return some rows as they were given, and as inputs that load them no more."""
         numbers = self.numbers(rows)
         with self.meter.reading(0):
-            given, labels, held = self._cut.loaded(numbers)
+            given, labels, held = self._cut.loaded(numbers, self.takes)
         return Loaded(given, labels, self._with(held, numbers))
 
 

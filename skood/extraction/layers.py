@@ -139,7 +139,7 @@ def list_layers(
 
     _check(preprocess, repeats=repeats, batch_size=batch_size)
     module = as_module(network)
-    inputs = Inputs(example, preprocess)
+    inputs = Inputs(example, preprocess).into(module)
     settings = Settings(batch_size, device)
     found, _ = probed(module, inputs, (), settings=settings)
     for note in found.notes:

@@ -372,7 +372,7 @@ class LayerFeatureTransformer(
             )
         labels, names = column(y, "y", n_rows), column(ids, "ids", n_rows)
         module = self._known_module() if fitted else self._fit(first, wanted)
-        bar = self._bar(inputs, "extract", shown=progress)
+        bar = self._bar(inputs.into(module), "extract", shown=progress)
         channels = self._reading(self._probe)
         with self._filling(module, wanted, channels) as filling, bar:
             note_head(wanted, filling.source.name, self.head_)
@@ -437,7 +437,7 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
-        self._probe = self._probed(module, inputs, store)
+        self._probe = self._probed(module, inputs.into(module), store)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -503,6 +503,7 @@ class LayerFeatureTransformer(
         self, module: nn.Module, inputs: Inputs, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
+        inputs.into(module)
         title = "extract" if view is None else f"extract {view}"
         bar = self._bar(inputs, title, shown=bool(self.verbose))
         store = as_store(self.cache)
