@@ -27,11 +27,11 @@ from skood.extraction.cached import (
     stored_blocks,
 )
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
+from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess, is_stream
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file, weights_digest
-from skood.extraction.probe import linear_head
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.store import FeatureStore
 from skood.extraction.store.filling import Filling
