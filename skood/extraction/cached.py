@@ -15,6 +15,7 @@ from torch import nn
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.probe import Channels
 from skood.extraction.store import FeatureStore
 from skood.extraction.store.filling import Filling
 from skood.extraction.store.index import Keys
@@ -23,6 +24,7 @@ from skood.extraction.store.listings import add_listing
 from skood.extraction.store.opened import OpenedStore
 from skood.extraction.store.row_keys import numbered_keys, row_keys
 from skood.extraction.store.stored_array import VanishedRowsError
+from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
 
 __all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
@@ -53,8 +55,11 @@ def as_store(cache: Any, name: str = "cache") -> FeatureStore | None:
     )
 
 
-def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
+def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
     """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    if isinstance(inputs, Stream):
+        yield from inputs.windows(batch_size)
+        return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     for start in range(0, len(inputs), step):
         yield inputs.loaded(slice(start, start + step))
@@ -107,7 +112,7 @@ def stored_blocks(
 
 def listed_blocks(
     filling: Filling,
-    inputs: Inputs,
+    inputs: Inputs | Stream,
     batch_size: int,
     progress: Callable[[int], Any],
     labels: NDArray[Any] | None,
@@ -130,6 +135,7 @@ def listed_blocks(
     """
     keys: list[Keys] = []
     beside: list[Any] | None = []
+    own_ids: list[Any] = []
     for loaded in windows(inputs, batch_size):
         keys.append(row_keys(loaded.given))
         filling.fill(keys[-1], loaded.inputs)
@@ -137,7 +143,12 @@ def listed_blocks(
             beside += loaded.labels
         else:
             beside = None
+        own_ids += loaded.ids or []
         progress(len(loaded.inputs))
+    n_rows = sum(map(len, keys))
+    labels, ids = column(labels, "y", n_rows), column(ids, "ids", n_rows)
+    if ids is None and len(own_ids) == n_rows:
+        ids = _column_if_any(own_ids)
     if labels is None and beside is not None:
         labels = _column_if_any(beside)
     arrays = filling.arrays(np.concatenate(keys))
@@ -179,7 +190,7 @@ def noted_probe(
     filling: Filling,
     module: nn.Module,
     inputs: Inputs,
-    channels: str,
+    channels: Channels,
     settings: Settings,
 ) -> Probe:
     """Return what a forward of the first rows tells, from the store if it is there.
@@ -198,7 +209,7 @@ def noted_probe(
         The network.
     inputs : Inputs
         What it is to be run on.
-    channels : {"auto", "first", "last"}
+    channels : {"auto", "first", "last"} or mapping of str to these
         Where the channels are.
     settings : Settings
         How to run it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from skood.extraction.borrow import turn
 from skood.extraction.checksum import checksum
+from skood.extraction.naming import module_name
 from skood.extraction.refused import checked_factory, checked_module
 
 __all__ = [
@@ -106,7 +108,8 @@ def layer_names(network: Any) -> list[str]:
     -------
     list of str
         Qualified names of all modules inside, in the order of their definition.
-        ``"penultimate"`` and ``"logits"`` are understood besides.
+        ``"penultimate"`` and ``"logits"`` are understood besides; a module that is
+        called so has a dot before its name.
 
     See Also
     --------
@@ -120,7 +123,7 @@ def layer_names(network: Any) -> list[str]:
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
     ['0', '1', '1.0']
     """
-    return list(named_layers(as_module(network)))
+    return [*map(module_name, named_layers(as_module(network)))]
 
 
 def named_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -227,7 +230,8 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
     True
     """
     with turn:
-        tensors = [*chain(module.parameters(), module.buffers())]
+        given = chain(module.parameters(), module.buffers())
+        tensors = [part for tensor in given for part in _dense_parts(tensor)]
         marks = (*map(_mark, tensors), checksum(tensors))
         known = _digests.get(module)
         if fresh or known is None or known[0] != marks:
@@ -238,6 +242,19 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
 def _mark(tensor: Tensor) -> tuple[int, int, int]:
     version = 0 if tensor.is_inference() else tensor._version
     return id(tensor), version, tensor.data_ptr()
+
+
+def _dense_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors that hold what a tensor holds: of a sparse one, several."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor.to_dense()]
 
 
 def _computed_digest(module: nn.Module) -> str:
@@ -268,10 +285,23 @@ def _take_in(digest: Any, name: str, value: Any) -> None:
     elif value.is_quantized:
         digest.update(f"{name}:{_scale(value)};".encode())
         _take_in(digest, name, value.int_repr())
+    elif value.layout != torch.strided:
+        digest.update(f"{name}:{tuple(value.shape)}:{value.layout};".encode())
+        _take_in(digest, name, _dense_parts(value))
     else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(cast(Any, flat.view(torch.uint8).numpy()))
+        digest.update(_in_memory(flat))
+
+
+def _in_memory(flat: Tensor) -> Any:
+    """Return a tensor's bytes, not copied.
+
+    Its ``numpy()`` would for good forbid to resize the memory that it shares with the
+    network's own tensor.
+    """
+    size = flat.numel() * flat.element_size()
+    return (ctypes.c_char * size).from_address(flat.data_ptr()) if size else b""
 
 
 def _scale(value: Tensor) -> str:
