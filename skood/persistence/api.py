@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
+import skops
+import skops.io
 
 from skood._version import __version__
-from skood.persistence.arrays import StoredArrays
-from skood.persistence.decoding import Decoder, names_in
-from skood.persistence.encoding import Encoder
+from skood.files import tensors
+from skood.files.digest import digest_of
+from skood.files.folder import write_folder
+from skood.persistence.about import about_text
+from skood.persistence.archive import checked_archive, packed
+from skood.persistence.copies import OTHERWISE, Copier
 from skood.persistence.errors import LoadError
 from skood.persistence.folder import (
+    ABOUT,
     ARRAYS,
+    ESTIMATOR,
     NETWORK,
     checked_target,
+    mapped,
+    mapped_arrays,
     read_folder,
-    write_folder,
+    read_network,
+    write_network,
 )
-from skood.persistence.names import Names
 from skood.persistence.networks import (
     StoredNetworks,
     described_networks,
@@ -29,6 +41,8 @@ from skood.persistence.networks import (
     given_networks,
     networks_of,
 )
+from skood.persistence.stored import Beside, beside
+from skood.persistence.trust import own_types, trusted_names
 
 __all__ = ["load", "save"]
 
@@ -122,19 +136,54 @@ def save(
             "Pipeline say. (LayerFeatures have a method save of their own.)"
         )
     target = checked_target(path, overwrite)
-    arrays, networks = StoredArrays(), StoredNetworks(weights=weights)
-    tree = Encoder(arrays, networks).node(estimator, type(estimator).__name__)
-    content = {
-        "versions": {
-            "skood": __version__,
-            "scikit-learn": sklearn.__version__,
-            "numpy": np.__version__,
-        },
-        "networks": networks.about,
-        "estimator": tree,
+    networks = StoredNetworks(weights=weights)
+    copier = Copier(networks)
+    archive = _archive(estimator, copier)
+    arrays = {f"{number}": array for number, array in enumerate(copier.arrays)}
+    files: dict[str, Callable[[Path], Any]] = {
+        ESTIMATOR: lambda file: file.write_bytes(archive)
     }
-    files = {ARRAYS: arrays.tensors, NETWORK: networks.tensors}
-    write_folder(target, content, {name: held for name, held in files.items() if held})
+    if arrays:
+        files[ARRAYS] = lambda file: tensors.write(file, arrays)
+    if networks.tensors:
+        files[NETWORK] = lambda file: write_network(file, networks.tensors)
+    content = {"versions": _versions(), "networks": networks.about}
+
+    def write_about(file: Path) -> None:
+        digests = {name: digest_of(mapped(file.with_name(name))) for name in files}
+        file.write_bytes(about_text({**content, "files": digests}))
+
+    write_folder(target, {**files, ABOUT: write_about})
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "skood": __version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "skops": skops.__version__,
+    }
+
+
+def _archive(estimator: Any, copier: Copier) -> bytes:
+    """Return the skops file of an estimator, once it has been read back."""
+    copied = copier.copied(estimator, type(estimator).__name__)
+    try:
+        data = packed(copied)
+        names = checked_archive(data, lambda name: True)
+        token = beside.set(Beside(copier.arrays, copier.networks.known))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                skops.io.loads(data, trusted=sorted(names))
+        finally:
+            beside.reset(token)
+    except Exception as error:
+        raise TypeError(
+            f"{type(estimator).__name__} is not saved without pickle, skops says: "
+            f"{error} {OTHERWISE}"
+        ) from error
+    return data
 
 
 def load(
@@ -225,33 +274,71 @@ def load(
     True
     """
     _check_flags(mmap=mmap)
-    names = Names(trusted)
+    names = trusted_names(trusted)
     content, files = read_folder(path)
     given = given_networks(network)
-    tree = content["estimator"]
     try:
         about = described_networks(content["networks"])
-        if not isinstance(tree, dict) or list(tree) != ["object"]:
-            raise LoadError("estimator is no object.")
-        wanted = [*names_in(tree), *(factory_names(about) if network is None else ())]
-        _check_trusted(names.unknown(wanted))
-        networks = networks_of(given, about, files[NETWORK], names)
-        decoder = Decoder(names, files[ARRAYS], networks, copy=not mmap)
-        return decoder.value(tree, "estimator")
+        factories = factory_names(about) if given is None else []
+        archive = files[ESTIMATOR].tobytes()
+        allowed = _allowed(archive, names, factories)
+        networks = networks_of(
+            given, about, lambda: read_network(files, path), lambda n: _named(n, names)
+        )
+        arrays = mapped_arrays(files, path, copy=not mmap)
+        return _loaded(archive, allowed, Beside(arrays, networks))
     except LoadError as error:
         raise LoadError(f"{os.fspath(path)}: {error}") from error
+
+
+def _allowed(data: bytes, trusted: dict[str, Any], factories: list[str]) -> list[str]:
+    """Return the names in a file that are trusted, if all are."""
+    try:
+        named = checked_archive(data, lambda n: n in trusted and _is_class(n, trusted))
+        unknown = {*skops.io.get_untrusted_types(data=data), *factories}
+    except Exception as error:
+        raise LoadError(
+            f"estimator.skops is not as skood.save writes it: {error}"
+        ) from error
+    unknown -= {*own_types(), *trusted}
+    if unknown:
+        raise LoadError(
+            f"it names what is neither skood's nor an estimator of scikit-learn: "
+            f"{', '.join(sorted(unknown))}. If you trust all of these, and want their "
+            f"code to run, give trusted={sorted(unknown)!r}."
+        )
+    return sorted(named & {*own_types(), *trusted})
+
+
+def _is_class(name: str, trusted: dict[str, Any]) -> bool:
+    return isinstance(_named(name, trusted), type)
+
+
+def _named(name: str, trusted: dict[str, Any]) -> Any:
+    if trusted[name] is not None:
+        return trusted[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(f"{name!r} is not found here: {error}") from error
+
+
+def _loaded(data: bytes, trusted: list[str], parts: Beside) -> Any:
+    token = beside.set(parts)
+    try:
+        return skops.io.loads(data, trusted=trusted)
+    except (LoadError, Warning):
+        raise
+    except Exception as error:
+        raise LoadError(
+            f"estimator.skops cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        beside.reset(token)
 
 
 def _check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{name}={value!r:.200}: wanted is True or False.")
-
-
-def _check_trusted(unknown: list[str]) -> None:
-    if unknown:
-        raise LoadError(
-            f"it names what is neither skood's nor an estimator of scikit-learn: "
-            f"{', '.join(unknown)}. If you trust all of these, and want their code to "
-            f"run, give trusted={unknown!r}."
-        )
