@@ -17,8 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 import skops.io
 
-from skood.persistence.copies import MOST_VALUES
-from skood.persistence.stored import Stored, forbidden
+from skood.persistence.stored import MOST_VALUES, Stored, forbidden
 
 __all__ = ["checked_archive", "name_of", "packed"]
 
@@ -122,8 +121,8 @@ def _checked_nodes(
     n_bytes = 0
     limit = REREAD * sum(member.file_size for member in file.infolist())
     for count, node in enumerate(_nodes(schema)):
-        if count > 8 * MOST_VALUES:
-            raise ValueError("it has too many values")
+        if count > MOST_VALUES:
+            raise ValueError(f"it has over {MOST_VALUES} values")
         loader, name = node["__loader__"], _name(node)
         fits = _FITS.get(loader)
         if fits is None or "__id__" in node or not fits(node, name, is_class):
@@ -134,7 +133,7 @@ def _checked_nodes(
             if n_bytes > limit:
                 raise ValueError("it reads its parts too often")
             if loader == "NdArrayNode":
-                _check_array(file.read(node["file"]))
+                _check_array(file.read(node["file"]), node["__class__"])
     return names
 
 
@@ -167,8 +166,11 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _check_array(data: bytes) -> None:
-    """Raise ValueError unless an array has the bytes that its header says."""
+def _check_array(data: bytes, kind: str) -> None:
+    """Raise ValueError unless an array has the bytes that its header says.
+
+    A scalar's class is called with the array: it has to be the array's own.
+    """
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read = {
@@ -179,6 +181,8 @@ def _check_array(data: bytes) -> None:
     wanted = prod(shape) * dtype.itemsize
     if dtype.hasobject or min(shape, default=0) < 0 or not dtype.itemsize:
         raise ValueError(f"an array of {dtype} is not loaded")
+    if kind not in ("ndarray", dtype.type.__name__ if shape == () else None):
+        raise ValueError(f"an array of {dtype} is no {kind}")
     if wanted != len(data) - file.tell():
         raise ValueError(f"an array of {shape} has other bytes")
 
@@ -236,8 +240,7 @@ def _is_made(node: Any, name: str, is_class: IsClass) -> bool:
 
 
 def _is_array(node: Any, name: str, is_class: IsClass) -> bool:
-    kinds = {f"numpy.{kind.__name__}" for kind in np.sctypeDict.values()}
-    return node["type"] == "numpy" and name in {"numpy.ndarray", *kinds}
+    return node["type"] == "numpy" and node["__module__"] == "numpy"
 
 
 def _is_loss(node: Any, name: str, is_class: IsClass) -> bool:

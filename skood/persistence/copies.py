@@ -20,15 +20,18 @@ from sklearn.utils import Bunch
 from skood._state import InPickle
 from skood.files.tensors import DTYPES
 from skood.persistence.networks import StoredNetworks, is_network
-from skood.persistence.stored import BIT_GENERATORS, NOT_KEPT, Stored, forbidden
+from skood.persistence.stored import (
+    BIT_GENERATORS,
+    MOST_VALUES,
+    NOT_KEPT,
+    Stored,
+    forbidden,
+)
 
-__all__ = ["DEPTH", "MOST_VALUES", "Copier"]
+__all__ = ["DEPTH", "Copier"]
 
 DEPTH = 60
 """At most so many values lie within one another."""
-
-MOST_VALUES = 200_000
-"""A file holds at most so many, since each takes a thousand bytes when it is read."""
 
 LONG = 1024
 """Bits from which on a whole number stands there in hexadecimal digits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -10,10 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["NOT_KEPT", "Beside", "Stored", "beside", "forbidden"]
+__all__ = ["MOST_VALUES", "NOT_KEPT", "Beside", "Stored", "beside", "forbidden"]
 
 NOT_KEPT = {"memory": None, "compile": False}
 """Parameters that are not kept: a folder of pickles, and a compiler to be started."""
+
+MOST_VALUES = 400_000
+"""A file holds at most so many, since each takes a thousand bytes when it is read."""
 
 UNSAFE_KEYS = 10_000
 """So many keys or items may be of other kinds than text: their hashes can be made to
@@ -159,9 +163,8 @@ def _torch_device(name: str) -> Any:
 
 
 def _tokenizer(text: str) -> Any:
-    from tokenizers import Tokenizer
-
-    return Tokenizer.from_str(text)
+    # It belongs to an object of a class that is trusted, and has imported this.
+    return sys.modules["tokenizers"].Tokenizer.from_str(text)
 
 
 MAKERS = {
