@@ -136,6 +136,7 @@ def test_plain_values(tmp_path, value):
         np.array(["a", None, 2.5, ("b", 1), [3, 4]], dtype=object),
         np.array([[1, 2], [3, 4]], dtype=object)[:, :1],
         Jigsaw(),
+        np.ones(2, dtype=[("a", "i4"), ("b", "f8", (2,))]),
         {("layer1", "avg"): 1, None: 2, 3.5: 4},
         {
             "{}": {"{0}": {}},
@@ -251,7 +252,7 @@ def test_objects_of_others_take_trust(path):
     [
         (torch.ones(2), "torch.Tensor"),
         (open(os.devnull), "TextIOWrapper"),  # noqa: SIM115
-        (np.zeros(2, dtype=[("a", int)]), "numpy.ndarray"),
+        (np.zeros(2, dtype=[("a", object)]), "numpy.ndarray"),
         (np.matrix([[1]]), "numpy.matrix"),
         (Slotted(), "saving.Slotted"),
         (np.dtype((float, (2,))), "VoidDType"),

@@ -42,7 +42,7 @@ from skood.persistence.networks import (
     networks_of,
 )
 from skood.persistence.stored import Beside, beside
-from skood.persistence.trust import own_types, trusted_names
+from skood.persistence.trust import COMPILED, own_types, trusted_names
 
 __all__ = ["load", "save"]
 
@@ -56,19 +56,20 @@ def save(
 ) -> None:
     """Write an estimator, fitted or not, to a folder without pickle.
 
-    The folder holds ``estimator.json``, the parameters and what was learned, with the
-    versions of the libraries and digests of all files; ``arrays.safetensors``, the
-    arrays; and ``network.safetensors``, the weights of networks. No part of it is at
-    the path before all of it is on the disk.
+    The folder holds ``estimator.skops``, the parameters and what was learned;
+    ``arrays.safetensors``, its arrays; ``network.safetensors``, the weights of
+    networks; and ``about.json``, with the versions of the libraries, what the networks
+    must be, and digests of all files. No part of it is at the path before all of it is
+    on the disk, and has been read once.
 
     Parameters
     ----------
     estimator : estimator
         Of skood, scikit-learn, or another package if its state is made of what is
         saved: Python's plain values and containers, NumPy's arrays and generators,
-        functions and classes that can be imported, partials and objects of these.
-        Also a :class:`~sklearn.pipeline.Pipeline`, a search, and most other
-        estimators of estimators.
+        functions and classes that can be imported, fast tokenizers, partials and
+        objects of these. Also a :class:`~sklearn.pipeline.Pipeline`, a search, and
+        most other estimators of estimators.
     path : str or Path
         The folder to make, in one that exists; it may be there and empty.
     weights : bool, default=True
@@ -76,7 +77,7 @@ def save(
         transformer leaves its own out too. Their digest is kept in any case.
     overwrite : bool, default=False
         Whether a saved estimator at the path is replaced; a folder that holds
-        anything else never is.
+        anything else never is. Who may read the old files may read the new ones.
 
     Raises
     ------
@@ -105,11 +106,13 @@ def save(
     Notes
     -----
     The code of a network is not saved: :func:`load` takes a network of the same
-    architecture. ``memory`` of scikit-learn's estimators, a cache of pickles, is saved
-    as None. A folder that is replaced is renamed first and deleted last: between two
-    renames, for a moment, there is none at the path. A process killed then or before
-    leaves folders whose names begin with a dot and end in ``.part`` (the new one, whole
-    if the path is empty) or ``.old``, and never half an estimator at the path.
+    architecture. What is called ``memory`` (of scikit-learn's estimators, a cache of
+    pickles) is saved as None, and ``compile`` (of skorch's nets) as False. A folder
+    that is replaced is renamed first and deleted last: between two renames, for a
+    moment, there is none at the path. A process killed then or before leaves folders
+    whose names begin with a dot and end in ``.part`` (the new one, whole if the path is
+    empty) or ``.old``, and never half an estimator at the path; the next save to the
+    path deletes those that nobody has written to for an hour.
 
     Examples
     --------
@@ -125,7 +128,7 @@ def save(
     ...     files = sorted(file.name for file in path.iterdir())
     ...     loaded = skood.load(path)
     >>> files
-    ['arrays.safetensors', 'estimator.json']
+    ['about.json', 'arrays.safetensors', 'estimator.skops']
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
@@ -195,10 +198,11 @@ def load(
 ) -> Any:
     """Return the estimator of a folder that :func:`save` wrote.
 
-    No Python code of the folder is run. Only classes of skood, estimators and metrics
-    of scikit-learn and what is listed in ``trusted`` are restored; the names in the
-    folder are compared with these before anything is imported. A file that differs
-    from its digest by a single bit is refused.
+    No Python code of the folder is run. Only types of :func:`skood.trusted_types`, what
+    `skops <https://skops.readthedocs.io>`_ trusts of scikit-learn and NumPy, and what
+    is listed in ``trusted`` are restored or named; the names in the folder are compared
+    with these before anything is imported. A file that differs from its digest by a
+    single bit is refused.
 
     Parameters
     ----------
@@ -248,12 +252,13 @@ def load(
     -----
     The digests are for damage, not a signature: whoever can write the folder can make
     it say anything that an estimator's numbers can say, such as that no row is an
-    outlier, or what makes compiled code of scikit-learn crash, or sizes for which a
-    network that skood trained takes all memory. No Python code of the folder is run. A
-    transformer's ``cache`` is a path from the folder, used from the first ``transform``
-    on; ``set_params(features__cache=None)`` takes it away. A
-    :class:`skood.FeatureStore` there has to be trusted, since it opens the folder that
-    it names.
+    outlier, or sizes for which a network that skood trained takes all memory.
+    Scikit-learn's trees (``sklearn.tree._tree.Tree`` of forests,
+    ``sklearn.neighbors._kd_tree.KDTree``) take your trust, since its compiled code
+    follows their numbers wherever they lead. A transformer's ``cache`` is a path from
+    the folder, used from the first ``transform`` on;
+    ``set_params(features__cache=None)`` takes it away. A :class:`skood.FeatureStore`
+    there has to be trusted, since it opens the folder that it names.
 
     Examples
     --------
@@ -300,7 +305,7 @@ def _allowed(data: bytes, trusted: dict[str, Any], factories: list[str]) -> list
         raise LoadError(
             f"estimator.skops is not as skood.save writes it: {error}"
         ) from error
-    unknown -= {*own_types(), *trusted}
+    unknown = (unknown | named & COMPILED) - {*own_types(), *trusted}
     if unknown:
         raise LoadError(
             f"it names what is neither skood's nor an estimator of scikit-learn: "

@@ -145,12 +145,15 @@ class Copier:
                 array.fill_value,
             )
             return Stored.of("masked", *self._items(parts, where))
-        known = array.dtype.kind in "biufcSUmMO" and array.dtype.itemsize
+        kinds = "biufcSUmMO" + ("V" if array.dtype.fields else "")
+        known = array.dtype.kind in kinds and array.dtype.itemsize
         if type(array) not in (np.ndarray, np.memmap) or not known:
             raise _refusal(array, where)
-        if array.dtype.hasobject:
+        if array.dtype == object:
             items = self._items(array.reshape(-1).tolist(), where)
             return Stored.of("objects", items, array.shape)
+        if array.dtype.hasobject:
+            raise _refusal(array, where)
         if array.dtype not in DTYPES.values():
             return np.asarray(array)
         return self._once(array, self._beside)
@@ -195,7 +198,7 @@ class Copier:
         # functools looks whether it can be called, which a copy of an object cannot.
         copied = self.copied(function, where)
         if not callable(copied):
-            type(copied).__call__ = lambda self: None
+            type(copied).__call__ = _itself
         return copied
 
     def _named(self, value: Any, where: str) -> Any:
@@ -231,13 +234,13 @@ class Copier:
             if parameter is not None:
                 number = self.networks.add_parameter(value, f"{where}.{parameter}")
                 copied[parameter] = Stored.of("network", number)
-            return _stand_in(self._named(cls, where), lambda: copied)
+            return _stand_in(self._named(cls, where), {"__getstate__": copied})
         if cls.__module__.startswith("sklearn."):
             return value  # compiled: skops knows what to do, or refuses
         if make is not cls or state is not None or not plain:
             raise _refusal(value, where)
         items = tuple(self._items(args, where))
-        return _stand_in(self._named(cls, where), None, items)
+        return _stand_in(self._named(cls, where), {"__reduce__": items})
 
     def _state(self, value: Any, state: Any, where: str) -> Any:
         if type(value).__module__ == "sklearn.utils._metadata_requests":
@@ -252,15 +255,14 @@ class Copier:
         return self.copied(state, where)
 
 
-def _stand_in(
-    cls: type, state: Callable[[], Any] | None, args: tuple[Any, ...] = ()
-) -> Any:
-    """Return what skops takes for an object of a class, and asks for its state."""
+def _stand_in(cls: type, told: dict[str, Any]) -> Any:
+    """Return what skops takes for an object of a class, and what it is then told."""
+    [(method, value)] = told.items()
     space: dict[str, Any] = {"__module__": cls.__module__}
-    if state is None:
-        space["__reduce__"] = lambda self: (type(self), args)
+    if method == "__reduce__":
+        space[method] = lambda self: (type(self), value)
     else:
-        space["__getstate__"] = lambda self: state()
+        space[method] = lambda self: value
     return type(cls.__name__, (), space)()
 
 
@@ -302,7 +304,7 @@ def _stored(kind: str, *parts: Callable[[Any], Any]) -> Callable[..., Stored]:
     return lambda copier, value, where: Stored.of(kind, *(p(value) for p in parts))
 
 
-def _itself(copier: Copier, value: Any, where: str) -> Any:
+def _itself(copier: Copier, value: Any = None, where: str = "") -> Any:
     return value
 
 

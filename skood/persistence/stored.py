@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,7 +167,7 @@ def _tokenizer(text: str) -> Any:
     return sys.modules["tokenizers"].Tokenizer.from_str(text)
 
 
-MAKERS = {
+MAKERS: dict[str, Callable[..., Any]] = {
     "array": _array,
     "network": lambda number: _at(beside.get().networks, number),
     "dict": _dict,

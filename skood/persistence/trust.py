@@ -11,7 +11,7 @@ from typing import Any
 from skood._trusted import trusted_types
 from skood.persistence.archive import STORED, name_of
 
-__all__ = ["own_types", "trusted_names"]
+__all__ = ["COMPILED", "own_types", "trusted_names"]
 
 PLAIN = (
     STORED,
@@ -30,7 +30,14 @@ PLAIN = (
 )
 """Classes of values, which run nothing, beside skood's and what skops knows."""
 
-FAMILIES = {
+COMPILED = {
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+}
+"""Tables of numbers that compiled code follows anywhere; old versions of skops trust
+them."""
+
+FAMILIES: dict[str, Any] = {
     "sklearn.gaussian_process.kernels": type,
     "sklearn.metrics": FunctionType,
     "sklearn.model_selection": type,
