@@ -32,8 +32,8 @@ from skood import (
 )
 from skood.extraction import cached as cached_module
 from skood.extraction.forward import probed
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.stored_array import VanishedRowsError
+from skood.store.filling import Filling
+from skood.store.stored_array import VanishedRowsError
 
 HERE = Path(__file__).resolve().parent
 LAYERS = ["first", "second", "logits"]

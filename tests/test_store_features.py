@@ -50,7 +50,7 @@ def store(folder):
 
 def reopened(store):
     """The store as another process sees it."""
-    from skood.extraction.store import opened
+    from skood.store import opened
 
     opened._open.pop(store.path)
     return FeatureStore(store.path)

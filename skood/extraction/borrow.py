@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
-from threading import RLock
 from typing import Any
 
 import torch
@@ -13,11 +12,9 @@ import torch.backends.mha
 from torch import nn
 
 from skood._device import resolved_device
+from skood._turn import turn
 
-__all__ = ["borrowed", "turn"]
-
-turn = RLock()
-"""Held by the thread that works with a network: one at a time in a process."""
+__all__ = ["borrowed"]
 
 
 @contextmanager

@@ -15,15 +15,15 @@ from torch import nn
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
-from skood.extraction.store import FeatureStore
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.index import Keys
-from skood.extraction.store.listing import Listing, column
-from skood.extraction.store.listings import add_listing
-from skood.extraction.store.opened import OpenedStore
-from skood.extraction.store.row_keys import numbered_keys, row_keys
-from skood.extraction.store.stored_array import VanishedRowsError
 from skood.features import Key, LinearHead
+from skood.store import FeatureStore
+from skood.store.filling import Filling
+from skood.store.index import Keys
+from skood.store.listing import Listing, column
+from skood.store.listings import add_listing
+from skood.store.opened import OpenedStore
+from skood.store.row_keys import numbered_keys, row_keys
+from skood.store.stored_array import VanishedRowsError
 
 __all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
 

@@ -28,15 +28,16 @@ from skood.extraction.cached import (
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
-from skood.extraction.network import as_module, in_file, weights_digest
+from skood.extraction.network import as_module, in_file
 from skood.extraction.probe import linear_head
 from skood.extraction.statistics import checked_statistics
-from skood.extraction.store import FeatureStore
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.listing import column
-from skood.extraction.store.source import Source
 from skood.extraction.wanted import checked_blocks
 from skood.features import Key, LayerFeatures
+from skood.store import FeatureStore
+from skood.store.filling import Filling
+from skood.store.identity.source import Source
+from skood.store.identity.weights import weights_digest
+from skood.store.listing import column
 
 __all__ = ["LayerFeatureTransformer"]
 

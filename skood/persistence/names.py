@@ -32,12 +32,12 @@ MEMORY = "memory"
 TRANSFORMER = "skood.extraction.transformer:LayerFeatureTransformer"
 """Its ``network`` is a network, whatever it holds."""
 
-STORE = "skood.extraction.store.feature_store:FeatureStore"
+STORE = "skood.store.feature_store:FeatureStore"
 """It opens the folder that it names, so that loading it takes the caller's trust."""
 
 SEALED = (
     "skood.estimator_checks",
-    "skood.extraction.store",  # opening a store touches the folder that it names
+    "skood.store",  # opening a store touches the folder that it names
     "skood.features.stored",
     "skood.persistence",
     "skood.plotting",

@@ -140,8 +140,8 @@ _NOTHING = {"class": None, "weights": False, "needed": False, "buffers": None}
 
 
 def _described(module: Any, where: str) -> dict[str, Any]:
-    from skood.extraction.network import weights_digest
     from skood.persistence.weights import buffers_digest
+    from skood.store.identity.weights import weights_digest
 
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     try:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor as TorchTensor
 from torch import nn
 
-from skood.extraction.network import values_digest, weights_digest
 from skood.persistence.errors import LoadError
 from skood.persistence.given import Given
 from skood.persistence.tensors import Tensor
+from skood.store.identity.weights import values_digest, weights_digest
 
 __all__ = ["buffers_beside", "buffers_digest", "network_like", "tensor_of"]
 

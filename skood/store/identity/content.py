@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skood.extraction.network import weights_digest
-from skood.extraction.store.code import (
+from skood.store.identity.code import (
     NOT_LOOKED_INTO,
     attribute_values,
     class_members,
@@ -25,18 +24,19 @@ from skood.extraction.store.code import (
     is_users_own,
     type_name,
 )
-from skood.extraction.store.huggingface import (
+from skood.store.identity.huggingface import (
     config_content,
     is_config,
     is_tokenizer,
     tokenizer_content,
 )
-from skood.extraction.store.parts import (
+from skood.store.identity.parts import (
     is_note,
     named_tensors,
     part_content,
     walked,
 )
+from skood.store.identity.weights import weights_digest
 
 __all__ = ["Digest", "UnknownContentError"]
 

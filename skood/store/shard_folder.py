@@ -13,13 +13,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from skood.extraction.store.atomic import UNFINISHED, replacing
-from skood.extraction.store.container import (
+from skood.store.atomic import UNFINISHED, replacing
+from skood.store.container import (
     DamagedFileError,
     file_parts,
     read_header,
 )
-from skood.extraction.store.shard import (
+from skood.store.shard import (
     QUARANTINE,
     DamagedShardError,
     Shard,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from skood.extraction.store.feature_store import FeatureStore
+from skood.store.feature_store import FeatureStore
 
 __all__ = ["FeatureStore"]

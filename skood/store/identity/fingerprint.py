@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from skood.extraction.borrow import turn
-from skood.extraction.store.content import Digest, UnknownContentError
+from skood._turn import turn
+from skood.store.identity.content import Digest, UnknownContentError
 
 __all__ = ["callable_fingerprint", "structure_fingerprint"]
 
@@ -39,7 +39,7 @@ def callable_fingerprint(function: Any, role: str = "preprocess") -> str:
 
     Examples
     --------
-    >>> from skood.extraction.store.fingerprint import callable_fingerprint
+    >>> from skood.store.identity.fingerprint import callable_fingerprint
     >>> half = callable_fingerprint(lambda x: x / 2)
     >>> half == callable_fingerprint(lambda x: x / 2)
     True

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._arrays import as_array
-from skood.extraction.store.index import Keys
+from skood.store.index import Keys
 
 __all__ = ["Listing"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.listing import Listing
-from skood.extraction.store.listings import united_listing
-from skood.extraction.store.opened import OpenedStore, opened
-from skood.extraction.store.shard import is_sound
 from skood.features import LayerFeatures, LinearHead
+from skood.store.listing import Listing
+from skood.store.listings import united_listing
+from skood.store.opened import OpenedStore, opened
+from skood.store.shard import is_sound
 
 __all__ = ["MEMORY", "FeatureStore"]
 

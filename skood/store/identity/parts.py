@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from skood.extraction.store.huggingface import NETWORK_NOTES
+from skood.store.identity.huggingface import NETWORK_NOTES
 
 __all__ = ["is_note", "named_tensors", "part_content", "walked"]
 

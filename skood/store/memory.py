@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.container import Entry, Header
-from skood.extraction.store.index import Keys
-from skood.extraction.store.shard import Shard
+from skood.store.container import Entry, Header
+from skood.store.index import Keys
+from skood.store.shard import Shard
 
 __all__ = ["MemoryClaims", "MemoryFolder"]
 

@@ -6,24 +6,35 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.forward import Part, Values
-from skood.extraction.inputs import Inputs
-from skood.extraction.store.catalogue import Blocks, array_name
-from skood.extraction.store.feature_store import FeatureStore
-from skood.extraction.store.index import Keys, first_of_each
-from skood.extraction.store.shard import Shard
-from skood.extraction.store.source import Source
-from skood.extraction.store.stored_array import VanishedRowsError
 from skood.features import Key
+from skood.store.catalogue import Blocks, array_name
+from skood.store.feature_store import FeatureStore
+from skood.store.identity.source import Source
+from skood.store.index import Keys, first_of_each
+from skood.store.shard import Shard
+from skood.store.stored_array import VanishedRowsError
 
 __all__ = ["Compute", "Filling"]
 
-Compute: TypeAlias = Callable[[Inputs, Blocks], Generator[Part, None, None]]
+Values: TypeAlias = dict[Key, NDArray[Any]]
+"""Blocks of some rows by (layer, statistic)."""
+
+
+class Rows(Protocol):
+    """Inputs that can be cut."""
+
+    def take(self, rows: NDArray[np.intp]) -> Any:
+        """Return some of them."""
+
+
+Compute: TypeAlias = Callable[
+    [Any, Blocks], Generator[tuple[slice, Values], None, None]
+]
 """Runs the network: from inputs and names of blocks to their values, part by part."""
 
 WAIT_SECONDS = 0.02
@@ -77,14 +88,14 @@ class Filling:
         finally:
             self._let_go()
 
-    def fill(self, keys: Keys, inputs: Inputs) -> None:
+    def fill(self, keys: Keys, inputs: Rows) -> None:
         """See to it that rows are in the store, or on their way there.
 
         Parameters
         ----------
         keys : ndarray of uint8, shape (n, 16)
             Their keys.
-        inputs : Inputs of n rows
+        inputs : Rows of n rows
             The rows.
         """
         if not self._buffers:
@@ -117,7 +128,7 @@ class Filling:
         )
         return np.column_stack([~places.found for places in found])
 
-    def _compute(self, keys: Keys, inputs: Inputs, rows: NDArray[np.intp]) -> None:
+    def _compute(self, keys: Keys, inputs: Rows, rows: NDArray[np.intp]) -> None:
         # Looked up again: somebody may have written them before they were claimed.
         absent = self._absent(keys[rows])
         for pattern in np.unique(absent, axis=0):
@@ -191,7 +202,7 @@ class Filling:
             )
         return catalogue.arrays(self.blocks, found)
 
-    def computed(self, inputs: Inputs) -> Values:
+    def computed(self, inputs: Rows) -> Values:
         """Return the wanted blocks of some rows without regard to the store."""
         with closing(self.compute(inputs, self.blocks)) as parts:
             values = [values for _, values in parts]

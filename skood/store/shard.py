@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.container import Header, read_header
+from skood.store.container import Header, read_header
 
 __all__ = [
     "CREATED",

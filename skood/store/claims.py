@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from skood.extraction.store.index import Keys
+from skood.store.index import Keys
 
 __all__ = ["Claim", "Claims"]
 

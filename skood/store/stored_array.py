@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from skood.extraction.store.index import Places
-from skood.extraction.store.shard import Shard
+from skood.store.index import Places
+from skood.store.shard import Shard
 
 __all__ = ["ShardedArray", "VanishedRowsError"]
 

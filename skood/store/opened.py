@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.atomic import UNFINISHED, write_text
-from skood.extraction.store.catalogue import SCHEMA, Catalogue, newer_schema
-from skood.extraction.store.claims import Claims
-from skood.extraction.store.memory import MemoryClaims, MemoryFolder
-from skood.extraction.store.shard import (
+from skood.store.atomic import UNFINISHED, write_text
+from skood.store.catalogue import SCHEMA, Catalogue, newer_schema
+from skood.store.claims import Claims
+from skood.store.memory import MemoryClaims, MemoryFolder
+from skood.store.shard import (
     CREATED,
     KEYS_DIGEST,
     LISTING,
@@ -29,7 +29,7 @@ from skood.extraction.store.shard import (
     digest_of,
     is_sound,
 )
-from skood.extraction.store.shard_folder import ShardFolder
+from skood.store.shard_folder import ShardFolder
 
 __all__ = ["OpenedStore", "listing_prefix", "opened"]
 

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.extraction.store.index import Keys, Places, Table, first_of_each
-from skood.extraction.store.memory import MemoryFolder
-from skood.extraction.store.shard import DamagedShardError, Shard, is_sound
-from skood.extraction.store.shard_folder import ShardFolder
-from skood.extraction.store.stored_array import ShardedArray, VanishedRowsError
 from skood.features import Key
+from skood.store.index import Keys, Places, Table, first_of_each
+from skood.store.memory import MemoryFolder
+from skood.store.shard import DamagedShardError, Shard, is_sound
+from skood.store.shard_folder import ShardFolder
+from skood.store.stored_array import ShardedArray, VanishedRowsError
 
 __all__ = ["SCHEMA", "Blocks", "Catalogue", "array_name"]
 

@@ -12,11 +12,11 @@ from numpy.typing import DTypeLike
 from torch import nn
 
 from skood._device import resolved_device
-from skood.extraction.network import weights_digest
-from skood.extraction.store.fingerprint import (
+from skood.store.identity.fingerprint import (
     callable_fingerprint,
     structure_fingerprint,
 )
+from skood.store.identity.weights import weights_digest
 
 __all__ = ["Source"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
-from skood.extraction.store.index import Keys, stacked
+from skood.store.index import Keys, stacked
 
 __all__ = ["numbered_keys", "row_keys"]
 
@@ -50,7 +50,7 @@ def row_keys(part: Any) -> Keys:
     Examples
     --------
     >>> import numpy as np
-    >>> from skood.extraction.store.row_keys import row_keys
+    >>> from skood.store.row_keys import row_keys
     >>> keys = row_keys(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]))
     >>> bool((keys[0] == keys[1]).all()), bool((keys[0] == keys[2]).all())
     (True, False)

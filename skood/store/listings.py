@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skood.extraction.store.listing import Listing
-from skood.extraction.store.opened import OpenedStore, listing_prefix
-from skood.extraction.store.shard import Shard
-from skood.extraction.store.source import Source
-from skood.extraction.store.stored_array import VanishedRowsError
+from skood.store.identity.source import Source
+from skood.store.listing import Listing
+from skood.store.opened import OpenedStore, listing_prefix
+from skood.store.shard import Shard
+from skood.store.stored_array import VanishedRowsError
 
 __all__ = ["add_listing", "united_listing"]
 
