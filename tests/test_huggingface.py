@@ -28,7 +28,7 @@ from skood import (
     list_layers,
 )
 from skood.features import LOGITS
-from skood.store.identity.fingerprint import (
+from skood.store.identity.network import (
     callable_fingerprint,
     structure_fingerprint,
 )

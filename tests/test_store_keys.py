@@ -26,7 +26,7 @@ from torch.nn.utils import prune
 
 from skood import LayerFeatureTransformer
 from skood.store.identity.checksum import checksum
-from skood.store.identity.fingerprint import (
+from skood.store.identity.network import (
     callable_fingerprint,
     structure_fingerprint,
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ from skood.extraction.inputs import Inputs, Loaded
 from skood.features import Key, LinearHead
 from skood.store import FeatureStore
 from skood.store.filling import Filling
+from skood.store.identity.network import (
+    changed_settings,
+    code_fingerprint,
+    leave_out,
+    settings_digests,
+)
+from skood.store.identity.source import Source
 from skood.store.index import Keys
 from skood.store.listing import Listing, column
 from skood.store.listings import add_listing
@@ -25,10 +33,19 @@ from skood.store.opened import OpenedStore
 from skood.store.row_keys import numbered_keys, row_keys
 from skood.store.stored_array import VanishedRowsError
 
-__all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
+__all__ = [
+    "as_store",
+    "listed_blocks",
+    "note_head",
+    "noted_probe",
+    "source_of",
+    "stored_blocks",
+]
 
 WINDOW_BATCHES = 16
 """Batches of an array that are looked up together."""
+
+_asked: WeakKeyDictionary[nn.Module, WeakSet[OpenedStore]] = WeakKeyDictionary()
 
 ATTEMPTS = 3
 """To read rows that other processes may delete to keep a size limit."""
@@ -218,7 +235,13 @@ def noted_probe(
         known = _noted(opened, name, filling.blocks)  # somebody may have been faster
         if known is not None:
             return known
+        before = settings_digests(module)
         found, values = probed(module, first.inputs, filling.blocks, channels, settings)
+        changed = changed_settings(before, settings_digests(module))
+        if changed:
+            _note_changed(opened, module, changed)
+            filling.source = filling.source.again(module)
+            name = f"probe {filling.source.name} {form}"
         keys = row_keys(first.given)
         lacking = () if found.guessed else filling.lacking(keys)
         if lacking:
@@ -229,12 +252,49 @@ def noted_probe(
         return found
 
 
+def source_of(store: FeatureStore, module: nn.Module, **settings: Any) -> Source:
+    """Return where features come from, but for what forwards change in the network.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        It has notes of what a forward of a network with this code has changed.
+    module : nn.Module
+        The network.
+    **settings
+        As :meth:`Source.of` takes them.
+    """
+    asked = _asked.setdefault(module, WeakSet())
+    if store.opened not in asked:
+        leave_out(module, _noted_changes(store.opened, code_fingerprint(module)))
+        asked.add(store.opened)
+    return Source.of(module, **settings)
+
+
+def _note_changed(opened: OpenedStore, module: nn.Module, names: set[str]) -> None:
+    leave_out(module, names)
+    code = code_fingerprint(module)
+    if names - _noted_changes(opened, code):
+        text = json.dumps(sorted(names))
+        opened.add("note", {}, {"name": f"changing {code}", "text": text})
+
+
+def _noted_changes(opened: OpenedStore, code: str) -> set[str]:
+    """Return the attributes that forwards of networks with this code have changed."""
+    found: set[str] = set()
+    for note in opened.notes(f"changing {code}"):
+        with suppress(ValueError, KeyError, TypeError):
+            found |= set(map(str, json.loads(note.metadata["text"])))
+    return found
+
+
 def _noted(opened: OpenedStore, name: str, blocks: Sequence[Key]) -> Probe | None:
     """Return a probe with these blocks, or more, that was noted before."""
     for note in opened.notes(name):
-        known = json.loads(note.metadata["text"])
-        if set(blocks) <= set(map(tuple, known.pop("blocks"))):
-            wanted = {layer for layer, _ in blocks}
-            guessed = [layer for layer in known.pop("guessed") if layer in wanted]
-            return Probe(**known, guessed=guessed)
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # no such note
+            known = json.loads(note.metadata["text"])
+            if set(blocks) <= set(map(tuple, known.pop("blocks"))):
+                wanted = {layer for layer, _ in blocks}
+                guessed = [layer for layer in known.pop("guessed") if layer in wanted]
+                return Probe(**known, guessed=guessed)
     return None

@@ -23,6 +23,7 @@ from skood.extraction.cached import (
     listed_blocks,
     note_head,
     noted_probe,
+    source_of,
     stored_blocks,
 )
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
@@ -35,7 +36,6 @@ from skood.extraction.wanted import checked_blocks
 from skood.features import Key, LayerFeatures
 from skood.store import FeatureStore
 from skood.store.filling import Filling
-from skood.store.identity.source import Source
 from skood.store.identity.weights import weights_digest
 from skood.store.listing import column
 
@@ -489,7 +489,8 @@ class LayerFeatureTransformer(
         channels: str,
         view: str | None = None,
     ) -> Filling:
-        source = Source.of(
+        source = source_of(
+            store,
             module,
             weights=self.network_digest_,
             preprocess=self.preprocess,

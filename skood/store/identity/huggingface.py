@@ -11,13 +11,7 @@ import json
 import sys
 from typing import Any
 
-__all__ = [
-    "NETWORK_NOTES",
-    "config_content",
-    "is_config",
-    "is_tokenizer",
-    "tokenizer_content",
-]
+__all__ = ["NETWORK_NOTES", "settings_of"]
 
 NETWORK_NOTES = {
     *("name_or_path", "_output_capturing_hooks_installed", "generation_config"),
@@ -47,36 +41,36 @@ _SPECIAL_TOKENS = "_special_tokens_map"
 """Texts at first, and after a save and a load objects with settings of their own."""
 
 
-def is_tokenizer(value: Any) -> bool:
-    """Return whether an object is a tokenizer of transformers, without importing it."""
-    home = sys.modules.get("transformers.tokenization_utils_base")
-    return isinstance(value, getattr(home, "PreTrainedTokenizerBase", ()))
+def settings_of(value: Any) -> dict[str, Any] | None:
+    """Return what a tokenizer or a network's configuration does; None for the rest.
+
+    Nothing is imported for it: who has such an object has imported its library.
+    """
+    if _is_one(value, "tokenization_utils_base", "PreTrainedTokenizerBase"):
+        return _tokenizer(value)
+    if _is_one(value, "configuration_utils", "PretrainedConfig", "PreTrainedConfig"):
+        settings = value.to_dict()
+        return {name: settings[name] for name in settings if name not in _CONFIG_NOTES}
+    return None
 
 
-def tokenizer_content(tokenizer: Any) -> dict[str, Any]:
-    """Return what decides how a tokenizer turns a text into tokens.
+def _is_one(value: Any, home: str, *names: str) -> bool:
+    module = sys.modules.get(f"transformers.{home}")
+    return any(isinstance(value, getattr(module, name, ())) for name in names)
 
-    Parameters
-    ----------
-    tokenizer : transformers.PreTrainedTokenizerBase
-        Fast or slow.
 
-    Returns
-    -------
-    dict
-        The state that pickle would keep, without notes; of a fast tokenizer's backend
-        its own text, without the padding and truncation of the last call.
+def _tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """Return the state that pickle would keep, without notes.
+
+    Of a fast tokenizer's backend it is its own text, without the padding and truncation
+    of the last call.
     """
     content = dict(tokenizer.__reduce_ex__(4)[2])
-    backend = content.get("_tokenizer")
-    dropped = _TOKENIZER_NOTES
+    backend, dropped = content.get("_tokenizer"), _TOKENIZER_NOTES
     if backend is not None and hasattr(backend, "to_str"):
         dropped = dropped | _OF_BACKEND
-        parts = json.loads(backend.to_str())
-        kept = {
-            name: part for name, part in parts.items() if name not in _CALL_SETTINGS
-        }
-        content["backend"] = json.dumps(kept)
+        parts = json.loads(backend.to_str()).items()
+        content["backend"] = [p for p in parts if p[0] not in _CALL_SETTINGS]
         content[_SPECIAL_TOKENS] = _texts(content.get(_SPECIAL_TOKENS))
     return {name: value for name, value in content.items() if name not in dropped}
 
@@ -87,22 +81,3 @@ def _texts(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_texts(token) for token in value]
     return None if value is None else str(value)
-
-
-def is_config(value: Any) -> bool:
-    """Return whether an object is a configuration of a network of transformers."""
-    home = sys.modules.get("transformers.configuration_utils")
-    names = ("PretrainedConfig", "PreTrainedConfig")
-    return any(isinstance(value, getattr(home, name, ())) for name in names)
-
-
-def config_content(config: Any) -> dict[str, Any]:
-    """Return the settings of a network's configuration.
-
-    Parameters
-    ----------
-    config : transformers.PreTrainedConfig
-        What a module has as its attribute ``config``.
-    """
-    settings = config.to_dict()
-    return {name: settings[name] for name in settings if name not in _CONFIG_NOTES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,12 @@ from numpy.typing import DTypeLike
 from torch import nn
 
 from skood._device import resolved_device
-from skood.store.identity.fingerprint import (
-    callable_fingerprint,
-    structure_fingerprint,
-)
+from skood.store.identity.network import callable_fingerprint, structure_fingerprint
 from skood.store.identity.weights import weights_digest
 
 __all__ = ["Source"]
 
-VERSION = 1
+VERSION = 2
 """Raised when a statistic comes to mean something else, so that old features miss."""
 
 
@@ -30,18 +27,39 @@ class Source:
 
     Parameters
     ----------
-    name : str
-        Digest of all that decides what the features of an input are.
+    parts : dict of str
+        All that decides what the features of an input are.
     description : str
         The same for people.
+    is_view : bool, default=False
+        Whether inputs are changed before they go in.
     """
 
-    name: str
+    parts: dict[str, Any]
     description: str
+    is_view: bool = False
+
+    @property
+    def name(self) -> str:
+        """A digest of the parts."""
+        text = json.dumps(self.parts, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"view-{name}" if self.is_view else name
 
     def about(self) -> dict[str, str]:
         """Return it as the text of a shard."""
         return {"source": self.name, "description": self.description}
+
+    def again(self, module: nn.Module) -> Source:
+        """Return the source with what is known by now about the network's attributes.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The network, of which :func:`leave_out` has learned more.
+        """
+        structure = structure_fingerprint(module)
+        return replace(self, parts={**self.parts, "structure": structure})
 
     @classmethod
     def of(
@@ -84,29 +102,24 @@ class Source:
         TypeError
             If ``preprocess`` or ``view`` cannot be told from others by its content.
         """
-        weights = weights or weights_digest(module)
         parts = {
             "version": VERSION,
-            "weights": weights,
+            "weights": weights or weights_digest(module),
             "structure": structure_fingerprint(module),
             "preprocess": callable_fingerprint(preprocess),
             "view": callable_fingerprint(view, "a view"),
             "dtype": np.dtype(dtype).name,
-            "autocast": _kind_of_device(module, device)
-            if autocast is True
-            else autocast,
+            "autocast": autocast,
             "channels": channels,
         }
         if autocast is True:
             parts["device"] = _kind_of_device(module, device)
-        text = json.dumps(parts, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        name = name if view is None else f"view-{name}"
-        words = [f"{type(module).__name__} with weights {weights[:8]}", parts["dtype"]]
+        words = [f"{type(module).__name__} with weights {str(parts['weights'])[:8]}"]
+        words += [str(parts["dtype"])]
         words += [f"autocast {autocast}"] if autocast else []
         words += [f"preprocess {_title(preprocess)}"] if preprocess is not None else []
         words += [f"view {_title(view)}"] if view is not None else []
-        return cls(name, ", ".join(map(str, words)))
+        return cls(parts, ", ".join(map(str, words)), view is not None)
 
 
 def _kind_of_device(module: nn.Module, device: Any) -> str:
