@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -32,20 +33,28 @@ from skood.store.listings import add_listing
 from skood.store.opened import OpenedStore
 from skood.store.row_keys import numbered_keys, row_keys
 from skood.store.stored_array import VanishedRowsError
+from skood.store.trouble import NotAStoreError, StoreTroubleError, names_store
 
 __all__ = [
+    "Cache",
     "as_store",
     "listed_blocks",
     "note_head",
     "noted_probe",
     "source_of",
     "stored_blocks",
+    "tells_to_call_again",
 ]
+
+Result = TypeVar("Result")
 
 WINDOW_BATCHES = 16
 """Batches of an array that are looked up together."""
 
 _asked: WeakKeyDictionary[nn.Module, WeakSet[OpenedStore]] = WeakKeyDictionary()
+
+GATHERED_ROWS = 16
+"""Rows of a pass that is too small for a shard of its own."""
 
 ATTEMPTS = 3
 """To read rows that other processes may delete to keep a size limit."""
@@ -68,6 +77,77 @@ def as_store(cache: Any, name: str = "cache") -> FeatureStore | None:
         f"{name}{shown} is a {type(cache).__name__}; wanted is a folder, a "
         "FeatureStore, 'memory' or None."
     )
+
+
+class Cache:
+    """A store that is used as long as it can be.
+
+    Parameters
+    ----------
+    given : str, Path, FeatureStore or None
+        What a user gives as ``cache``.
+    strict : bool, default=False
+        Whether trouble is an error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If that is no folder at all.
+
+    Warns
+    -----
+    UserWarning
+        If it is, but cannot be used.
+    """
+
+    def __init__(self, given: Any, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.store: FeatureStore | None = None
+        try:
+            self.store = as_store(given)
+        except (OSError, NotAStoreError) as error:
+            _warn_unusable(given, error)
+
+    def tried(self, work: Callable[[FeatureStore], Result]) -> Result | None:
+        """Return what work with the store gives; None if there is no usable one.
+
+        Warns
+        -----
+        UserWarning
+            If it gives trouble; it is then used no more.
+        """
+        if self.store is None:
+            return None
+        try:
+            return work(self.store)
+        except StoreTroubleError as error:
+            if self.strict:
+                raise
+            _warn_unusable(self.store, error)
+            self.store = None
+            return None
+
+
+def _warn_unusable(cache: Any, error: Exception) -> None:
+    message = (
+        f"the cache {cache} cannot be used: {error}. Features are computed without it, "
+        "and not kept."
+    )
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+@contextmanager
+def tells_to_call_again(store: FeatureStore, filling: Filling, n_rows: int) -> Any:
+    """Say in errors of the disk what is kept, and how to go on."""
+    try:
+        yield
+    except StoreTroubleError as error:
+        raise StoreTroubleError(
+            error.errno,
+            f"{error.strerror}: {store} keeps {filling.n_kept} of the {n_rows} rows. "
+            "Make room, or the folder usable, and call extract_to again: it goes on "
+            "from there",
+        ) from error
 
 
 def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
@@ -108,6 +188,7 @@ def stored_blocks(
         memory.
     """
     limit = filling.store.max_bytes
+    filling.gathers = len(inputs) <= GATHERED_ROWS
     keys, parts = [], []
     for loaded in windows(inputs, batch_size):
         keys.append(_keys_of(loaded, numbered))
@@ -115,8 +196,13 @@ def stored_blocks(
             filling.fill(keys[-1], loaded.inputs)
         else:
             parts.append(_read(filling, keys[-1], loaded.inputs))
-            filling.store.opened.evict(limit)
+            with names_store(filling.store.path):
+                filling.store.opened.evict(limit)
         progress(len(loaded.inputs))
+    if limit is None and filling.gathers:
+        with suppress(VanishedRowsError):  # written, and deleted, meanwhile
+            return filling.arrays(np.concatenate(keys))
+        return filling.computed(inputs)
     if limit is None:
         return filling.arrays(np.concatenate(keys))
     return {b: np.concatenate([part[b] for part in parts]) for b in filling.blocks}

@@ -19,12 +19,14 @@ from tqdm.auto import tqdm
 from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
+    Cache,
     as_store,
     listed_blocks,
     note_head,
     noted_probe,
     source_of,
     stored_blocks,
+    tells_to_call_again,
 )
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
 from skood.extraction.hooks import Probe
@@ -241,7 +243,7 @@ class LayerFeatureTransformer(
         ValueError
             If a parameter or X is not usable; the message says which and why.
         """
-        self._fit(self._inputs(X, reset=True), as_store(self.cache))
+        self._fit(self._inputs(X, reset=True), Cache(self.cache))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -260,10 +262,11 @@ class LayerFeatureTransformer(
         LayerFeatures of n rows
         """
         inputs = self._inputs(X, reset=True)
-        module = self._fit(inputs, as_store(self.cache))
-        blocks = self._blocks(module, inputs)
+        cache = Cache(self.cache)
+        module = self._fit(inputs, cache)
+        blocks = self._blocks(module, inputs, cache)
         views = {
-            name: LayerFeatures(self._blocks(module, inputs, name), self.head_)
+            name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
         }
         return LayerFeatures(blocks, self.head_, views)
@@ -288,7 +291,8 @@ class LayerFeatureTransformer(
         check_is_fitted(self)
         module = self._known_module()
         inputs = self._inputs(X, reset=False)
-        return LayerFeatures(self._blocks(module, inputs), self.head_)
+        blocks = self._blocks(module, inputs, Cache(self.cache))
+        return LayerFeatures(blocks, self.head_)
 
     def extract_to(
         self,
@@ -329,6 +333,8 @@ class LayerFeatureTransformer(
         ------
         ValueError
             If the store has a size limit, or the labels or ids are not one a row.
+        OSError
+            If the store cannot be written: the message says how many rows it keeps.
         """
         wanted = as_store(store, "store")
         if wanted is None or wanted.max_bytes is not None:
@@ -336,13 +342,14 @@ class LayerFeatureTransformer(
                 f"store={store!r}: wanted is a store without a size limit, since it "
                 "keeps every row."
             )
-        fitted = hasattr(self, "network_digest_")
+        strict, fitted = Cache(wanted, strict=True), hasattr(self, "network_digest_")
         inputs = self._inputs(X, reset=not fitted)
         labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
-        module = self._known_module() if fitted else self._fit(inputs, wanted)
+        module = self._known_module() if fitted else self._fit(inputs, strict)
         bar = self._bar(inputs, "extract", shown=progress)
         channels = self._probe.channels(self.channels)
-        with self._filling(module, wanted, channels) as filling, bar:
+        filling = self._filling(module, wanted, channels)
+        with tells_to_call_again(wanted, filling, len(inputs)), filling, bar:
             note_head(wanted, filling.source.name, self.head_)
             blocks = listed_blocks(
                 filling, inputs, self.batch_size, bar.update, labels, names
@@ -396,7 +403,7 @@ class LayerFeatureTransformer(
             _check_feature_names(self, X, reset=reset)
         return inputs
 
-    def _fit(self, inputs: Inputs, store: FeatureStore | None) -> nn.Module:
+    def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module:
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
@@ -404,7 +411,7 @@ class LayerFeatureTransformer(
         self.layers_ = tuple(dict.fromkeys(layer for layer, _ in self.blocks_))
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
-        self._probe = self._probed(module, inputs, store)
+        self._probe = self._probed(module, inputs, cache)
         self.head_ = linear_head(module, self._probe.head)
         return module
 
@@ -420,16 +427,19 @@ class LayerFeatureTransformer(
             )
         return module
 
-    def _probed(
-        self, module: nn.Module, inputs: Inputs, store: FeatureStore | None
-    ) -> Probe:
+    def _probed(self, module: nn.Module, inputs: Inputs, cache: Cache | None) -> Probe:
+        def noted(store: FeatureStore) -> Probe:
+            with self._filling(module, store, self.channels) as filling:
+                found = noted_probe(filling, module, inputs, self.channels, settings)
+                head = linear_head(module, found.head)
+                note_head(store, filling.source.name, head)
+                return found
+
         settings = self._settings()
-        if store is None:
-            return probed(module, inputs, self.blocks_, self.channels, settings)[0]
-        with self._filling(module, store, self.channels) as filling:
-            found = noted_probe(filling, module, inputs, self.channels, settings)
-            note_head(store, filling.source.name, linear_head(module, found.head))
-            return found
+        known = None if cache is None else cache.tried(noted)
+        if known is not None:
+            return known
+        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
 
     def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
@@ -456,22 +466,24 @@ class LayerFeatureTransformer(
         return Settings(self.batch_size, self.device, self.autocast)
 
     def _blocks(
-        self, module: nn.Module, inputs: Inputs, view: str | None = None
+        self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
         title = "extract" if view is None else f"extract {view}"
-        bar = self._bar(inputs, title, shown=bool(self.verbose))
-        store = as_store(self.cache)
-        if store is not None:
+
+        def stored(store: FeatureStore) -> dict[Key, Any]:
+            bar = self._bar(inputs, title, shown=bool(self.verbose))
             channels = self._probe.channels(self.channels)
+            size, numbered = self.batch_size, view is not None
             with self._filling(module, store, channels, view) as filling, bar:
                 return stored_blocks(
-                    filling,
-                    inputs,
-                    self.batch_size,
-                    bar.update,
-                    numbered=view is not None,
+                    filling, inputs, size, bar.update, numbered=numbered
                 )
+
+        blocks = cache.tried(stored)
+        if blocks is not None:
+            return blocks
+        bar = self._bar(inputs, title, shown=bool(self.verbose))
         parts = self._parts(module, inputs, self.blocks_, view)
         with closing(parts), bar:
             return assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)

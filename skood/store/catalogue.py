@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 from skood.features import Key
 from skood.store.index import Keys, Places, Table, first_of_each
 from skood.store.memory import MemoryFolder
-from skood.store.shard import DamagedShardError, Shard, is_sound
+from skood.store.shard import (
+    CREATED,
+    DamagedShardError,
+    Shard,
+    is_sound,
+    set_aside,
+)
 from skood.store.shard_folder import ShardFolder
 from skood.store.stored_array import ShardedArray, VanishedRowsError
+from skood.store.trouble import NotAStoreError
 
 __all__ = ["SCHEMA", "Blocks", "Catalogue", "array_name"]
 
 SCHEMA = 1
+
+LONGEST_TIME = 20
+"""Digits of a time in nanoseconds, for some thousand years."""
 
 Blocks: TypeAlias = tuple[Key, ...]
 """Names of blocks."""
@@ -71,8 +81,8 @@ class Catalogue:
                 for number in list(self.shards):
                     self._file(number)
             new = [self.folder.open(name) for name in names - self._numbers.keys()]
-            shards = [shard for shard in new if shard is not None]
-            for shard in sorted(shards, key=lambda s: (s.created, s.name)):
+            shards = [s for s in new if s is not None and _is_ours(s)]
+            for shard in sorted(shards, key=_age):
                 self._add(shard)
 
     def _add(self, shard: Shard) -> None:
@@ -82,7 +92,6 @@ class Catalogue:
 
     def _file(self, number: int) -> None:
         shard = self.shards[number]
-        _check_schema(shard)
         if shard.metadata.get("kind") != "features":
             return
         family = tuple(
@@ -114,7 +123,7 @@ class Catalogue:
         with self.lock:
             every = list(self.shards.values())
         shards = [shard for shard in every if shard.metadata.get("kind") == kind]
-        return sorted(shards, key=lambda shard: (shard.created, shard.name))
+        return sorted(shards, key=_age)
 
     def blocks(self, source: str) -> list[Key]:
         """Return the names of a source's blocks."""
@@ -127,12 +136,15 @@ class Catalogue:
         with self.lock:
             tables = self._families.get(source, {}).values()
             contents = [table.contents() for table in tables]
+            order = sorted(self.shards, key=lambda n: _age(self.shards[n]))
         if not contents:
             return np.empty((0, 16), dtype=np.uint8)
         keys = np.concatenate([keys for keys, _ in contents])
         shard = np.concatenate([places.shard for _, places in contents])
         row = np.concatenate([places.row for _, places in contents])
-        keys = keys[np.lexsort((row, shard))]
+        rank = np.zeros(max(order, default=0) + 1, dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        keys = keys[np.lexsort((row, rank[shard]))]
         return keys[first_of_each(keys)]
 
     def n_rows(self) -> int:
@@ -244,6 +256,10 @@ def _numbers_in(found: Iterable[Places]) -> list[int]:
     return [int(number) for number in numbers if number >= 0]
 
 
+def _age(shard: Shard) -> tuple[int, str]:
+    return shard.created, shard.name
+
+
 def array_name(block: Key) -> str:
     """Return the name that a block's array has in a shard."""
     layer, statistic = block
@@ -255,15 +271,59 @@ def _block_of(name: str) -> Key:
     return layer, statistic
 
 
-def _check_schema(shard: Shard) -> None:
+_TEXT = {"features": ("source", "description"), "rows": ("source",), "note": ("name",)}
+"""What the text of a shard of each kind says."""
+
+
+def _is_ours(shard: Shard) -> bool:
+    """Return whether a shard is one that a store could have written.
+
+    Warns
+    -----
+    UserWarning
+        If it is not; it is named and set aside.
+    """
     schema = shard.metadata.get("schema", "")
-    if schema.isdigit() and int(schema) > SCHEMA:
+    if schema.isdecimal() and len(schema) < LONGEST_TIME and int(schema) > SCHEMA:
         raise newer_schema(str(shard.path.parent.parent), schema)
+    strange = _strange(shard)
+    if strange:
+        error = set_aside(shard.path, f"it is whole, but {strange}")
+        warnings.warn(str(error), UserWarning, stacklevel=2)
+    return not strange
 
 
-def newer_schema(where: str, schema: Any) -> ValueError:
+def _strange(shard: Shard) -> str | None:
+    """Return what is odd about a shard whose digest may well be right."""
+    text, entries = shard.metadata, shard.header.entries
+    kind = text.get("kind", "")
+    if kind not in _TEXT:
+        return f"of no known kind ({kind!r})"
+    if text.get("schema") != str(SCHEMA):
+        return f"of no known format ({text.get('schema')!r})"
+    if not text.get(CREATED, "").isdecimal() or len(text[CREATED]) > LONGEST_TIME:
+        return f"has no time of writing ({text.get(CREATED)!r})"
+    lacking = [name for name in _TEXT[kind] if name not in text]
+    if lacking:
+        return f"says nothing of its {' and '.join(lacking)}"
+    return None if kind == "note" else _strange_rows(kind, entries)
+
+
+def _strange_rows(kind: str, entries: Mapping[str, Any]) -> str | None:
+    keys = entries.get("keys")
+    if keys is None or keys.dtype != np.uint8 or keys.shape[1:] != (16,):
+        return "has no keys of its rows"
+    columns = [entry.shape for name, entry in entries.items() if name != "keys"]
+    if any(shape[:1] != keys.shape[:1] for shape in columns):
+        return "has arrays of several lengths"
+    if kind == "features" and any(len(shape) != 2 for shape in columns):
+        return "has features that are no table"
+    return None
+
+
+def newer_schema(where: str, schema: Any) -> NotAStoreError:
     """Return the error for a store that a later version of skood has written."""
-    return ValueError(
+    return NotAStoreError(
         f"the feature store {where} has format {schema}, this version of skood reads "
         f"up to {SCHEMA}: update skood, or use another folder."
     )

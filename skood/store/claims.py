@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from skood.store.index import Keys
+from skood.store.trouble import names_store
 
 __all__ = ["Claim", "Claims"]
 
@@ -89,9 +90,14 @@ class Claims:
     @contextmanager
     def alone(self, task: str) -> Iterator[None]:
         """Let one thread of one process at a time through."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with _lock(self.path / f"{task}.lock").acquire(poll_interval=POLL_SECONDS):
+        lock = _lock(self.path / f"{task}.lock")
+        with names_store(self.path.parent):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire(poll_interval=POLL_SECONDS)
+        try:
             yield
+        finally:
+            lock.release()
 
     def _living(self) -> Iterator[set[bytes]]:
         for file in self.path.glob("*.claim"):

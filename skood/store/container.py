@@ -20,6 +20,14 @@ __all__ = ["DamagedFileError", "Header", "file_parts", "read_header"]
 
 ALIGNMENT = 64
 CHECK = "header_digest"
+LONGEST_HEADER = 1 << 26
+"""Bytes; a file that says more is none of ours, however large it is."""
+
+_UNREADABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError, MemoryError),
+)
+"""What comes of reading a text that somebody else has written."""
 
 _NAMES = {
     "float64": "F64",
@@ -129,7 +137,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
         If that is no such file, or its size is not the one it should have.
     """
     length = int.from_bytes(file.read(8), "little")
-    if not 0 < length <= size - 8:
+    if not 0 < length <= min(size - 8, LONGEST_HEADER):
         raise DamagedFileError(f"its header should have {length} bytes")
     try:
         layout = json.loads(file.read(length))
@@ -138,7 +146,7 @@ def read_header(file: BinaryIO, size: int) -> Header:
         entries = {
             str(name): _entry(about, 8 + length) for name, about in layout.items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise DamagedFileError("its header cannot be read") from error
     if not is_whole:
         raise DamagedFileError("its header is not the one that was written")

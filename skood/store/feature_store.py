@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import suppress
 from numbers import Integral, Real
@@ -15,7 +16,6 @@ from skood.features import LayerFeatures, LinearHead
 from skood.store.listing import Listing
 from skood.store.listings import united_listing
 from skood.store.opened import OpenedStore, opened
-from skood.store.shard import is_sound
 
 __all__ = ["MEMORY", "FeatureStore"]
 
@@ -40,23 +40,26 @@ class FeatureStore:
     Parameters
     ----------
     path : str or Path
-        A folder, made when first written to. ``"memory"`` keeps everything in the
-        memory of this process instead, for all that use it there.
+        A folder, made when first written to; ``~`` is the home folder. ``"memory"``
+        keeps everything in the memory of this process instead, for all that use it
+        there.
     max_bytes : int, optional
         A transformer that has the store as ``cache`` deletes the shards that have not
         been used for the longest time until the rest is not larger.
     shard_bytes : int, default=67108864
         A shard is written when so much has been computed, ...
     flush_seconds : float, default=10.0
-        ... or after so many seconds. A process that is killed loses no more.
+        ... or after so many seconds. A process that is killed loses no more. Rows of
+        small passes, one input at a time, wait as long in memory and are written
+        together; many small shards are merged into one.
 
     Raises
     ------
     TypeError
         If the path is no path.
     ValueError
-        If the path is a file, a size is no number, or the folder holds the store of a
-        newer version of skood.
+        If the path is a file or an address (``s3://...``), a size is no number, or the
+        folder holds the store of a newer version of skood.
     FileExistsError
         If the folder holds something else.
 
@@ -96,7 +99,7 @@ class FeatureStore:
             _check_number("max_bytes", max_bytes, Integral, 1)
         _check_number("shard_bytes", shard_bytes, Integral, 1)
         _check_number("flush_seconds", flush_seconds, Real, 0)
-        self.path: Path | None = None if path == MEMORY else Path(path).absolute()
+        self.path: Path | None = None if path == MEMORY else _folder(path)
         self.max_bytes = max_bytes
         self.shard_bytes = shard_bytes
         self.flush_seconds = flush_seconds
@@ -112,7 +115,7 @@ class FeatureStore:
     @property
     def sources(self) -> dict[str, str]:
         """What the features come from: a name and a description of each source."""
-        self.opened.catalogue.refresh()
+        self.opened.refresh()
         about = (shard.metadata for shard in self.opened.catalogue.of_kind("features"))
         described = {text["source"]: text["description"] for text in about}
         return {k: v for k, v in described.items() if not k.startswith("view")}
@@ -235,36 +238,35 @@ class FeatureStore:
         -------
         dict
             ``hits`` and ``misses``: rows that this process found and computed;
-            ``rows``, ``bytes`` and ``shards``: what is there.
+            ``in_vain``: passes in which all rows were computed though they had been
+            before, so that the cache does not pay; ``rows``, ``bytes`` and ``shards``:
+            what is there.
         """
-        self.opened.catalogue.refresh()
+        self.opened.refresh()
         shards = self.opened.catalogue.of_kind("features")
         return {
             "hits": self.opened.counts["hits"],
             "misses": self.opened.counts["misses"],
+            "in_vain": self.opened.paying.in_vain,
             "rows": self.opened.catalogue.n_rows(),
             "bytes": sum(shard.nbytes for shard in shards),
             "shards": len(shards),
         }
 
     def verify(self) -> list[str]:
-        """Compare every shard with its digest now.
+        """Compare every byte of every shard with its digest now.
 
         Returns
         -------
         list of str
-            Names of the shards that were damaged and have been set aside.
+            Names of the shards that were damaged and have been set aside meanwhile.
 
         Warns
         -----
         UserWarning
             For each of them.
         """
-        self.opened.catalogue.refresh()
-        shards = list(self.opened.catalogue.shards.values())
-        damaged = [shard.name for shard in shards if not is_sound(shard)]
-        self.opened.catalogue.refresh()
-        return damaged
+        return self.opened.verify()
 
     def clear(self) -> None:
         """Delete everything in the store, what was set aside too."""
@@ -288,6 +290,21 @@ class FeatureStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         FeatureStore.__init__(self, **state)
+
+
+def _folder(path: str | Path) -> Path:
+    if _ADDRESS.match(str(path)):
+        raise ValueError(
+            f"path={str(path)!r} is an address; a feature store is a folder, whose "
+            "files are memory-mapped. Copy it to a disk first (with 'aws s3 sync', "
+            "'gsutil rsync' or 'rclone copy') and back afterwards: its files never "
+            "change once they are there; or mount it, and give the folder."
+        )
+    return Path(path).expanduser().absolute()
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""What no path begins with; drives of Windows have one letter."""
 
 
 def _check_number(name: str, value: Any, kind: type, least: int) -> None:

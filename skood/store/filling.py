@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
@@ -16,8 +16,10 @@ from skood.store.catalogue import Blocks, array_name
 from skood.store.feature_store import FeatureStore
 from skood.store.identity.source import Source
 from skood.store.index import Keys, first_of_each
+from skood.store.merging import merge_small
 from skood.store.shard import Shard
 from skood.store.stored_array import VanishedRowsError
+from skood.store.trouble import StoreTroubleError, names_store
 
 __all__ = ["Compute", "Filling"]
 
@@ -39,6 +41,9 @@ Compute: TypeAlias = Callable[
 
 WAIT_SECONDS = 0.02
 
+ATTEMPTS = 3
+"""To read rows whose shards others merge meanwhile."""
+
 
 class Filling:
     """One pass over inputs whose features are wanted.
@@ -57,6 +62,14 @@ class Filling:
         Computes blocks of inputs that the store lacks.
     dtype : dtype
         Type of the features.
+
+    Attributes
+    ----------
+    gathers : bool, default=False
+        Whether the rows are so few that they wait in memory, to be written with those
+        of other passes.
+    n_kept : int
+        Rows of the pass that were found, or written so far.
     """
 
     def __init__(
@@ -69,6 +82,10 @@ class Filling:
     ) -> None:
         self.store, self.source = store, source
         self.blocks, self.compute, self.dtype = blocks, compute, dtype
+        self.gathers = False
+        self.n_kept = 0
+        self._asked: list[Keys] = []
+        self._missed = 0
         self._buffers: dict[Blocks, list[tuple[Keys, Values]]] = {}
         self._claims: list[Any] = []
         self._bytes = 0
@@ -84,7 +101,13 @@ class Filling:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.flush()
+            if not isinstance(error, StoreTroubleError):
+                self.flush()
+            if error is None and self._asked:
+                keys = np.concatenate(self._asked)
+                keys = keys[first_of_each(keys)]
+                wish = (self.source, self.blocks, keys, self._missed)
+                self.store.opened.paying.passed(self.store, *wish)
         finally:
             self._let_go()
 
@@ -100,11 +123,16 @@ class Filling:
         """
         if not self._buffers:
             self._let_go()
+        self._asked.append(keys)
         todo = first_of_each(keys)
         todo = todo[self._absent(keys[todo]).any(axis=1)]
-        self.store.opened.count(hits=len(keys) - len(todo))
+        self._found(len(keys) - len(todo))
+        if self.gathers and len(todo):
+            self._compute(keys, inputs, todo)  # too little to be shared out
+            return
         while len(todo):
-            claim, mine = self.store.opened.claims.claim(keys[todo])
+            with names_store(self.store.path):
+                claim, mine = self.store.opened.claims.claim(keys[todo])
             if claim is None:
                 # Perhaps this very pass holds them; and whoever waits holds nothing.
                 self.flush()
@@ -114,7 +142,11 @@ class Filling:
                 self._compute(keys, inputs, todo[mine])
             others = todo[~mine]
             todo = others[self._absent(keys[others]).any(axis=1)]
-            self.store.opened.count(hits=len(others) - len(todo))
+            self._found(len(others) - len(todo))
+
+    def _found(self, n_rows: int) -> None:
+        self.store.opened.count(hits=n_rows)
+        self.n_kept += n_rows
 
     def lacking(self, keys: Keys) -> Blocks:
         """Return the wanted blocks that some of the rows lack."""
@@ -123,10 +155,12 @@ class Filling:
 
     def _absent(self, keys: Keys) -> NDArray[np.bool_]:
         """Return which blocks of which rows are not in the store."""
-        found = self.store.opened.catalogue.verified_places(
-            self.source.name, self.blocks, keys
-        )
-        return np.column_stack([~places.found for places in found])
+        opened, name = self.store.opened, self.source.name
+        with names_store(self.store.path):
+            places = opened.catalogue.verified_places(name, self.blocks, keys)
+        waiting = (opened.gathered.found(name, block, keys) for block in self.blocks)
+        pairs = zip(places, waiting, strict=True)
+        return np.column_stack([~(place.found | here) for place, here in pairs])
 
     def _compute(self, keys: Keys, inputs: Rows, rows: NDArray[np.intp]) -> None:
         # Looked up again: somebody may have written them before they were claimed.
@@ -134,7 +168,7 @@ class Filling:
         for pattern in np.unique(absent, axis=0):
             chosen = rows[(absent == pattern).all(axis=1)]
             if not pattern.any():
-                self.store.opened.count(hits=len(chosen))
+                self._found(len(chosen))
                 continue
             names = zip(self.blocks, pattern, strict=True)
             blocks = tuple(block for block, missing in names if missing)
@@ -150,6 +184,7 @@ class Filling:
             if block in values
         }
         self.store.opened.count(misses=len(keys))
+        self._missed += len(keys)
         self._buffers.setdefault(tuple(wanted), []).append((keys, wanted))
         self._bytes += keys.nbytes + sum(array.nbytes for array in wanted.values())
         is_full = self._bytes >= self.store.shard_bytes
@@ -164,16 +199,27 @@ class Filling:
 
     def _write(self) -> list[Shard]:
         written = []
+        opened, about = self.store.opened, self.source.about()
         while self._buffers:
             blocks, parts = self._buffers.popitem()
-            arrays = {"keys": np.concatenate([keys for keys, _ in parts])}
+            keys = np.concatenate([keys for keys, _ in parts])
+            arrays = {}
             for block in blocks:
-                _check_widths(block, [values[block] for _, values in parts])
                 columns = [values[block] for _, values in parts]
-                arrays[array_name(block)] = np.concatenate(columns)
-            about = self.source.about()
-            written.append(self.store.opened.add("features", arrays, about))
+                _check_widths(block, columns)
+                arrays[block] = np.concatenate(columns)
+            if self.gathers:
+                opened.gather(about, keys, arrays, self.store.flush_seconds)
+                continue
+            named = {array_name(block): array for block, array in arrays.items()}
+            written.append(opened.add("features", {"keys": keys, **named}, about))
+            self.n_kept += len(keys)
         self._bytes, self._begun = 0, time.monotonic()
+        if opened.gathered.nbytes > self.store.shard_bytes:
+            opened.write_gathered()
+        if written:
+            with names_store(self.store.path):
+                merge_small(opened, self.store.shard_bytes)
         return written
 
     def _let_go(self) -> None:
@@ -191,9 +237,21 @@ class Filling:
             If somebody has deleted rows in the meantime.
         """
         self.flush()
+        if self.gathers:
+            return self._in_memory(keys)
+        with names_store(self.store.path):
+            for _ in range(ATTEMPTS):
+                with suppress(VanishedRowsError):  # merged by another thread
+                    return self._stored(keys)
+            return self._stored(keys)
+
+    def _stored(self, keys: Keys) -> dict[Key, Any]:
         catalogue = self.store.opened.catalogue
         found = catalogue.verified_places(self.source.name, self.blocks, keys)
         gone = ~np.logical_and.reduce([places.found for places in found])
+        if gone.any() and self.store.opened.gathered.nbytes:
+            self.store.opened.write_gathered()
+            return self._stored(keys)
         if gone.any():
             raise VanishedRowsError(
                 f"{gone.sum()} of {len(keys)} rows have vanished from {self.store!r} "
@@ -201,6 +259,18 @@ class Filling:
                 "size limit that is too small."
             )
         return catalogue.arrays(self.blocks, found)
+
+    def _in_memory(self, keys: Keys) -> dict[Key, Any]:
+        """Return a few rows, of which some may wait to be written."""
+        rows = self.store.opened.gathered.rows(self.source.name, keys)
+        there = [n for n, row in enumerate(rows) if not row.keys() >= {*self.blocks}]
+        if there:
+            with names_store(self.store.path):
+                stored = self._stored(keys[there])
+                read = {block: np.asarray(array) for block, array in stored.items()}
+            for place, number in enumerate(there):
+                rows[number] = {block: read[block][place] for block in self.blocks}
+        return {block: np.stack([row[block] for row in rows]) for block in self.blocks}
 
     def computed(self, inputs: Rows) -> Values:
         """Return the wanted blocks of some rows without regard to the store."""

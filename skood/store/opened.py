@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import shutil
 import time
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skood.store.atomic import UNFINISHED, write_text
-from skood.store.catalogue import SCHEMA, Catalogue, newer_schema
+from skood.store.catalogue import SCHEMA, Catalogue, array_name, newer_schema
 from skood.store.claims import Claims
+from skood.store.gathered import Gathered
+from skood.store.index import Keys
 from skood.store.memory import MemoryClaims, MemoryFolder
+from skood.store.paying import Paying
 from skood.store.shard import (
     CREATED,
     KEYS_DIGEST,
@@ -28,8 +33,10 @@ from skood.store.shard import (
     Shard,
     digest_of,
     is_sound,
+    reader,
 )
 from skood.store.shard_folder import ShardFolder
+from skood.store.trouble import NotAStoreError, names_store
 
 __all__ = ["OpenedStore", "listing_prefix", "opened"]
 
@@ -37,8 +44,12 @@ MANIFEST = "store.json"
 FORMAT = "skood feature store"
 PARTS = {MANIFEST, "shards", "claims", QUARANTINE}
 
-_open: dict[Path | None, OpenedStore] = {}
+_open: WeakValueDictionary[Path | None, OpenedStore] = WeakValueDictionary()
+_last_used: OrderedDict[Path | None, OpenedStore] = OrderedDict()
 _registry = Lock()
+
+KEPT_OPEN = 8
+"""Stores that stay open though nobody holds them; the others are let go."""
 
 
 def opened(path: Path | None) -> OpenedStore:
@@ -59,9 +70,17 @@ def opened(path: Path | None) -> OpenedStore:
     if path is not None:
         _check_folder(path)
     with _registry:
-        if path not in _open:
-            _open[path] = OpenedStore(path)
-        return _open[path]
+        store = _open.get(path)
+        if store is None:
+            store = _open[path] = OpenedStore(path)
+        _last_used[path] = store
+        _last_used.move_to_end(path)
+        others = (p for p in _last_used if p is not None)  # memory has but one place
+        let_go = list(others)[:-KEPT_OPEN]
+        idle = [_last_used.pop(p) for p in let_go]
+    for other in idle:
+        other.write_gathered()
+    return store
 
 
 class OpenedStore:
@@ -80,6 +99,10 @@ class OpenedStore:
         Who computes what.
     counts : Counter
         Hits and misses of this process.
+    gathered : Gathered
+        Rows that wait to be written.
+    paying : Paying
+        Whether it is of any use.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -95,6 +118,8 @@ class OpenedStore:
             )
         self.catalogue = Catalogue(self.folder)
         self.counts: Counter[str] = Counter()
+        self.gathered, self.paying = Gathered(), Paying()
+        self._timer: Timer | None = None
         self.folder.sweep()
 
     def count(self, **numbers: int) -> None:
@@ -119,11 +144,12 @@ class OpenedStore:
         Returns
         -------
         Shard
+
+        Raises
+        ------
+        StoreTroubleError
+            If it cannot be written.
         """
-        if self.path is not None and not (self.path / MANIFEST).exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            manifest = {"format": FORMAT, "schema": SCHEMA}
-            write_text(self.path / MANIFEST, json.dumps(manifest))
         now = str(time.time_ns())
         metadata = {"schema": str(SCHEMA), "kind": kind, CREATED: now, **about}
         if kind == "features":
@@ -131,17 +157,80 @@ class OpenedStore:
         prefix = (
             listing_prefix(about["source"], arrays["keys"]) if kind == "rows" else ""
         )
-        return self.folder.add(arrays, metadata, prefix)
+        with names_store(self.path):
+            self._write_manifest()
+            return self.folder.add(arrays, metadata, prefix)
+
+    def _write_manifest(self) -> None:
+        if self.path is not None and not (self.path / MANIFEST).exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            manifest = {"format": FORMAT, "schema": SCHEMA}
+            write_text(self.path / MANIFEST, json.dumps(manifest))
+
+    def gather(
+        self, about: Mapping[str, str], keys: Keys, values: Any, seconds: float
+    ) -> None:
+        """Keep a few rows in memory, to be written with others after a while.
+
+        Parameters
+        ----------
+        about, keys, values
+            As for :meth:`Gathered.add`.
+        seconds : float
+            How long they may wait.
+        """
+        self.gathered.add(about, keys, values)
+        with _registry:
+            if self._timer is None or not self._timer.is_alive():  # as after a fork
+                self._timer = Timer(seconds, self.write_gathered)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def write_gathered(self) -> None:
+        """Write the rows that wait.
+
+        Warns
+        -----
+        UserWarning
+            If that cannot be done: they will be computed again.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        try:
+            for about, keys, values in self.gathered.tables():
+                arrays = {array_name(block): array for block, array in values.items()}
+                self.add("features", {"keys": keys, **arrays}, about)
+        except OSError as error:
+            self.gathered.clear()
+            message = f"rows could not be written to the store {self.path}: {error}."
+            warnings.warn(message, UserWarning, stacklevel=2)
+
+    def refresh(self) -> None:
+        """Write what waits, and take notice of what others have written."""
+        self.write_gathered()
+        self.catalogue.refresh()
 
     def notes(self, name: str) -> Iterator[Shard]:
         """Yield the sound shards of kind "note" with a name.
 
         A note is something found out about a network.
         """
-        self.catalogue.refresh()
+        with names_store(self.path):
+            self.catalogue.refresh()
         for note in self.catalogue.of_kind("note"):
             if note.metadata["name"] == name and is_sound(note):
                 yield note
+
+    def verify(self) -> list[str]:
+        """Compare every byte of every shard; return what was set aside meanwhile."""
+        before = {name for name, _ in self.folder.lost()}
+        self.refresh()
+        for shard in list(self.catalogue.shards.values()):
+            reader.forget(shard.path)
+            is_sound(shard)
+        self.catalogue.refresh()
+        return sorted({name for name, _ in self.folder.lost()} - before)
 
     def evict(self, max_bytes: int) -> None:
         """Delete the shards that were unused the longest, down to a size."""
@@ -157,13 +246,20 @@ class OpenedStore:
 
     def clear(self) -> None:
         """Delete everything, what was set aside too."""
-        self.catalogue.refresh()
+        self.refresh()
         for shard in list(self.catalogue.shards.values()):
             self.folder.remove(shard)
         if self.path is not None:
             shutil.rmtree(self.path / QUARANTINE, ignore_errors=True)
         self.catalogue.refresh()
         self.counts.clear()
+        self.paying = Paying()
+
+
+@atexit.register
+def _write_all() -> None:
+    for store in list(_open.values()):
+        store.write_gathered()
 
 
 def listing_prefix(source: str, keys: NDArray[Any] | None = None) -> str:
@@ -183,7 +279,9 @@ def _check_folder(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_dir():
-        raise ValueError(f"path={str(path)!r} is a file; a feature store is a folder.")
+        raise NotAStoreError(
+            f"path={str(path)!r} is a file; a feature store is a folder."
+        )
     manifest = path / MANIFEST
     try:
         schema = int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])

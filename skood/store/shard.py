@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import RLock
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,12 @@ __all__ = [
     "CREATED",
     "KEYS_DIGEST",
     "LISTING",
+    "MERGED",
     "QUARANTINE",
     "DamagedShardError",
     "Shard",
     "digest_of",
+    "ignored",
     "is_sound",
     "reader",
     "set_aside",
@@ -35,6 +38,9 @@ Stamp = tuple[int, int, int]
 
 CREATED = "created"
 """What the time of writing is called in a shard's text."""
+
+MERGED = "merged"
+"""What the shards that one was made of are called in its text."""
 
 LISTING = "rows-"
 """The names of shards begin with it that list the rows of a data set."""
@@ -78,7 +84,7 @@ class Shard:
     @property
     def created(self) -> int:
         """When it was written, in nanoseconds: a copy of the file keeps that."""
-        return int(self.metadata.get(CREATED, 0))
+        return int(self.metadata.get(CREATED, "0"))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -140,12 +146,15 @@ class Shard:
             If there is no such file.
         """
         entry = self.header.entries["keys"]
-        with self.path.open("rb") as file:
-            file.seek(entry.start)
-            data = np.frombuffer(file.read(entry.stop - entry.start), dtype=np.uint8)
-        if digest_of([data.data]) != self.metadata.get(KEYS_DIGEST):
+        # A map, so that keys which are not those that were written, however many
+        # there seem to be, never come into memory together.
+        data = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
+        if len(data) != self.nbytes:
+            raise set_aside(self.path, f"{len(data)} bytes of {self.nbytes}")
+        keys = entry.within(data)
+        if digest_of([keys.reshape(-1).data]) != self.metadata.get(KEYS_DIGEST):
             raise set_aside(self.path, "its keys have changed")
-        return data.reshape(entry.shape)
+        return np.array(keys)
 
 
 class Reader:
@@ -198,6 +207,9 @@ class Reader:
 
 reader = Reader()
 
+ignored: set[Path] = set()
+"""Damaged files that could not be moved."""
+
 
 def is_sound(shard: Shard) -> bool:
     """Return whether a shard is there and whole.
@@ -245,13 +257,24 @@ def mark_used(path: Path) -> None:
 
 
 def set_aside(path: Path, why: str) -> DamagedShardError:
-    """Move a damaged file out of reach, and return the error that says so."""
-    target = path.parent.parent / QUARANTINE / path.name
+    """Move a damaged file out of reach, and return the error that says so.
+
+    Where it cannot be moved this process looks at it no more.
+    """
+    folder = path.parent.parent / QUARANTINE
+    target = folder / path.name
+    if os.path.lexists(target):
+        target = folder / f"{path.stem}-{uuid4().hex[:8]}{path.suffix}"
     reader.forget(path)
-    target.parent.mkdir(exist_ok=True)
-    with suppress(FileNotFoundError):  # another process was first
-        os.replace(path, target)
-        os.utime(target)  # when it was set aside
+    try:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another process was first
+            os.replace(path, target)
+            os.utime(target)  # when it was set aside
+        done = f"It is set aside as {target.parent.name}/{target.name}"
+    except OSError as error:
+        ignored.add(path)
+        done = f"It cannot be set aside ({error}) and is ignored"
     lost = "its rows count as missing, and extracting again computes them"
     if path.name.startswith(LISTING):
         lost = (
@@ -260,5 +283,5 @@ def set_aside(path: Path, why: str) -> DamagedShardError:
         )
     return DamagedShardError(
         f"shard {path.name} of the feature store {path.parent.parent} is damaged "
-        f"({why}). It is set aside as {target.parent.name}/{target.name}; {lost}."
+        f"({why}). {done}; {lost}."
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 import time
 import warnings
 from collections.abc import Mapping
@@ -20,16 +22,18 @@ from skood.store.container import (
     read_header,
 )
 from skood.store.shard import (
+    MERGED,
     QUARANTINE,
     DamagedShardError,
     Shard,
     digest_of,
+    ignored,
     mark_used,
     reader,
     set_aside,
 )
 
-__all__ = ["ShardFolder"]
+__all__ = ["ShardFolder", "where_merged"]
 
 SUFFIX = ".safetensors"
 ABANDONED_AFTER = 3600.0
@@ -51,7 +55,9 @@ class ShardFolder:
     def names(self) -> set[str]:
         """Return the names of the shards that are there."""
         with suppress(FileNotFoundError), os.scandir(self.path) as entries:
-            return {e.name[: -len(SUFFIX)] for e in entries if e.name.endswith(SUFFIX)}
+            names = {e.name for e in entries if e.name.endswith(SUFFIX)}
+            names -= {path.name for path in ignored if path.parent == self.path}
+            return {name[: -len(SUFFIX)] for name in names}
         return set()
 
     def lost(self, prefix: str = "") -> list[tuple[str, int]]:
@@ -80,7 +86,7 @@ class ShardFolder:
             return _opened(path)
         except FileNotFoundError:
             return None
-        except DamagedFileError as error:
+        except (DamagedFileError, IsADirectoryError, PermissionError) as error:
             warnings.warn(str(set_aside(path, str(error))), stacklevel=2)
             return None
 
@@ -139,7 +145,25 @@ class ShardFolder:
                     path.unlink()
 
 
+def where_merged(shard: Shard) -> tuple[Shard, int] | None:
+    """Return the shard that has the rows of a deleted one, and the first of them.
+
+    None if there is none: the rows were evicted or cleared.
+    """
+    folder = ShardFolder(shard.path.parent)
+    for name in folder.names() if shard.pickles_as_path else ():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            other = _opened(folder.path / f"{name}{SUFFIX}")
+            starts = dict(json.loads(other.metadata[MERGED]))
+            return other, int(starts[shard.name])
+    return None
+
+
 def _opened(path: Path) -> Shard:
-    with path.open("rb") as file:
+    # Without waiting: opening a FIFO would, until somebody writes into it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
         about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise DamagedFileError("it is no file")
         return Shard(path, read_header(file, about.st_size))

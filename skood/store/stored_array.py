@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from skood.store.index import Places
 from skood.store.shard import Shard
+from skood.store.shard_folder import where_merged
 
 __all__ = ["ShardedArray", "VanishedRowsError"]
 
@@ -94,6 +95,10 @@ class ShardedArray:
         try:
             return shard.array(self.name)
         except FileNotFoundError as error:
+            moved = where_merged(shard)
+            if moved is not None:
+                found, start = moved
+                return found.array(self.name)[start : start + shard.shape(self.name)[0]]
             raise VanishedRowsError(
                 f"shard {shard.name} is no longer in the feature store: it was "
                 "cleared, or evicted to keep the store within its size limit. Make "

@@ -21,7 +21,6 @@ __all__ = [
     "changed_settings",
     "code_fingerprint",
     "leave_out",
-    "left_out",
     "settings_digests",
     "structure_fingerprint",
 ]
@@ -127,11 +126,6 @@ def changed_settings(before: Settings, after: Settings) -> set[str]:
     """Return the names of the attributes in which two looks at a network differ."""
     names = before.keys() | after.keys()
     return {name for name in names if before.get(name) != after.get(name)}
-
-
-def left_out(module: nn.Module) -> set[str]:
-    """Return the attributes that forwards of a network have been seen to change."""
-    return set(_of_forward.get(module, ()))
 
 
 def leave_out(module: nn.Module, names: set[str]) -> None:
