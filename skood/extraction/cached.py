@@ -370,7 +370,8 @@ def _noted_changes(opened: OpenedStore, code: str) -> set[str]:
     found: set[str] = set()
     for note in opened.notes(f"changing {code}"):
         with suppress(ValueError, KeyError, TypeError):
-            found |= set(map(str, json.loads(note.metadata["text"])))
+            names = json.loads(note.metadata["text"])
+            found |= {name for name in names if isinstance(name, str)}
     return found
 
 

@@ -207,7 +207,8 @@ class FeatureStore:
     def head(self, source: str) -> LinearHead | None:
         """Return the final linear map of a source's network, if it was noted."""
         for note in self.opened.notes(f"head {source}"):
-            with suppress(FileNotFoundError):  # cleared in this moment
+            # Cleared in this moment, or no such note.
+            with suppress(OSError, KeyError, ValueError):
                 weight, bias = (np.array(note.array(n)) for n in ("weight", "bias"))
                 return LinearHead(weight, bias)
         return None

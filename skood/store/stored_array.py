@@ -94,7 +94,7 @@ class ShardedArray:
         shard = self.shards[number]
         try:
             return shard.array(self.name)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             moved = where_merged(shard)
             if moved is not None:
                 found, start = moved

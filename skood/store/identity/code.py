@@ -38,8 +38,10 @@ def package_of(module: str | None) -> str | None:
         it does is the same for all that skood runs on.
     """
     root = str(module).partition(".")[0]
-    if root in sys.builtin_module_names or root in sys.stdlib_module_names:
-        return None if root == "__main__" else "Python"
+    if root == "__main__":
+        return None
+    if root in sys.stdlib_module_names:
+        return "Python"
     known = sys.modules.get(root)
     places = str([getattr(known, "__file__", ""), *getattr(known, "__path__", ())])
     if not re.search(r"(site|dist)-packages", places) and root != "skood":
