@@ -17,6 +17,7 @@ from torch import nn
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
 from skood.store import FeatureStore
 from skood.store.filling import Filling
@@ -137,21 +138,27 @@ def _warn_unusable(cache: Any, error: Exception) -> None:
 
 
 @contextmanager
-def tells_to_call_again(store: FeatureStore, filling: Filling, n_rows: int) -> Any:
+def tells_to_call_again(
+    store: FeatureStore, filling: Filling, n_rows: int | None
+) -> Any:
     """Say in errors of the disk what is kept, and how to go on."""
+    known = "" if n_rows is None else f"{n_rows} "
     try:
         yield
     except StoreTroubleError as error:
         raise StoreTroubleError(
             error.errno,
-            f"{error.strerror}: {store} keeps {filling.n_kept} of the {n_rows} rows. "
+            f"{error.strerror}: {store} keeps {filling.n_kept} of the {known}rows. "
             "Make room, or the folder usable, and call extract_to again: it goes on "
             "from there",
         ) from error
 
 
-def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
+def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
     """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    if isinstance(inputs, Stream):
+        yield from inputs.windows(batch_size)
+        return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     for start in range(0, len(inputs), step):
         yield inputs.loaded(slice(start, start + step))
@@ -210,7 +217,7 @@ def stored_blocks(
 
 def listed_blocks(
     filling: Filling,
-    inputs: Inputs,
+    inputs: Inputs | Stream,
     batch_size: int,
     progress: Callable[[int], Any],
     labels: NDArray[Any] | None,
@@ -233,6 +240,7 @@ def listed_blocks(
     """
     keys: list[Keys] = []
     beside: list[Any] | None = []
+    own_ids: list[Any] = []
     for loaded in windows(inputs, batch_size):
         keys.append(row_keys(loaded.given))
         filling.fill(keys[-1], loaded.inputs)
@@ -240,7 +248,12 @@ def listed_blocks(
             beside += loaded.labels
         else:
             beside = None
+        own_ids += loaded.ids or []
         progress(len(loaded.inputs))
+    n_rows = sum(map(len, keys))
+    labels, ids = column(labels, "y", n_rows), column(ids, "ids", n_rows)
+    if ids is None and len(own_ids) == n_rows:
+        ids = _column_if_any(own_ids)
     if labels is None and beside is not None:
         labels = _column_if_any(beside)
     arrays = filling.arrays(np.concatenate(keys))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skood._turn import turn
+from skood.extraction.naming import module_name
 from skood.extraction.refused import checked_factory, checked_module
 
 __all__ = [
@@ -100,7 +101,8 @@ def layer_names(network: Any) -> list[str]:
     -------
     list of str
         Qualified names of all modules inside, in the order of their definition.
-        ``"penultimate"`` and ``"logits"`` are understood besides.
+        ``"penultimate"`` and ``"logits"`` are understood besides; a module that is
+        called so has a dot before its name.
 
     See Also
     --------
@@ -114,7 +116,7 @@ def layer_names(network: Any) -> list[str]:
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
     ['0', '1', '1.0']
     """
-    return list(named_layers(as_module(network)))
+    return [*map(module_name, named_layers(as_module(network)))]
 
 
 def named_layers(module: nn.Module) -> dict[str, nn.Module]:

@@ -25,8 +25,7 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
 
     It is computed again only when a tensor was replaced or changed: as torch counts
     changes in place, and, for those that it does not count (through
-    ``parameter.data`` or NumPy), by a sum of the bits of each row. Numbers that only
-    change places within a row that way go unnoticed.
+    ``parameter.data`` or NumPy), by :func:`checksum`.
 
     Parameters
     ----------
@@ -53,7 +52,8 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
     True
     """
     with turn:
-        tensors = [*chain(module.parameters(), module.buffers())]
+        given = chain(module.parameters(), module.buffers())
+        tensors = [part for tensor in given for part in _dense_parts(tensor)]
         marks = (*map(_mark, tensors), checksum(tensors))
         known = _digests.get(module)
         if fresh or known is None or known[0] != marks:
@@ -64,6 +64,19 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
 def _mark(tensor: Tensor) -> tuple[int, int, int]:
     version = 0 if tensor.is_inference() else tensor._version
     return id(tensor), version, tensor.data_ptr()
+
+
+def _dense_parts(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors that hold what a tensor holds: of a sparse one, several."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    if tensor.layout == torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor.to_dense()]
 
 
 def _computed_digest(module: nn.Module) -> str:
@@ -94,6 +107,9 @@ def _take_in(digest: Any, name: str, value: Any) -> None:
     elif value.is_quantized:
         digest.update(f"{name}:{_scale(value)};".encode())
         _take_in(digest, name, value.int_repr())
+    elif value.layout != torch.strided:
+        digest.update(f"{name}:{tuple(value.shape)}:{value.layout};".encode())
+        _take_in(digest, name, _dense_parts(value))
     else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
