@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -15,7 +15,7 @@ from skood._device import resolved_device
 from skood._turn import turn
 from skood.extraction.kept import Attributes, KeptTensors, with_own_train
 
-__all__ = ["borrowed", "evaluating"]
+__all__ = ["borrowed", "evaluating", "lent", "observable_parts"]
 
 
 @contextmanager
@@ -41,23 +41,30 @@ def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
     torch.device
         Where the network's inputs belong.
     """
-    with turn:
-        homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
-        target = _target(list(homes), device)
-        moves = len(homes) == 1 and target not in homes
-        parts = list(module.modules())
-        with evaluating(module):
-            kept = [_kept_tensors(part) for part in parts] if moves else []
-            try:
-                if moves:
-                    module.to(target)
-                with _observable(parts):
-                    yield target
-            finally:
-                for give_back in kept:
-                    give_back()
-                if moves:
-                    module.to(next(iter(homes)))  # what the forward itself created
+    with turn, lent(module, device) as target, observable_parts(module):
+        yield target
+
+
+@contextmanager
+def lent(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
+    """Do what :func:`borrowed` does, for a caller who sees to it that nobody else does.
+
+    Compiled graphs and fused layers are not passed by.
+    """
+    homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
+    target = _target(list(homes), device)
+    moves = len(homes) == 1 and target not in homes
+    with evaluating(module):
+        kept = [_kept_tensors(part) for part in module.modules()] if moves else []
+        try:
+            if moves:
+                module.to(target)
+            yield target
+        finally:
+            for give_back in kept:
+                give_back()
+            if moves:
+                module.to(next(iter(homes)))  # what the forward itself created
 
 
 @contextmanager
@@ -135,11 +142,12 @@ def _kept_tensors(part: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def _observable(parts: Iterable[nn.Module]) -> Iterator[None]:
+def observable_parts(module: nn.Module) -> Iterator[None]:
     """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
+    # In their dictionaries, since a module's own look for what it lacks is slow.
     compiled = any(
-        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None)
-        for part in parts
+        "_orig_mod" in part._modules or vars(part).get("_compiled_call_impl")
+        for part in module.modules()
     )
     stance = getattr(torch.compiler, "set_stance", None)
     fused = torch.backends.mha.get_fastpath_enabled()

@@ -40,6 +40,7 @@ __all__ = [
     "assembled",
     "extract",
     "first_batch",
+    "passed",
     "probed",
 ]
 
@@ -211,30 +212,52 @@ def extract(
     """
     settings = settings or Settings()
     recorder = Recorder(tuple(keys), found)
-    start, size = 0, settings.batch_size
     with borrowed(module, settings.device) as device, recorder.attached(module):
-        while start < len(inputs):
-            rows = slice(start, min(start + size, len(inputs)))
-            try:
-                batch = settings.placed(inputs, rows, device, module)
-                if view is not None:
-                    batch = batch.viewed(view, inputs.numbers(rows))
-                explained = Explained(batch, inputs, rows, module)
-                watched = _watched(module, found.written)
-                with watched, explained, settings.precision(device):
-                    values = _forward(module, batch, recorder)
-            except torch.cuda.OutOfMemoryError:
-                if rows.stop - start == 1:
-                    raise
-                size = (rows.stop - start) // 2
-                values = None
-            if values is None:
-                # Out here the error, and with it the frames that hold the failed
-                # batch, is gone.
-                _release_cached_memory(device)
-                continue
-            yield rows, values
-            start = rows.stop
+        yield from passed(module, inputs, recorder, settings, device, view)
+
+
+def passed(
+    module: nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    settings: Settings,
+    device: torch.device,
+    view: View | None = None,
+) -> Generator[Part, None, None]:
+    """Yield the blocks of consecutive rows from a network that is borrowed and hooked.
+
+    Parameters
+    ----------
+    module, inputs, settings, view
+        As for :func:`extract`.
+    recorder : Recorder
+        Attached to the network.
+    device : torch.device
+        Where it is.
+    """
+    start, size, written = 0, settings.batch_size, recorder.found.written
+    while start < len(inputs):
+        rows = slice(start, min(start + size, len(inputs)))
+        try:
+            batch = settings.placed(inputs, rows, device, module)
+            if view is not None:
+                batch = batch.viewed(view, inputs.numbers(rows))
+            explained = Explained(batch, inputs, rows, module)
+            watched = _watched(module, written) if written else nullcontext()
+            with watched, explained, settings.precision(device):
+                values = _forward(module, batch, recorder)
+        except torch.cuda.OutOfMemoryError:
+            if rows.stop - start == 1:
+                raise
+            size = (rows.stop - start) // 2
+            values = None
+        if values is None:
+            # Out here the error, and with it the frames that hold the failed
+            # batch, is gone.
+            _release_cached_memory(device)
+            continue
+        yield rows, values
+        start = rows.stop
 
 
 def assembled(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
@@ -35,6 +35,7 @@ from skood.extraction.inputs import Inputs, Preprocess, is_stream
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
 from skood.extraction.probe import linear_head
+from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.streams import Stream
 from skood.extraction.wanted import checked_blocks, checked_channels
@@ -201,6 +202,8 @@ class LayerFeatureTransformer(
         "verbose": ["verbose"],
     }
 
+    _serving: Serving | None = None
+
     def __init__(
         self,
         network: Any,
@@ -304,10 +307,71 @@ class LayerFeatureTransformer(
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
         check_is_fitted(self)
-        module = self._known_module()
+        serving = self._serving
+        module = self._known_module() if serving is None else self._served(serving)
         inputs = self._inputs(X, reset=False)
         blocks = self._blocks(module, inputs, Cache(self.cache))
         return LayerFeatures(blocks, self.head_)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Pay for safety once: a mode for serving, where calls of few rows are fast.
+
+        The parameters, the network's weights and its code are checked when it begins;
+        the network is put in evaluation mode and where it runs, and keeps its hooks,
+        until it ends. A call then only looks at the version counters of the weights,
+        and takes their digest when these say so: what is written past them, through
+        ``parameter.data`` or NumPy, goes unnoticed. Any number of threads may call.
+
+        Yields
+        ------
+        None
+
+        Raises
+        ------
+        ValueError
+            If the network's weights are not those seen in ``fit``; later also from
+            ``fit`` and ``set_params``, which have to wait for the end.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skood import LayerFeatureTransformer
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        >>> features = LayerFeatureTransformer(net, ["1"]).fit(torch.rand(9, 4))
+        >>> with features.frozen():
+        ...     one = features.transform(torch.rand(1, 4))
+        >>> one
+        LayerFeatures(1 rows: 1/avg 3)
+        """
+        check_is_fitted(self)
+        self._check_thawed()
+        module = self._known_module()
+        serving = Serving(module, self.blocks_, self._probe, self._settings())
+        with serving.open():
+            self._serving = serving
+            try:
+                yield
+            finally:
+                self._serving = None
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters; as scikit-learn's, but not while :meth:`frozen` lasts."""
+        if params:
+            self._check_thawed()
+        return super().set_params(**params)
+
+    def _check_thawed(self) -> None:
+        if self._serving is not None:
+            raise ValueError(
+                "this transformer is frozen for serving: leave frozen() first."
+            )
+
+    def _served(self, serving: Serving) -> nn.Module:
+        """Return the network in serving, whose weights must still be those of fit."""
+        if not serving.versions.unchanged():
+            serving.versions = Versions(self._known_module())
+        return serving.module
 
     def extract_to(
         self,
@@ -437,6 +501,7 @@ class LayerFeatureTransformer(
         return inputs
 
     def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module:
+        self._check_thawed()
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
@@ -535,6 +600,8 @@ class LayerFeatureTransformer(
     def _parts(
         self, module: nn.Module, inputs: Inputs, keys: Iterable[Key], view: str | None
     ) -> Generator[Part, None, None]:
+        if self._serving is not None and view is None and keys == self.blocks_:
+            return self._serving.parts(inputs)
         change = None if view is None else cast(Any, self.views)[view]
         return extract(module, inputs, keys, self._probe, self._settings(), change)
 
@@ -584,6 +651,7 @@ class LayerFeatureTransformer(
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        state.pop("_serving", None)
         state["network"] = in_file(self.network) if self.store_network else None
         if isinstance(state["network"], nn.Module):
             state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)
