@@ -73,7 +73,7 @@ class Batch:
         def move(value: Any) -> Any:
             if isinstance(value, PackedSequence):
                 wanted = dtype if value.data.is_floating_point() else None
-                return value.to(device, wanted or value.data.dtype, copy=True)
+                return _moved_sequence(value, device, wanted)
             if isinstance(value, Mapping):
                 return {name: move(part) for name, part in value.items()}
             if type(value) in (tuple, list):
@@ -117,6 +117,15 @@ class Batch:
     def call(self, module: nn.Module) -> Any:
         """Return the network's output."""
         return module(*self.args, **self.kwargs)
+
+
+def _moved_sequence(
+    packed: PackedSequence, device: torch.device, dtype: torch.dtype | None
+) -> PackedSequence:
+    data = packed.data.to(device=device, dtype=dtype or packed.data.dtype, copy=True)
+    orders = (packed.sorted_indices, packed.unsorted_indices)
+    moved = (None if order is None else order.to(device) for order in orders)
+    return PackedSequence(data, packed.batch_sizes, *moved)
 
 
 def _form(value: Any, n_rows: int, sizes: bool) -> str:
@@ -177,7 +186,7 @@ def _tensor_if_array(value: Any) -> Any:
     return _as_tensor(value, False) if isinstance(value, np.ndarray) else value
 
 
-def _as_tensor(part: Any, is_raw: bool) -> Tensor:
+def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
     if isinstance(part, (Tensor, PackedSequence)):
         return part
     source = "X" if is_raw else "preprocess"

@@ -17,6 +17,7 @@ from torch import nn
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.probe import Channels
 from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
 from skood.store import FeatureStore
@@ -295,7 +296,7 @@ def noted_probe(
     filling: Filling,
     module: nn.Module,
     inputs: Inputs,
-    channels: str,
+    channels: Channels,
     settings: Settings,
 ) -> Probe:
     """Return what a forward of the first rows tells, from the store if it is there.
@@ -314,7 +315,7 @@ def noted_probe(
         The network.
     inputs : Inputs
         What it is to be run on.
-    channels : {"auto", "first", "last"}
+    channels : {"auto", "first", "last"} or mapping of str to these
         Where the channels are.
     settings : Settings
         How to run it.

@@ -61,25 +61,46 @@ class Before:
     ----------
     width : int
         Its number of channels.
-    is_spatial : bool
-        Whether it is of the kind that has them first.
+    channels_last : bool
+        Where they are.
     output : Tensor
         What it put out.
     """
 
     width: int
-    is_spatial: bool
+    channels_last: bool
     output: Tensor
 
     @classmethod
-    def of(cls, module: nn.Module, output: Tensor | None) -> Before | None:
-        """Return what a module's output tells, None where it tells nothing."""
-        width, spatial = channel_width(module), is_spatial(module)
+    def of(
+        cls, module: nn.Module, output: Tensor | None, before: Before | None = None
+    ) -> Before | None:
+        """Return what a module's output tells, None where it tells nothing.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The module.
+        output : Tensor, optional
+            What it put out.
+        before : Before, optional
+            What came before it.
+        """
+        width = channel_width(module)
         if output is None or output.ndim < 2:
             return None
-        if width is None and spatial and output.ndim > 2:
+        if width is None and is_spatial(module) and output.ndim > 2:
             width = output.shape[1]  # pooling
-        return None if width is None else cls(width, spatial, output)
+        if width is None:
+            return None
+        first, last = output.shape[1] == width, output.shape[-1] == width
+        if is_spatial(module) or is_by_last_axis(module) or output.ndim == 2:
+            place = not is_spatial(module)
+        elif first != last:
+            place = last
+        else:
+            place = reading(module, output, before).channels_last
+        return cls(width, place, output)
 
 
 @dataclass(frozen=True)
@@ -129,11 +150,12 @@ def reading(module: nn.Module, output: Tensor, before: Before | None) -> Reading
     if compared is not None:
         return Reading(compared)
     first, last = (output.shape[axis] == before.width for axis in (1, -1))
-    if before.is_spatial and not is_sequence:
+    if not (before.channels_last or is_sequence):
         return Reading(False, is_guess=last)
     if first != last:
         return Reading(last)
-    return Reading(is_sequence and not before.is_spatial, is_guess=True)
+    alike = is_sequence or output.ndim == before.output.ndim
+    return Reading(alike and before.channels_last, is_guess=True)
 
 
 def _compared(output: Tensor, before: Before) -> bool | None:
@@ -147,7 +169,7 @@ def _compared(output: Tensor, before: Before) -> bool | None:
 def _by_sides(output: Tensor, before: Before) -> bool | None:
     """Return the one reading in which the sides are those of the map before, if any."""
     shape, given = output.shape, before.output.shape
-    sides = given[2:] if before.is_spatial else given[1:-1]
+    sides = given[1:-1] if before.channels_last else given[2:]
     first, last = shape[2:] == sides, shape[1:-1] == sides
     return last if first != last else None
 
@@ -155,13 +177,13 @@ def _by_sides(output: Tensor, before: Before) -> bool | None:
 def _by_values(output: Tensor, before: Before) -> bool | None:
     """Return the reading in which an output is far more like what came before."""
     given = before.output
-    turned = given.movedim(1, -1) if before.is_spatial else given.movedim(-1, 1)
+    turned = given.movedim(-1, 1) if before.channels_last else given.movedim(1, -1)
     if not output.shape == given.shape == turned.shape:
         return None
     same, other = _likeness(output, given), _likeness(output, turned)
     if max(same, other) < 0.1 or max(same, other) < 2 * min(same, other):
         return None
-    return (same > other) != before.is_spatial
+    return (same > other) == before.channels_last
 
 
 def _likeness(a: Tensor, b: Tensor) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -99,12 +99,12 @@ def _mends(first: nn.Module, given: Tensor) -> tuple[str, list[str]]:
         wanted = f"floating rows of {first.in_features} features"
         steps = _steps_to_vectors(first.in_features, given)
     else:
-        channels = first.in_channels  # type: ignore[union-attr]
-        sides = len(first.kernel_size)  # type: ignore[union-attr,arg-type]
+        conv = cast(nn.Conv2d, first)
+        channels, sides = conv.in_channels, len(conv.kernel_size)
         axes = ("length",) if sides == 1 else ("depth", "height", "width")[-sides:]
         shape = ", ".join(["rows", str(channels), *axes])
         wanted = f"floating numbers of shape ({shape})"
-        steps = _steps_to_maps(int(channels), sides, given)  # type: ignore[arg-type]
+        steps = _steps_to_maps(channels, sides, given)
     if not (given.is_floating_point() or given.is_complex()):
         is_pixels = given.element_size() == 1
         steps.append(" / 255" if is_pixels else ".float()")

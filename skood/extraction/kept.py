@@ -49,6 +49,7 @@ class KeptTensors:
         self._registered = [
             (prefix, home, {*home})
             for prefix, part in module.named_modules()
+            if not isinstance(part, torch.jit.ScriptModule)
             for home in (part._parameters, part._buffers)
             if names is None or names
         ]
@@ -78,13 +79,21 @@ class KeptTensors:
 
 def _held(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
     for prefix, part in module.named_modules():
-        for home in (part._parameters, part._buffers):
+        for home in _registers(part):
             for name, value in home.items():
                 yield _label(prefix, name), home, name, value
         for name, value in vars(part).items():
             is_flag = isinstance(value, bool) and name != "training"
             if is_flag or isinstance(value, Tensor):
                 yield _label(prefix, name), vars(part), name, value
+
+
+def _registers(part: nn.Module) -> tuple[dict[str, Any], ...]:
+    if isinstance(part, torch.jit.ScriptModule):  # its own are no dictionaries
+        return dict(part.named_parameters(recurse=False)), dict(
+            part.named_buffers(recurse=False)
+        )
+    return part._parameters, part._buffers
 
 
 def _label(prefix: str, name: str) -> str:

@@ -41,7 +41,7 @@ class FeatureMap:
         layer: str,
         output: Tensor,
         channels_last: bool = False,
-        mask: Mask | None = None,
+        mask: Mask | Tensor | None = None,
     ) -> FeatureMap:
         """Return the map of a module's output.
 
@@ -53,7 +53,7 @@ class FeatureMap:
             What the module put out.
         channels_last : bool, default=False
             Whether the channels are the last axis; of no account for vectors.
-        mask : Mask, optional
+        mask : Mask or Tensor of shape (n, tokens), optional
             What counts of the tokens; only outputs of three axes are pooled under it.
 
         Returns
@@ -71,6 +71,8 @@ class FeatureMap:
         values = (output.movedim(-1, 1) if channels_last else output).flatten(2)
         if output.ndim > 3:
             return cls(layer, values, None, channels_last)
+        if isinstance(mask, Tensor):
+            mask = Mask(mask)
         kept = None if mask is None else mask.of(layer, values)
         return cls(layer, values, kept, channels_last, is_sequence=channels_last)
 

@@ -63,7 +63,8 @@ class _Trace:
     outputs: dict[str, Taken] = field(default_factory=dict)
 
     def width(self, module: nn.Module, _args: Any, output: Any) -> None:
-        before = Before.of(module, first_tensor(output))
+        tensor = first_tensor(output)
+        before = Before.of(module, tensor, self._before(tensor))
         if before is not None:
             self.before.pop(before.output.ndim, None)  # the latest one comes last
             self.before[before.output.ndim] = before
@@ -92,12 +93,16 @@ class _Trace:
             self.channels_last[name] = wanted == "last"
             return
         tensor = found.tensor
-        latest = next(reversed(self.before.values()), None)
-        how = reading(module, tensor, self.before.get(tensor.ndim, latest))
+        how = reading(module, tensor, self._before(tensor))
         self.channels_last[name] = how.channels_last
         # Under a mask three axes are tokens: rows, tokens, channels.
         is_sequence = tensor.ndim == 3 and (self.masked or found.mask is not None)
         self.guessed[name] = how.is_guess and not is_sequence
+
+    def _before(self, tensor: Tensor | None) -> Before | None:
+        """Return what came last, best with as many axes as a tensor has."""
+        latest = next(reversed(self.before.values()), None)
+        return latest if tensor is None else self.before.get(tensor.ndim, latest)
 
     def affine(
         self, name: str, module: nn.Linear, args: Any, kwargs: Any, output: Any

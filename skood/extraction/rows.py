@@ -290,9 +290,9 @@ def _collated(items: list[Any], is_raw: bool) -> Any:
 
 _SEVERAL = (
     "each item of X has {} parts that may be inputs ({}): say which of them the "
-    "network takes. preprocess=lambda parts: parts[0] takes the first, where the others are "
-    "targets; preprocess=lambda parts: parts takes all, by position; a mapping gives "
-    "them by name."
+    "network takes. preprocess=lambda parts: parts[0] takes the first, where the "
+    "others are targets; preprocess=lambda parts: parts takes all, by position; a "
+    "mapping gives them by name."
 )
 
 

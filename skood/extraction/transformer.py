@@ -87,8 +87,8 @@ class LayerFeatureTransformer(
         Of each layer given by its name alone, but not of the logits: ``"avg"`` (or
         ``"mean"``), ``"max"`` and ``"std"`` over positions; ``"l2"``, each channel's
         L2 norm of the positive part; ``"lse"``, one column, the log-sum-exp of all
-        units; ``"first"`` (or ``"cls"``) and ``"last"``, a token; ``"gram"``, the row sums of ten Gram matrices; ``"flatten"``,
-        every unit.
+        units; ``"first"`` (or ``"cls"``) and ``"last"``, a token; ``"gram"``, the row
+        sums of ten Gram matrices; ``"flatten"``, every unit.
     preprocess : callable or str, optional
         Turns some rows of X (a slice of an array, tensor or frame; a list of items; a
         collated batch of a Dataset; a tuple of these where X has several inputs; a
@@ -568,8 +568,9 @@ class LayerFeatureTransformer(
 
     def _reading(self, found: Probe | None = None) -> str:
         """Return how outputs are read, as far as features depend on it."""
-        by_layer = isinstance(self.channels, Mapping)
-        text = str(sorted(self.channels.items())) if by_layer else str(self.channels)
+        text = str(self.channels)
+        if isinstance(self.channels, Mapping):
+            text = str(sorted(self.channels.items()))
         if self.mask is not None:
             text += f", mask {callable_fingerprint(self.mask, 'mask')}"
         return text if found is None else found.channels(text)
