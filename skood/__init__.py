@@ -15,7 +15,7 @@ _HOMES = {
     "Energy": "skood.detectors.logits",
     "EnergyRegularizedClassifier": "skood.neural",
     "FeatureNorm": "skood.detectors.feature_norm",
-    "FeatureStore": "skood.extraction.store",
+    "FeatureStore": "skood.store",
     "InlierKFold": "skood.model_selection",
     "Jigsaw": "skood.model_selection",
     "KNN": "skood.detectors.knn",

@@ -188,6 +188,7 @@ NAMES = [
     "skood.detectors.knn.LayerFeatures",
     "skood.features.stored.StoredArray",
     "skood.files.atomic.write_text",
+    "skood.store.feature_store.FeatureStore",
     "skood.persistence.api.load",
     "skood.persistence.errors.LoadError",
     "skood.nowhere.Thing",

@@ -8,13 +8,13 @@ from typing import Any
 __all__ = ["digest_of"]
 
 
-def digest_of(data: Any) -> str:
+def digest_of(*parts: Any) -> str:
     """Return a digest of bytes, or of what lends its bytes, such as an array.
 
     Parameters
     ----------
-    data : bytes-like
-        Contiguous.
+    *parts : bytes-like
+        Contiguous; they count as one after another.
 
     Returns
     -------
@@ -27,4 +27,9 @@ def digest_of(data: Any) -> str:
     >>> digest_of(b"abc")[:16]
     'ba7816bf8f01cfea'
     """
-    return hashlib.sha256(data).hexdigest()
+    # SHA-256 has instructions of its own on most processors, and then is twice as
+    # fast as BLAKE2b.
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +43,16 @@ class DamagedFileError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an array is in a file, and what it is.
+    """Where an array is in a file."""
 
-    Parameters
-    ----------
-    label : str
-        The layout's name for its type.
-    shape : tuple of int
-        Lengths of its axes.
-    start, stop : int
-        Its bytes in the file.
-    """
-
-    label: str
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
-    stop: int
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Its type, if it is one of NumPy's."""
-        return DTYPES[self.label]
+    def stop(self) -> int:
+        """The first byte after it."""
+        return self.start + self.dtype.itemsize * prod(self.shape)
 
     def within(self, data: NDArray[np.uint8]) -> NDArray[Any]:
         """Return the array as a view of the file's bytes."""
@@ -128,5 +118,5 @@ def read_header(path: Path) -> Header:
 
 
 def _entry(about: Mapping[str, Any], origin: int) -> Entry:
-    first, last = about["data_offsets"]
-    return Entry(about["dtype"], tuple(about["shape"]), origin + first, origin + last)
+    start = origin + about["data_offsets"][0]
+    return Entry(DTYPES[about["dtype"]], tuple(about["shape"]), start)

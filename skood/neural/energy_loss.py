@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skood.extraction.entries import first_tensor
 from skood.extraction.hooks import PENULTIMATE, hooked, not_called
-from skood.extraction.layout import FeatureMap, first_tensor
+from skood.extraction.layout import FeatureMap
 from skood.extraction.network import named_layers
 from skood.extraction.statistics import lse
 from skood.features import LOGITS
@@ -174,7 +175,7 @@ class EnergyRecorder:
             elif layer != LOGITS:
                 hook = partial(self._after, layer)
                 hooks.append((parts[layer].register_forward_hook, hook))
-        with hooked(hooks):
+        with hooked(hooks) as own, own.running():
             yield
 
     def _before_head(self, _module: nn.Module, args: Any) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skood.extraction.network import values_digest, weights_digest
 from skood.persistence.errors import LoadError
 from skood.persistence.networks import Given
+from skood.store.identity.weights import values_digest, weights_digest
 
 __all__ = ["described", "network_like", "tensors_of"]
 
