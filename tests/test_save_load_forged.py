@@ -182,17 +182,17 @@ NAMES = [
     "skood._version.is_newer",
     "skood._seeds.check_random_state",
     "skood._state.InPickle",
-    "skood.detectors.knn.np",
-    "skood.detectors.knn.KNN.fit",
-    "skood.detectors.knn.__builtins__",
-    "skood.detectors.knn.LayerFeatures",
+    "skood.detectors.layers.knn.np",
+    "skood.detectors.layers.knn.KNN.fit",
+    "skood.detectors.layers.knn.__builtins__",
+    "skood.detectors.layers.knn.LayerFeatures",
     "skood.features.stored.StoredArray",
     "skood.files.atomic.write_text",
     "skood.store.feature_store.FeatureStore",
     "skood.persistence.api.load",
     "skood.persistence.errors.LoadError",
     "skood.nowhere.Thing",
-    "skood.detectors.knn.Nothing",
+    "skood.detectors.layers.knn.Nothing",
     "skorch.classifier.NeuralNetClassifier",
     "torch.load",
     "torch.hub.load",
@@ -320,7 +320,7 @@ def test_a_trusted_function_is_not_called(small, danger):
             loaded += 1
         assert not danger.exists() or danger.read_text() == "imported", reading
     assert loaded >= 6
-    for reading in readings("skood.detectors.knn.KNN"):
+    for reading in readings("skood.detectors.layers.knn.KNN"):
         if (reading["__loader__"], reading["__class__"]) == (CONSTRUCTOR, "KNN"):
             put(small, reading)
             with pytest.raises(LoadError, match="is not read as"):

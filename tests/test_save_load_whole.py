@@ -166,7 +166,7 @@ def test_a_tokenizer_is_saved(added, tmp_path):
     take = partial(tokenizer, padding=True, return_tensors="pt")
     network = Embedded(len(tokenizer))
     features = LayerFeatureTransformer(network, "logits", preprocess=take)
-    pipeline = make_pipeline(features, KNN(2, "logits")).fit(texts)
+    pipeline = make_pipeline(features, KNN(2, layers="logits")).fit(texts)
     skood.save(pipeline, tmp_path / "saved")
     with pytest.raises(LoadError, match=r"trusted=\[.*'transformers\..*'\]"):
         skood.load(tmp_path / "saved", network=network)
