@@ -32,7 +32,7 @@ from networks import Convolutional
 from sklearn.metrics import roc_auc_score
 
 import skood
-from skood import AnchoredClassifier
+from skood import KNN, AnchoredClassifier
 from skood.files.digest import digest_of
 from skood.persistence import LoadError
 from skood.persistence.about import about_text
@@ -149,6 +149,7 @@ def test_a_factory_is_not_made_untrusted(path):
 
 # Names -------------------------------------------------------------------------------
 
+HOME = KNN.__module__
 CONSTRUCTOR = "ConstructorFromReduceNode"
 NAMES = [
     "os.system",
@@ -182,17 +183,17 @@ NAMES = [
     "skood._version.is_newer",
     "skood._seeds.check_random_state",
     "skood._state.InPickle",
-    "skood.detectors.layers.knn.np",
-    "skood.detectors.layers.knn.KNN.fit",
-    "skood.detectors.layers.knn.__builtins__",
-    "skood.detectors.layers.knn.LayerFeatures",
+    f"{HOME}.np",
+    f"{HOME}.KNN.fit",
+    f"{HOME}.__builtins__",
+    f"{HOME}.LayerFeatures",
     "skood.features.stored.StoredArray",
     "skood.files.atomic.write_text",
     "skood.store.feature_store.FeatureStore",
     "skood.persistence.api.load",
     "skood.persistence.errors.LoadError",
     "skood.nowhere.Thing",
-    "skood.detectors.layers.knn.Nothing",
+    f"{HOME}.Nothing",
     "skorch.classifier.NeuralNetClassifier",
     "torch.load",
     "torch.hub.load",
@@ -320,7 +321,7 @@ def test_a_trusted_function_is_not_called(small, danger):
             loaded += 1
         assert not danger.exists() or danger.read_text() == "imported", reading
     assert loaded >= 6
-    for reading in readings("skood.detectors.layers.knn.KNN"):
+    for reading in readings(f"{HOME}.KNN"):
         if (reading["__loader__"], reading["__class__"]) == (CONSTRUCTOR, "KNN"):
             put(small, reading)
             with pytest.raises(LoadError, match="is not read as"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
-__all__ = ["digest_of"]
+__all__ = ["digest_of", "file_digest"]
 
 
 def digest_of(*parts: Any) -> str:
@@ -32,4 +33,13 @@ def digest_of(*parts: Any) -> str:
     state = hashlib.sha256()
     for part in parts:
         state.update(part)
+    return state.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the digest of a file's bytes, which are read in portions."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            state.update(part)
     return state.hexdigest()

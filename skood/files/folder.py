@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from pathlib import Path
 from uuid import uuid4
 
 from skood.files.atomic import UNFINISHED, permissions, sync_folder
 
-__all__ = ["write_folder"]
+__all__ = ["replacing_folder", "write_folder"]
 
 REPLACED = ".old"
 """How the name of a folder ends whose place another one takes."""
@@ -44,12 +45,13 @@ def write_folder(target: Path, files: Mapping[str, Callable[[Path], object]]) ->
         If somebody else writes there at the same time.
     """
     mode = _strictest(target)
-    with _replacing(target, list(files)) as folder:
+    remove = partial(_remove_files, names=list(files))
+    with replacing_folder(target, remove) as folder:
         # A new folder has been made under the user's mask.
         mode = (permissions(folder) or 0) & 0o666 if mode is None else mode
         for name, write in files.items():
-            _write(folder / name, write, permissions(target / name) or mode)
-    _sweep(target, list(files))
+            write(folder / name)
+            (folder / name).chmod(permissions(target / name) or mode)
 
 
 def _strictest(folder: Path) -> int | None:
@@ -62,16 +64,19 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _write(path: Path, write: Callable[[Path], object], mode: int) -> None:
-    write(path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    path.chmod(mode)
-
-
 @contextmanager
-def _replacing(target: Path, names: list[str]) -> Iterator[Path]:
-    """Give a new folder to fill; put it in the place of ``target`` if all went well."""
+def replacing_folder(
+    target: Path, remove: Callable[[Path], object] = shutil.rmtree
+) -> Iterator[Path]:
+    """Give a new folder to fill; put it in the place of ``target`` if all went well.
+
+    Parameters
+    ----------
+    target : Path
+        Nothing, or the folder to be replaced.
+    remove : callable, optional
+        Deletes a folder of ours; it may leave one that holds anything else.
+    """
     replaces = os.path.lexists(target)
     token = uuid4().hex
     fresh = target.with_name(f".{target.name}.{token}{UNFINISHED}")
@@ -81,20 +86,38 @@ def _replacing(target: Path, names: list[str]) -> Iterator[Path]:
     fresh.mkdir((0o777 if mode is None else mode) | stat.S_IRWXU)
     try:
         yield fresh
-        sync_folder(fresh)
+        _sync(fresh)
         if replaces:
             with suppress(FileNotFoundError):  # another writer's turn
                 os.rename(target, old)
                 os.utime(old)
-        _rename(fresh, target, old, names)
+        _rename(fresh, target, old, remove)
         sync_folder(target.parent)
     except BaseException:
-        _remove(fresh, names)
+        _remove(fresh, remove)
         raise
-    _remove(old, names)
+    _remove(old, remove)
+    _sweep(target, remove)
 
 
-def _rename(fresh: Path, target: Path, old: Path, names: list[str]) -> None:
+def _sync(folder: Path) -> None:
+    """Wait until all that is in a folder is on the disk."""
+    # Windows wants to write to what is waited for; others may not.
+    flags = os.O_RDWR if os.name == "nt" else os.O_RDONLY
+    for path in [p for p in sorted(folder.rglob("*")) if p.is_file()]:
+        descriptor = os.open(path, flags)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    for path in [p for p in folder.rglob("*") if p.is_dir()]:
+        sync_folder(path)
+    sync_folder(folder)
+
+
+def _rename(
+    fresh: Path, target: Path, old: Path, remove: Callable[[Path], object]
+) -> None:
     """Put a folder in its place, or the old one back."""
     try:
         os.rename(fresh, target)
@@ -103,14 +126,19 @@ def _rename(fresh: Path, target: Path, old: Path, names: list[str]) -> None:
             with suppress(OSError):
                 os.rename(old, target)
             raise
-        _remove(old, names)  # its place is taken
+        _remove(old, remove)  # its place is taken
         raise FileExistsError(
             f"{target} was written by somebody else at the same time: that is left as "
             "it is, and nothing is saved."
         ) from error
 
 
-def _remove(folder: Path, names: list[str]) -> None:
+def _remove(folder: Path, remove: Callable[[Path], object]) -> None:
+    with suppress(OSError):
+        remove(folder)
+
+
+def _remove_files(folder: Path, names: list[str]) -> None:
     """Delete a folder of ours; one that holds something else stays."""
     # The library writes to a file of another name first.
     for path in [folder / n for n in names] + list(folder.glob(".tmp*")):
@@ -120,14 +148,15 @@ def _remove(folder: Path, names: list[str]) -> None:
         folder.rmdir()
 
 
-def _sweep(target: Path, names: list[str]) -> None:
+def _sweep(target: Path, remove: Callable[[Path], object]) -> None:
+    """Delete what writers to a place have left that were killed."""
     for end in (UNFINISHED, REPLACED):
         pattern = f".{_escaped(target.name)}.{'[0-9a-f]' * 32}{end}"
         for left in target.parent.glob(pattern):
             with suppress(OSError):
-                times = [p.stat().st_mtime for p in [left, *_entries(left)]]
+                times = [p.stat().st_mtime for p in [left, *left.rglob("*")]]
                 if max(times) < time.time() - ABANDONED_S:
-                    _remove(left, names)
+                    _remove(left, remove)
 
 
 def _escaped(name: str) -> str:

@@ -1,8 +1,8 @@
 """Files of arrays whose header bears its own digest, written piece by piece.
 
-The layout is safetensors'. The library neither digests a header, so that it can be read
-before all of the file is, nor writes to a file that is open, nor says the digest of what
-it writes, by which shards are named.
+The layout is safetensors'. The library neither digests a header, so that it can be
+read before all of the file is, nor writes to a file that is open, nor says the digest
+of what it writes, by which shards are named.
 """
 
 from __future__ import annotations

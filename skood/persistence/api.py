@@ -16,7 +16,7 @@ import skops.io
 
 from skood._version import __version__
 from skood.files import tensors
-from skood.files.digest import digest_of
+from skood.files.digest import file_digest
 from skood.files.folder import write_folder
 from skood.persistence.about import about_text
 from skood.persistence.archive import checked_archive, packed
@@ -28,7 +28,6 @@ from skood.persistence.folder import (
     ESTIMATOR,
     NETWORK,
     checked_target,
-    mapped,
     mapped_arrays,
     read_folder,
     read_network,
@@ -153,7 +152,7 @@ def save(
     content = {"versions": _versions(), "networks": networks.about}
 
     def write_about(file: Path) -> None:
-        digests = {name: digest_of(mapped(file.with_name(name))) for name in files}
+        digests = {name: file_digest(file.with_name(name)) for name in files}
         file.write_bytes(about_text({**content, "files": digests}))
 
     write_folder(target, {**files, ABOUT: write_about})
