@@ -40,7 +40,6 @@ from skood import LSGM
 from skood.files.tensors import DamagedFileError, read_header
 from skood.persistence import LoadError, archive, copies
 from skood.persistence.copies import MOST_VALUES
-from skood.persistence.stored import UNSAFE_KEYS
 
 
 @pytest.fixture(scope="module")
@@ -212,14 +211,37 @@ def test_what_is_named_again_is_not_visited_again(small):
 
 
 def test_keys_that_collide_are_not_many(small):
-    collide = [scalar(n * (2**61 - 1)) for n in range(UNSAFE_KEYS + 1)]
+    collide = [scalar(n * (2**61 - 1)) for n in range(1, SAME_HASH + 2)]
     pairs = items([items([key, scalar(1)]) for key in collide])
     for value in (made("dict", pairs), made("set", items(collide))):
         put(small, value)
-        with pytest.raises(LoadError, match="are no text"):
+        with pytest.raises(LoadError, match="same hash"):
             watched_load(small)
-    with pytest.raises(TypeError, match="are no text"):
-        skood.save(skood.KNN(set(range(UNSAFE_KEYS + 1))), small.with_name("many"))
+    many = small.with_name("many")
+    with pytest.raises(TypeError, match="same hash"):
+        skood.save(skood.KNN({n * (2**61 - 1) for n in range(500)}), many)
+    numbers = set(range(20_000))
+    skood.save(skood.KNN(numbers), many)
+    assert skood.load(many).n_neighbors == numbers
+
+
+def test_lists_are_counted_before_they_are_made(small):
+    schema, members = members_of(small)
+    state_of(schema)["verbose"] = "here"
+    text = json.dumps(schema).replace('"here"', "[" + "[]," * 3_000_000 + "[]]")
+    data = zipped(text, members)
+    (small / "estimator.skops").write_bytes(data)
+    sign(small)
+    tracemalloc.start()
+    with pytest.raises(LoadError, match="lists"):
+        watched_load(small)
+    assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    tracemalloc.stop()
+    about = about_of(small)
+    about["networks"] = [[]] * 3_000_000
+    sign(small, about)
+    with pytest.raises(LoadError, match="is not what"):
+        watched_load(small)
 
 
 def npy(header, data=b"", version=b"\x01\x00"):

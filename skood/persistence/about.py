@@ -21,6 +21,9 @@ HEAD = f'{{\n "format": "{FORMAT}",\n'.encode()
 
 ENTRIES = {"format", "schema", "versions", "files", "networks", "digest"}
 
+LARGEST = 1 << 22
+"""Bytes; what is read of a text takes twenty times as many."""
+
 _TAIL = re.compile(rb',\n "digest": "([0-9a-f]{64})"\n}\n')
 _TAIL_BYTES = len(b',\n "digest": ""\n}\n') + 64
 
@@ -53,7 +56,7 @@ def parsed_about(text: bytes, path: Path) -> dict[str, Any]:
     LoadError
         If it is not whole, not what it should be, or of a newer version of skood.
     """
-    if not text.startswith(HEAD):
+    if not text.startswith(HEAD) or len(text) > LARGEST:
         raise LoadError(f"{path} is not what skood.save writes.")
     body, tail = text[:-_TAIL_BYTES], _TAIL.fullmatch(text[-_TAIL_BYTES:])
     if tail is None or digest_of(body).encode() != tail[1]:

@@ -61,7 +61,7 @@ def packed(estimator: Any) -> bytes:
                 end = node["file"].rpartition(".")[2]
                 node["file"] = numbers.setdefault(node["file"], f"{len(numbers)}.{end}")
         schema.pop("_skops_version")  # about.json has it
-        made.writestr(ZipInfo(SCHEMA), json.dumps(schema))
+        made.writestr(ZipInfo(SCHEMA), json.dumps(schema, separators=(",", ":")))
         for name, number in numbers.items():
             made.writestr(ZipInfo(number), found.read(name))
     return file.getvalue()
@@ -94,7 +94,11 @@ def checked_archive(data: bytes, is_class: IsClass) -> set[str]:
     try:
         with ZipFile(io.BytesIO(data)) as file:
             _check_members(file, len(data))
-            schema = json.loads(file.read(SCHEMA), object_pairs_hook=_without_twins)
+            text = file.read(SCHEMA)
+            # Counted before they are made: an empty list is two bytes here.
+            if text.count(b"[") + text.count(b"{") > 4 * MOST_VALUES:
+                raise ValueError(f"it has over {4 * MOST_VALUES} lists")
+            schema = json.loads(text, object_pairs_hook=_without_twins)
             if schema.get("protocol") != PROTOCOL:
                 raise ValueError(f"it has the protocol {schema.get('protocol')!r}")
             return _checked_nodes(schema, file, is_class)

@@ -19,9 +19,8 @@ NOT_KEPT = {"memory": None, "compile": False}
 MOST_VALUES = 400_000
 """A file holds at most so many, since each takes a thousand bytes when it is read."""
 
-UNSAFE_KEYS = 10_000
-"""So many keys or items may be of other kinds than text: their hashes can be made to
-collide, and the time grows with the square."""
+SAME_HASH = 100
+"""So many keys may have one hash: the time that they take grows with the square."""
 
 LONGEST_RANGE = 1_000_000
 LONGEST_INT = 100_000
@@ -89,15 +88,16 @@ def _array(number: int, order: str) -> Any:
     return array.T if order == "F" else array
 
 
-def _few(keys: list[Any]) -> list[Any]:
-    if len(keys) > UNSAFE_KEYS and not all(type(key) is str for key in keys):
-        raise ValueError(f"more than {UNSAFE_KEYS} keys are no text")
+def _spread(keys: list[Any]) -> list[Any]:
+    hashes = np.sort(np.array([hash(key) for key in keys], dtype=np.int64))
+    if (hashes[SAME_HASH:] == hashes[:-SAME_HASH]).any():
+        raise ValueError(f"more than {SAME_HASH} keys have the same hash")
     return keys
 
 
 def _dict(pairs: Iterable[Any], kind: type = dict) -> Any:
     pairs = [(key, value) for key, value in pairs]
-    made = kind(zip(_few([k for k, _ in pairs]), (v for _, v in pairs), strict=True))
+    made = kind(zip(_spread([k for k, _ in pairs]), (v for _, v in pairs), strict=True))
     if len(made) < len(pairs):
         raise ValueError("a key stands there twice")
     for key, value in made.items():
@@ -172,8 +172,8 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "network": lambda number: _at(beside.get().networks, number),
     "dict": _dict,
     "OrderedDict": lambda pairs: _dict(pairs, OrderedDict),
-    "set": lambda items: set(_few(items)),
-    "frozenset": lambda items: frozenset(_few(items)),
+    "set": lambda items: set(_spread(items)),
+    "frozenset": lambda items: frozenset(_spread(items)),
     "int": _int,
     "complex": lambda real, imag: complex(float(real), float(imag)),
     "range": _range,

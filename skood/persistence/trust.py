@@ -80,10 +80,13 @@ def trusted_names(trusted: Iterable[Any]) -> dict[str, Any]:
     for one in trusted:
         if isinstance(one, str):
             found[one.replace(":", ".")] = None
-        elif callable(one) and isinstance(getattr(one, "__name__", None), str):
-            found[name_of(one)] = one
-        else:
+            continue
+        if not (callable(one) and isinstance(getattr(one, "__name__", None), str)):
             raise _no_names(one)
+        try:
+            found[name_of(one)] = one
+        except Exception as error:
+            raise _no_names(one) from error
     return found
 
 
