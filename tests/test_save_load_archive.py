@@ -39,7 +39,7 @@ import skood
 from skood import LSGM
 from skood.files.tensors import DamagedFileError, read_header
 from skood.persistence import LoadError, archive, copies
-from skood.persistence.copies import MOST_VALUES
+from skood.persistence.stored import MOST_VALUES, SAME_HASH
 
 
 @pytest.fixture(scope="module")
