@@ -213,6 +213,11 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         return self._read_labels(features, y)
 
     def _fit_all(self, training: Training, threshold_data: Any) -> None:
+        if len(training) < 2:
+            raise ValueError(
+                f"fit got n_samples={len(training)} in-distribution row: a minimum of "
+                "2 is required, since one row says nothing of how rows differ."
+            )
         unfitted = dict(vars(self))
         self._learn(training)
         self._remember_parameters()
@@ -355,6 +360,9 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float32 if block.dtype.itemsize < 4 else np.float64)
         assert_all_finite(block, input_name=f"layer {layer!r} ({statistic})")
+        # Rows in C order: sums over other strides round otherwise, so that a row would
+        # score differently alone.
+        block = np.ascontiguousarray(block)
         return on_device(block, resolved_device(device or self.device))
 
     def _arrays(self, chunk: LayerFeatures, device: Any = None) -> list[Any]:
