@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from networks import Convolutional, convolutional
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from saving import Holder
+from scipy.sparse import issparse
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -24,6 +27,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import all_estimators
 
 import skood
 from skood import (
@@ -225,3 +229,53 @@ def test_networks_are_described(tmp_path):
     assert about["digest"] == pipeline[0].network_digest_
     loaded = skood.load(tmp_path / "saved", network=Convolutional)
     assert_array_equal(loaded.predict(IMAGES), pipeline.predict(IMAGES))
+
+
+# Scikit-learn ------------------------------------------------------------------------
+
+
+def asked_for(path):
+    """Return what a folder asks to be trusted."""
+    try:
+        skood.load(path)
+    except LoadError as error:
+        return ast.literal_eval(str(error).rpartition("trusted=")[2].rstrip("."))
+    return []
+
+
+def said(estimator, X):
+    """Return what the methods of an estimator say of rows, where they say anything."""
+    for name in ("predict", "transform", "score_samples"):
+        with suppress(AttributeError, TypeError, ValueError):
+            found = getattr(estimator, name)(X)
+            yield found.toarray() if issparse(found) else np.asarray(found)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_estimators_of_scikit_learn_say_the_same(tmp_path):
+    X = np.abs(RNG.normal(size=(60, 4)))
+    y = (X[:, 0] > X[:, 1]).astype(int)
+    refused, trusted, n_saved = [], [], 0
+    for name, kind in all_estimators():
+        try:
+            estimator = kind().fit(X, y)
+        except (TypeError, ValueError, ImportError, AttributeError):
+            continue  # it wants other parameters or other data
+        try:
+            skood.save(estimator, tmp_path / name)
+        except TypeError:
+            refused.append(name)
+            continue
+        names = asked_for(tmp_path / name)
+        loaded = skood.load(tmp_path / name, trusted=names)
+        trusted += [name] * bool(names)
+        n_saved += 1
+        if name == "BernoulliRBM":
+            continue  # it transforms by chance
+        for expected, found in zip(said(estimator, X), said(loaded, X), strict=True):
+            # Sums differ in the last digits with the place of an array in memory.
+            assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=name)
+    assert n_saved >= 150
+    assert refused == ["Birch"]  # its leaves know one another
+    assert len(trusted) < n_saved / 3
