@@ -496,7 +496,8 @@ class LayerFeatureTransformer(
         are its own affair.
         """
         inputs = Inputs(X, self.preprocess)
-        if reset or self.preprocess is None:
+        has_names = hasattr(X, "columns") or hasattr(self, "feature_names_in_")
+        if reset or (self.preprocess is None and has_names):
             _check_feature_names(self, X, reset=reset)
         return inputs
 
