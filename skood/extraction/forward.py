@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from skood.extraction.batch import Batch
 from skood.extraction.borrow import borrowed
 from skood.extraction.explained import Explained
+from skood.extraction.feeding import portions
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
 from skood.extraction.inputs import Inputs
 from skood.extraction.kept import KeptTensors
@@ -220,7 +221,10 @@ def extract(
     recorder = Recorder(tuple(keys), found)
     with borrowed(module, settings.device) as device, recorder.attached(module):
         where = device, floating_dtype(module)
-        yield from passed(module, inputs, recorder, settings, where, view)
+        for first, portion in portions(inputs, settings.batch_size):
+            made = passed(module, portion, recorder, settings, where, view)
+            for rows, values in made:
+                yield slice(first + rows.start, first + rows.stop), values
 
 
 def passed(

@@ -34,6 +34,7 @@ __all__ = [
     "EarlyStop",
     "Probe",
     "Recorder",
+    "asked_entry",
     "head_input",
     "hooked",
     "not_called",
@@ -206,7 +207,7 @@ class Recorder:
             path = resolved_name(key[0], {})[1]  # type: ignore[index]
             chosen = path or tuple(self.found.output)
             self.values[key] = self._logits(
-                _taken("the network", output, chosen, NETWORK_ENTRIES)
+                asked_entry("the network", output, chosen, NETWORK_ENTRIES)
             )
         for layer in self.statistics:
             if not any(key[0] == layer for key in self.values):
@@ -229,7 +230,7 @@ class Recorder:
     def _after(
         self, layer: str, path: Path, _module: nn.Module, _args: Any, output: Any
     ) -> None:
-        self._seen(layer, _taken(f"layer {layer!r}", output, path))
+        self._seen(layer, asked_entry(f"layer {layer!r}", output, path))
 
     def _seen(self, layer: str, output: Taken | None) -> None:
         self._record(layer, output)
@@ -286,7 +287,7 @@ def _full_precision(device: str) -> Any:
     return torch.autocast(device, enabled=False) if is_mixed else nullcontext()
 
 
-def _taken(
+def asked_entry(
     name: str, output: Any, path: Path, preferred: Sequence[str] = ()
 ) -> Taken | None:
     """Return an entry of an output.

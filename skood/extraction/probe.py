@@ -32,6 +32,7 @@ from skood.extraction.entries import (
 from skood.extraction.hooks import (
     PENULTIMATE,
     Probe,
+    asked_entry,
     head_input,
     hooked,
     not_called,
@@ -77,10 +78,7 @@ class _Trace:
         self.rivals[name] = []
         if not path and not _says_what_is_first(module):
             self.rivals[name] = rival_entries(output, self.n_rows)
-        try:
-            found = taken(output, path)
-        except LookupError:
-            found = None  # the recorder says what there is
+        found = asked_entry(f"layer {name!r}", output, path)
         if found is None:
             return
         self.outputs[name] = found.cloned()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
 from typing import Any, Protocol
@@ -11,12 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-__all__ = ["Columns", "Items", "Rows", "Several", "Table", "inputs_of", "is_table"]
+__all__ = [
+    "Columns",
+    "Items",
+    "Rows",
+    "Several",
+    "Table",
+    "Takes",
+    "inputs_of",
+    "is_table",
+    "takes_of",
+]
 
 LABELS = ("label", "labels")
 """Columns of a data set with named columns that hold classes."""
 
 Numbers = slice | NDArray[np.intp]
+
+Takes = tuple[int, int] | None
+"""How many inputs a network takes by position, at least and at most, if known."""
 
 
 class Rows(Protocol):
@@ -31,10 +45,12 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def part(self, rows: Numbers, *, is_raw: bool) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool, takes: Takes = None) -> Any:
         """Return some rows as ``preprocess`` gets them, or the network if it is raw."""
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows one by one, their labels, and the same rows held in memory."""
 
 
@@ -61,7 +77,7 @@ class Table:
     def __len__(self) -> int:
         return int(self._X.shape[0])
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return rows: a slice where they follow one another, which copies nothing."""
         rows = _as_slice(rows)
         if hasattr(self._X, "iloc"):
@@ -69,7 +85,9 @@ class Table:
             return part.tolist() if part.ndim == 1 else part
         return _listed_texts(self._X[rows])
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows, no labels, and the table, which is in memory as it is."""
         return self.part(numbers), None, self
 
@@ -93,11 +111,13 @@ class Several:
     def __len__(self) -> int:
         return len(self._tables[0])
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a tuple of the tables' rows."""
         return tuple(table.part(rows) for table in self._tables)
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows as tuples of their parts."""
         return [*zip(*self.part(numbers), strict=True)], None, self
 
@@ -122,7 +142,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self._X)
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a mapping of columns, or the only one that is no label."""
         columns = self._columns(rows)
         if not is_raw:
@@ -144,7 +164,9 @@ class Columns:
         places = [self._places[int(number)] for number in _listed(rows, len(self))]
         return {name: _picked(column, places) for name, column in self._X.items()}
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows as mappings without their labels, and the columns in memory."""
         columns = self._columns(numbers)
         labels = next((columns[name] for name in LABELS if name in columns), None)
@@ -190,28 +212,30 @@ class Items:
     def __len__(self) -> int:
         return len(self._X)
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a list of items, or of what are samples their collated inputs."""
         length = len(self._X) if isinstance(rows, slice) else 0
         items = [self._X[int(number)] for number in _listed(rows, length)]
         if self._collate is not None:
             return _only_input(self._collate(items)) if is_raw else self._collate(items)
         if self._is_dataset or _is_sample(items[0]):
-            return _collated(items, is_raw)
+            return _collated(items, is_raw, takes)
         if is_raw and all(map(_is_record, items)):
             return _stacked(items)
         return items
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return the items' inputs and labels, and the items in memory."""
         items = [self._X[int(number)] for number in numbers]
         held = _Held(dict(zip(numbers.tolist(), items, strict=True)))
         rows = Items(held, self._is_dataset, self._collate)
         if not (self._is_dataset or _is_sample(items[0])):
             return items, None, rows
-        parts = [inputs_of(item) for item in items]
+        parts = [inputs_of(item, takes) for item in items]
         given = [part[0] if len(part) == 1 else part for part in parts]
-        return given, _labels(items), rows
+        return given, _labels(items, takes), rows
 
 
 class _Held:
@@ -252,10 +276,15 @@ def _is_record(item: Any) -> bool:
     return all(isinstance(part, (Tensor, np.ndarray)) for part in item.values())
 
 
-def inputs_of(item: Any) -> tuple[Any, ...]:
-    """Return the parts of a Dataset's item that are no labels, the first one anyway."""
+def inputs_of(item: Any, takes: Takes) -> tuple[Any, ...]:
+    """Return the parts of a Dataset's item that may be inputs, the first one anyway.
+
+    Where the network takes a single input, what comes after it are targets.
+    """
     if not isinstance(item, (tuple, list)):
         return (_without_notes(item),)
+    if takes is not None and takes[1] == 1:
+        return (_without_notes(item[0]),)
     return (_without_notes(item[0]), *filter(_is_input, item[1:]))
 
 
@@ -270,20 +299,20 @@ def _is_note(name: Any) -> bool:
     return isinstance(name, str) and name.startswith("__")
 
 
-def _labels(items: list[Any]) -> list[Any] | None:
+def _labels(items: list[Any], takes: Takes) -> list[Any] | None:
     if not all(isinstance(item, (tuple, list)) and len(item) > 1 for item in items):
         return None
-    beside = [item[len(inputs_of(item)) :] for item in items]
+    beside = [item[len(inputs_of(item, takes)) :] for item in items]
     return [part[0] for part in beside] if all(beside) else None
 
 
-def _collated(items: list[Any], is_raw: bool) -> Any:
+def _collated(items: list[Any], is_raw: bool, takes: Takes) -> Any:
     """Return the inputs of a Dataset's items as a batch, several of them as a tuple."""
-    parts = [inputs_of(item) for item in items]
+    parts = [inputs_of(item, takes) for item in items]
     several = len(parts[0]) > 1 and all(len(part) == len(parts[0]) for part in parts)
     if not several:
         return _stacked([part[0] for part in parts])
-    if is_raw:
+    if is_raw and (takes is None or takes[0] < len(parts[0])):
         raise TypeError(_SEVERAL.format(len(parts[0]), _shown(parts[0])))
     return tuple(_stacked([*column]) for column in zip(*parts, strict=True))
 
@@ -341,3 +370,25 @@ def _as_slice(rows: Numbers) -> Numbers:
     if isinstance(rows, slice) or len(rows) == 0 or (np.diff(rows) != 1).any():
         return rows
     return slice(int(rows[0]), int(rows[-1]) + 1)
+
+
+def takes_of(network: Any) -> Takes:
+    """Return how many inputs a network takes by position, None where it does not say.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skood.extraction.rows import takes_of
+    >>> takes_of(nn.Linear(2, 2)), takes_of(nn.Bilinear(2, 2, 2))
+    ((1, 1), (2, 2))
+    """
+    try:
+        given = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind == p.VAR_POSITIONAL for p in given):
+        return None
+    placed = [
+        p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    return sum(p.default is p.empty for p in placed), len(placed)
