@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,21 +93,30 @@ def fed(inputs: Inputs, batch_size: int, *, keyed: bool = True) -> Iterator[Load
         generator=torch.Generator(),  # torch's own draws a seed for the workers
     )
     batches = iter(loader)
+    ahead = feeding.num_workers * (feeding.prefetch_factor or 2) * batch_size
     for rows in slices:
         with inputs.meter.reading(rows.stop - rows.start):
-            yield _received(inputs, rows, partial(next, batches))
+            with _told_of_death(inputs.numbers(slice(rows.start, rows.stop + ahead))):
+                parts = next(batches)
+            loaded = _as_loaded(inputs, rows, parts)
+        yield loaded
 
 
-def _received(inputs: Inputs, rows: slice, take: Any) -> Loaded:
-    numbers = inputs.numbers(rows)
+@contextmanager
+def _told_of_death(numbers: NDArray[np.intp]) -> Iterator[None]:
+    """Say which rows were on their way when a process died."""
     try:
-        parts = take()
-    except RuntimeError as error:  # as torch says that a process has died
+        yield
+    except RuntimeError as error:  # as torch tells it
         raise RuntimeError(
-            f"a process that reads inputs died while rows {numbers[0]} to "
-            f"{numbers[-1]} of X were waited for ({error}). With num_workers=0 they "
-            "are read in this process, where one sees why."
+            f"a process that reads inputs died over one of the rows {numbers[0]} to "
+            f"{numbers[-1]} of X ({error}). With num_workers=0 they are read in this "
+            "process, where one sees why."
         ) from error
+
+
+def _as_loaded(inputs: Inputs, rows: slice, parts: dict[str, Any]) -> Loaded:
+    numbers = inputs.numbers(rows)
     if "error" in parts:
         raise _named(parts["error"], parts["row"])
     batch = Batch(parts["args"], parts["kwargs"], len(numbers))
@@ -117,7 +126,7 @@ def _received(inputs: Inputs, rows: slice, take: Any) -> Loaded:
     return Loaded(given, parts["labels"], held, keys=keys)
 
 
-def _as_it_is(parts: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is(parts: Any) -> Any:
     return parts
 
 
@@ -185,11 +194,11 @@ class Prepared(Inputs):
 
     def __getitem__(self, rows: slice) -> Batch:
         """Return rows as a batch."""
-        picked = None
         if self._batch is not None:
-            places = np.arange(*rows.indices(len(self)))
-            picked = self._batch.picked(places)
-        return super().__getitem__(rows) if picked is None else picked
+            picked = self._batch.picked(np.arange(*rows.indices(len(self))))
+            if picked is not None:
+                return picked
+        return super().__getitem__(rows)
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return some of these rows."""

@@ -673,6 +673,7 @@ class LayerFeatureTransformer(
         super().__setstate__({**later, **state})
 
     def __getstate__(self) -> dict[str, Any]:
+        self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
         state["network"] = in_file(self.network) if self.store_network else None
