@@ -22,8 +22,8 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 import skood
+from skood._ranks import rank_for_rate
 from skood.calibration import ConformalDetector, ShiftMonitor
-from skood.calibration.ranks import rank_for_rate
 from skood.detectors.knn import KNN
 
 ALPHAS = (0.01, 0.05, 0.1)

@@ -94,7 +94,7 @@ def detectors(network: Published) -> dict[str, Entry]:
         "MSP": Entry(skood.MSP()),
         "MaxLogit": Entry(skood.MaxLogit()),
         "Energy": Entry(skood.Energy()),
-        "KNN": Entry(skood.KNN(50, "penultimate")),
+        "KNN": Entry(skood.KNN(50, layers="penultimate")),
         "Mahalanobis": Entry(skood.Mahalanobis("penultimate")),
         "Mahalanobis, ridge 1e-4": Entry(skood.Mahalanobis("penultimate", ridge=1e-4)),
         "Mahalanobis, all blocks": Entry(skood.Mahalanobis(network.blocks)),

@@ -95,9 +95,9 @@ def detectors() -> dict[str, Entry]:
         "MSP": Entry(skood.MSP()),
         "MaxLogit": Entry(skood.MaxLogit()),
         "Energy": Entry(skood.Energy()),
-        "KNN, k = 1": Entry(skood.KNN(1, SENTENCE)),
-        "KNN, k = 10": Entry(skood.KNN(10, SENTENCE)),
-        "KNN, k = 50": Entry(skood.KNN(50, SENTENCE)),
+        "KNN, k = 1": Entry(skood.KNN(1, layers=SENTENCE)),
+        "KNN, k = 10": Entry(skood.KNN(10, layers=SENTENCE)),
+        "KNN, k = 50": Entry(skood.KNN(50, layers=SENTENCE)),
         "Mahalanobis": Entry(skood.Mahalanobis(SENTENCE, normalize=True)),
         "Mahalanobis, all blocks": Entry(skood.Mahalanobis(BLOCKS)),
         "LSGM": Entry(skood.LSGM(layers=BLOCKS, random_state=0)),
@@ -111,8 +111,8 @@ def activations(layers: list[str]) -> list[str]:
 
 
 BY_LAYER: dict[str, Callable[[list[str]], Any]] = {
-    "KNN, k = 1": lambda layers: skood.KNN(1, layers),
-    "KNN, k = 10": lambda layers: skood.KNN(10, layers),
+    "KNN, k = 1": lambda layers: skood.KNN(1, layers=layers),
+    "KNN, k = 10": lambda layers: skood.KNN(10, layers=layers),
     "Mahalanobis": lambda layers: skood.Mahalanobis(layers, normalize=True),
     "Mahalanobis, relative": lambda layers: skood.Mahalanobis(
         layers, relative=True, normalize=True

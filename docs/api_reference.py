@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import skood
+from skood.detectors.registry import REGISTRY
+
+
+def _of_families(*families: str) -> list[str]:
+    return sorted(n for n, entry in REGISTRY.items() if entry.family in families)
+
 
 SECTIONS = [
     (
@@ -20,22 +26,20 @@ SECTIONS = [
         "Detectors",
         "From features to a score: the higher, the more in-distribution.",
         [
-            "Energy",
-            "FeatureNorm",
-            "KNN",
-            "LSGM",
-            "LayerEnergy",
-            "MSP",
-            "Mahalanobis",
-            "MaxLogit",
-            "NAP",
+            *_of_families("logits", "head", "shaping", "layers"),
             "NormRescaledHead",
+            "all_detectors",
+            "score_and_predict",
         ],
     ),
     (
         "Trained detectors",
         "They train, or fine-tune, a network; they need skorch.",
-        ["AMP", "AnchoredClassifier", "EnergyRegularizedClassifier"],
+        [
+            *_of_families("trained"),
+            "AnchoredClassifier",
+            "EnergyRegularizedClassifier",
+        ],
     ),
     (
         "Model selection",
@@ -97,16 +101,16 @@ SECTIONS = [
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [
-            "PyODDetector",
+            *_of_families("wrapped"),
             "interop.pyod.SkoodEncoder",
             "interop.pyod.SkoodOD",
             "to_pyod",
         ],
     ),
     (
-        "Checks for detectors",
-        "The battery that every detector passes, for those of third parties too.",
-        ["estimator_checks.parametrize_with_checks"],
+        "Writing detectors",
+        "The base of all, and the battery that every detector passes, yours too.",
+        ["BaseDetector", "estimator_checks.parametrize_with_checks"],
     ),
 ]
 

@@ -100,7 +100,7 @@ def fitted_pipelines(
     detectors = {
         "Mahalanobis, last block": Mahalanobis("relu3"),
         "Mahalanobis, all blocks": Mahalanobis(),
-        "KNN, last block": KNN(5, "relu3"),
+        "KNN, last block": KNN(5, layers="relu3"),
         "KNN, all blocks": KNN(5),
         "LSGM": LSGM(n_components=8, random_state=0),
         "NAP": NAP(),

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
 
+from skood._lazy import lazy_names
 from skood._version import __version__
+from skood.detectors.registry import detector_homes
 
 _HOMES = {
-    "AMP": "skood.neural",
+    **detector_homes(),
     "AnchoredClassifier": "skood.neural",
+    "BaseDetector": "skood.detectors",
     "ClassHoldout": "skood.model_selection",
     "ConformalDetector": "skood.calibration",
-    "Energy": "skood.detectors.logits",
     "EnergyRegularizedClassifier": "skood.neural",
-    "FeatureNorm": "skood.detectors.feature_norm",
     "FeatureStore": "skood.store",
     "InlierKFold": "skood.model_selection",
     "Jigsaw": "skood.model_selection",
-    "KNN": "skood.detectors.knn",
-    "LSGM": "skood.detectors.lsgm",
-    "LayerEnergy": "skood.detectors.energy",
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "LayerFeatures": "skood.features",
     "LayerSelector": "skood.features",
     "LeaveOutlierSourceOut": "skood.model_selection",
     "LinearHead": "skood.features",
-    "MSP": "skood.detectors.logits",
-    "Mahalanobis": "skood.detectors.mahalanobis",
-    "MaxLogit": "skood.detectors.logits",
-    "NAP": "skood.detectors.nap",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
     "OODScorer": "skood.model_selection",
     "OutliersIgnored": "skood.model_selection",
-    "PyODDetector": "skood.interop.pyod",
     "ShiftMonitor": "skood.calibration",
     "TargetRateThreshold": "skood.calibration",
+    "all_detectors": "skood.detectors.registry",
     "aupr": "skood.metrics",
     "aupr_in_scorer": "skood.model_selection",
     "aupr_out_scorer": "skood.model_selection",
@@ -55,21 +48,26 @@ _HOMES = {
     "ood_report": "skood.metrics",
     "ood_scorer": "skood.model_selection",
     "save": "skood.persistence",
+    "score_and_predict": "skood.detectors.thresholded",
     "to_pyod": "skood.interop.pyod",
     "trusted_types": "skood._trusted",
 }
 
-__all__ = ["__version__", *_HOMES]
+_EXTRAS = {"skood.neural": "skorch", "skood.interop.pyod": "pyod"}
+"""What the modules of an extra import."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that torch loads only then."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'skood' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+def _is_installed(home: str) -> bool:
+    needed = [name for room, name in _EXTRAS.items() if home.startswith(room)]
+    return all(find_spec(name) for name in needed)
+
+
+__all__ = ["__version__", *(n for n, home in _HOMES.items() if _is_installed(home))]
+"""Without the names whose extra is missing: those raise, and say so, when used."""
+
+
+__getattr__ = lazy_names(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_HOMES))
+    return sorted({name for name in globals() if name.startswith("__")} | {*__all__})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from skood.detectors.registry import trusted_state
+
 __all__ = ["trusted_types"]
 
 _TYPES = (
-    "skood._gaussian.TiedGaussian",
     "skood._jigsaw.Jigsaw",
-    "skood._moments.ClassMoments",
     "skood.calibration.betting.ChangeMixture",
     "skood.calibration.conformal.ConformalDetector",
     "skood.calibration.monitor.ShiftMonitor",
@@ -15,41 +15,19 @@ _TYPES = (
     "skood.calibration.probability.LogisticCalibration",
     "skood.calibration.probability.Standardised",
     "skood.calibration.threshold.TargetRateThreshold",
-    "skood.detectors.energy.LayerEnergy",
-    "skood.detectors.feature_norm.FeatureNorm",
-    "skood.detectors.incremental.Sample",
-    "skood.detectors.knn.KNN",
-    "skood.detectors.logits.Energy",
-    "skood.detectors.logits.MSP",
-    "skood.detectors.logits.MaxLogit",
-    "skood.detectors.lsgm.LSGM",
-    "skood.detectors.mahalanobis.Mahalanobis",
-    "skood.detectors.nap.auto.LayerChoice",
-    "skood.detectors.nap.detector.NAP",
-    "skood.detectors.nap.layer.PatternLayer",
     "skood.detectors.norm_rescaled.NormRescaledHead",
     "skood.extraction.hooks.Probe",
     "skood.extraction.transformer.LayerFeatureTransformer",
     "skood.features.head.LinearHead",
     "skood.features.layer_features.LayerFeatures",
     "skood.features.selector.LayerSelector",
-    "skood.hamming.bank.PatternBank",
     "skood.interop.pyod.adapter.SkoodOD",
-    "skood.interop.pyod.detector.PyODDetector",
     "skood.interop.pyod.encoder.SkoodEncoder",
-    "skood.mixtures.diag.DiagonalGaussians",
-    "skood.mixtures.full.FullGaussians",
-    "skood.mixtures.mixture.Mixture",
-    "skood.mixtures.paths.TransitionCounts",
-    "skood.mixtures.rows.Frame",
-    "skood.mixtures.sequence.MixtureSequence",
-    "skood.mixtures.tied.TiedGaussians",
     "skood.model_selection.class_holdout.ClassHoldout",
     "skood.model_selection.outliers_ignored.OutliersIgnored",
     "skood.model_selection.scorers.OODScorer",
     "skood.model_selection.source_holdout.LeaveOutlierSourceOut",
     "skood.model_selection.splitters.InlierKFold",
-    "skood.neural.amp.AMP",
     "skood.neural.anchored.AnchoredClassifier",
     "skood.neural.corruption.ImageCorruption",
     "skood.neural.corruption.VectorCorruption",
@@ -83,4 +61,4 @@ def trusted_types() -> list[str]:
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
-    return list(_TYPES)
+    return sorted({*_TYPES, *trusted_state()})

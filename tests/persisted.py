@@ -52,7 +52,7 @@ AROUND_MATRICES = [
 ]
 AROUND_FEATURES = [
     PyODDetector(PCA(), layers="layer2"),
-    TargetRateThreshold(KNN(5, "layer2"), 0.3, cv=0.5),
+    TargetRateThreshold(KNN(5, layers="layer2"), 0.3, cv=0.5),
     ConformalDetector(KNN(5), 0.3, class_conditional=True, cv=0.5),
     OutliersIgnored(
         make_pipeline(

@@ -67,8 +67,8 @@ def estimators():
         LSGM(2, layers="layer2", covariance_type="full", random_state=0),
         AMP(AnchoredClassifier(MLP, **SMALL, standardize=True)),
         EnergyRegularizedClassifier(MLP, ["0", "logits"], **SMALL),
-        TargetRateThreshold(KNN(5, "layer1"), 0.3, cv=0.5),
-        ConformalDetector(KNN(5, "layer1"), 0.3, class_conditional=True, cv=0.5),
+        TargetRateThreshold(KNN(5, layers="layer1"), 0.3, cv=0.5),
+        ConformalDetector(KNN(5, layers="layer1"), 0.3, class_conditional=True, cv=0.5),
         OutliersIgnored(Mahalanobis("layer1")),
         NormRescaledHead(),
     ]

@@ -13,7 +13,7 @@ from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import SGDOneClassSVM
-from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,8 +22,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import KNN, LayerFeatures, Mahalanobis
+from skood import _splits as splits
+from skood._ranks import rank_for_rate
 from skood.calibration import TargetRateThreshold
-from skood.calibration.ranks import rank_for_rate
 from skood.model_selection import InlierKFold, auroc_scorer
 
 SKLEARN = [
@@ -58,7 +59,8 @@ def test_threshold_is_the_score_of_that_rank_among_rows_held_out(detector, data)
     X, y = data
     inliers = X[y >= 0]
     found = TargetRateThreshold(detector, 0.1, cv=0.25, random_state=3).fit(X, y)
-    ((train, test),) = ShuffleSplit(1, test_size=0.25, random_state=3).split(inliers)
+    test = splits.share(len(inliers), 0.25, random_state=3)
+    train = np.setdiff1d(np.arange(len(inliers)), test)
     alone = clone(detector).fit(inliers[train])
     scores = np.sort(alone.score_samples(inliers[test]))
     np.testing.assert_allclose(found.calibration_scores_, scores)
@@ -183,7 +185,7 @@ def test_splitters_lose_their_outliers(cv, data):
         (1.5, "cv=1.5: a share of rows to hold out lies in"),
         ("folds", "cv='folds': give a share"),
         (object(), "give a share in"),
-        (1, "n_splits=2 or more"),
+        (1, "cv=1: a number of folds is from 2 on"),
         ([(np.arange(200), np.arange(199, 250))], "fits and holds out the same row"),
     ],
 )
@@ -260,8 +262,8 @@ def test_forwards_what_the_detector_knows(data):
     X, y = data
     found = TargetRateThreshold(Mahalanobis()).fit(X, y)
     assert found.n_features_in_ == 3
-    assert found.classes_.tolist() == [0, 1]
-    assert TargetRateThreshold(Mahalanobis()).fit(X[:300]).classes_ is None
+    assert found.class_labels_.tolist() == [0, 1]
+    assert TargetRateThreshold(Mahalanobis()).fit(X[:300]).class_labels_ is None
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(
         again.decision_function(X), found.decision_function(X)

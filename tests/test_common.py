@@ -27,6 +27,7 @@ SKLEARN_CHECKS = 46
 """Checks of scikit-learn 1.9 for a novelty detector; one needs SCIPY_ARRAY_API."""
 
 
+@pytest.mark.filterwarnings("ignore:contamination=0.05 takes 19 in-distribution rows")
 @pytest.mark.filterwarnings("ignore:classes with one row only")
 @pytest.mark.filterwarnings("ignore:.*partial_fit begins anew")
 @pytest.mark.parametrize("detector", SKLEARN_BATTERY, ids=repr)

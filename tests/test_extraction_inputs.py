@@ -542,7 +542,7 @@ def test_rows_that_cannot_be_told_apart_are_refused(X):
         Loaded([1, 2], None, Inputs(X))
 
 
-# Images that come in another form ------------------------------------------------------
+# Images that come in another form --------------------------------------------------
 
 
 def advice(network, X, preprocess=None):

@@ -214,7 +214,7 @@ def test_a_search_takes_frames_and_text_labels(frame):
         cv=InlierKFold(3),
         error_score="raise",
     ).fit(frame, y)
-    assert search.best_estimator_.classes_.tolist() == ["cat", "dog"]
+    assert search.best_estimator_.class_labels_.tolist() == ["cat", "dog"]
     assert search.feature_names_in_.tolist() == NAMES
 
 
@@ -288,7 +288,7 @@ def _classifier(kind=AnchoredClassifier):
 def _classes_and_scores(detector, fit="fit"):
     def use(y):
         fitted = getattr(clone(detector), fit)(VALUES, y)
-        return fitted.classes_.tolist(), fitted.score_samples(VALUES)
+        return fitted.class_labels_.tolist(), fitted.score_samples(VALUES)
 
     return use
 

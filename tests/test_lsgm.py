@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
 from skood import LSGM, LayerFeatures, Mahalanobis, _chunks
-from skood.detectors import base
+from skood.detectors import threshold
 from skood.mixtures.paths import (
     TransitionCounts,
     assigned,
@@ -367,7 +367,7 @@ def test_attributes_of_the_fit(features, fitted):
 def test_the_seed_decides_the_fit(features, monkeypatch):
     one, other = (LSGM(3, random_state=0).fit(features) for _ in range(2))
     assert one.offset_ == other.offset_
-    monkeypatch.setattr(base, "THRESHOLD_ROWS", 50)
+    monkeypatch.setattr(threshold, "THRESHOLD_ROWS", 50)
     assert np.isfinite(LSGM(3, random_state=0).fit(features).offset_)
 
 

@@ -71,7 +71,7 @@ def test_outliers_are_not_learned_and_the_rest_is_unchanged(detector, blobs):
     np.testing.assert_array_equal(
         wrapped.decision_function(X), wrapped.score_samples(X) - wrapped.offset_
     )
-    assert wrapped.classes_.tolist() == [0, 1]
+    assert wrapped.class_labels_.tolist() == [0, 1]
     assert wrapped.n_features_in_ == 2
     assert is_outlier_detector(wrapped)
     np.testing.assert_array_equal(
@@ -95,8 +95,8 @@ def test_without_labels_all_rows_are_inliers(blobs):
     np.testing.assert_array_equal(
         wrapped.score_samples(X), OneClassSVM().fit(X).score_samples(X)
     )
-    assert not hasattr(wrapped, "classes_")
-    assert not hasattr(wrapped.fit(*blobs).fit(X), "classes_")
+    assert not hasattr(wrapped, "class_labels_")
+    assert not hasattr(wrapped.fit(*blobs).fit(X), "class_labels_")
 
 
 def test_frames_lists_and_text_labels(blobs):
@@ -105,7 +105,7 @@ def test_frames_lists_and_text_labels(blobs):
     frame = pd.DataFrame(X, columns=["a", "b"])
     named = OutliersIgnored(OneClassSVM()).fit(frame, y.astype(str))
     assert named.feature_names_in_.tolist() == ["a", "b"]
-    assert named.classes_.tolist() == ["0", "1"]
+    assert named.class_labels_.tolist() == ["0", "1"]
     np.testing.assert_array_equal(named.score_samples(frame), wanted)
     listed = OutliersIgnored(OneClassSVM()).fit(X.tolist(), y.tolist())
     np.testing.assert_array_equal(listed.score_samples(X), wanted)

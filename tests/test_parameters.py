@@ -11,7 +11,6 @@ from pyod.models.lof import LOF
 from pyod.models.pca import PCA
 from sklearn.base import clone
 
-import skood
 from skood import (
     AMP,
     KNN,
@@ -27,7 +26,7 @@ from skood import (
     MaxLogit,
     PyODDetector,
 )
-from skood.detectors.base import BaseDetector
+from skood.detectors.registry import REGISTRY
 from skood.estimator_checks import synthetic_features
 from skood.neural import MLP
 
@@ -110,8 +109,7 @@ def test_a_change_of_the_parameter_is_seen(detector, change):
 
 
 def detector_classes():
-    public = (getattr(skood, name) for name in skood._HOMES)
-    return [c for c in public if isinstance(c, type) and issubclass(c, BaseDetector)]
+    return [entry.detector for entry in REGISTRY.values()]
 
 
 @pytest.mark.parametrize("detector", detector_classes(), ids=lambda c: c.__name__)

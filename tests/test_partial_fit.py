@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skood import KNN, MSP, Energy, LayerFeatures, Mahalanobis
-from skood.detectors.base import THRESHOLD_ROWS
 from skood.detectors.incremental import Sample
+from skood.detectors.threshold import THRESHOLD_ROWS
 
 DETECTORS = [
     Mahalanobis(),
@@ -52,7 +52,7 @@ def test_portions_make_the_same_detector(detector, features, y, cuts):
     cuts = [cut for cut in cuts if all(cut - c >= 20 for c in cuts if c < cut)]
     whole = pickle.loads(pickle.dumps(detector)).fit(features, y)
     parts = portions_of(pickle.loads(pickle.dumps(detector)), features, y, cuts)
-    np.testing.assert_array_equal(parts.classes_, whole.classes_)
+    np.testing.assert_array_equal(parts.class_labels_, whole.class_labels_)
     np.testing.assert_allclose(parts.offset_, whole.offset_, rtol=1e-9)
     np.testing.assert_allclose(
         parts.score_samples(features), whole.score_samples(features), rtol=1e-9
@@ -63,7 +63,7 @@ def test_portions_make_the_same_detector(detector, features, y, cuts):
 def test_without_labels(detector, features):
     whole = pickle.loads(pickle.dumps(detector)).fit(features)
     parts = portions_of(pickle.loads(pickle.dumps(detector)), features, None, [50, 90])
-    assert parts.classes_ is None
+    assert parts.class_labels_ is None
     np.testing.assert_allclose(
         parts.decision_function(features),
         whole.decision_function(features),
@@ -76,7 +76,7 @@ def test_new_classes_may_come_at_any_time(features, y):
     order = np.argsort(-y, kind="stable")  # class 2 first, then 1, 0 and outliers
     whole = Mahalanobis().fit(features, y)
     parts = portions_of(Mahalanobis(), features[order], y[order], [60, 130])
-    np.testing.assert_array_equal(parts.classes_, [0, 1, 2])
+    np.testing.assert_array_equal(parts.class_labels_, [0, 1, 2])
     for name, means in whole.means_.items():
         np.testing.assert_allclose(parts.means_[name], means, rtol=1e-9)
     np.testing.assert_allclose(parts.offset_, whole.offset_, rtol=1e-9)
@@ -124,7 +124,7 @@ def test_labels_for_every_portion_or_none(features, y):
     before = detector.score_samples(features)
     with pytest.raises(ValueError, match=r"y is missing, but .* before it was given"):
         detector.partial_fit(features[100:])
-    np.testing.assert_array_equal(detector.classes_, [0, 1, 2])
+    np.testing.assert_array_equal(detector.class_labels_, [0, 1, 2])
     np.testing.assert_array_equal(detector.score_samples(features), before)
     detector = Mahalanobis().partial_fit(features[:100])
     with pytest.raises(ValueError, match=r"y is given, but .* before it was missing"):

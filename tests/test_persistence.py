@@ -83,7 +83,7 @@ def test_files_of_an_accelerator_open_without_one(estimators, tmp_path):
 
 def test_the_table_is_whole():
     kinds = {type(e).__name__ for of_kind in ESTIMATORS.values() for e in of_kind}
-    classes = [getattr(skood, name) for name in skood._HOMES]
+    classes = [getattr(skood, name) for name in skood.__all__]
     detectors = {
         c.__name__ for c in classes if hasattr(c, "fit") and hasattr(c, "score_samples")
     }

@@ -127,7 +127,7 @@ def test_resnet20_on_textures(networks, data):
     for detector, area in [
         (MSP(), 87.64),
         (Energy(), 89.74),
-        (KNN(10, "penultimate"), 94.57),
+        (KNN(10, layers="penultimate"), 94.57),
     ]:
         detector.fit(train, labels)
         scores = np.concatenate([detector.score_samples(f) for f in (known, new)])

@@ -73,7 +73,7 @@ def test_clinc150_by_layers_of_minilm(benchmark, encoder, tmp_path):
     areas = {}
     for layer in LAYERS:
         for detector in (
-            KNN(1, layer),
+            KNN(1, layers=layer),
             Mahalanobis(layer, normalize=True, relative=True),
         ):
             detector.fit(train, intents)

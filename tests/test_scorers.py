@@ -204,7 +204,7 @@ def test_unseen_classes_need_a_detector_that_knows_its_own(blobs):
     X, y = blobs
     scorer = OODScorer("auroc", unseen_as_outliers=True)
     with pytest.raises(
-        TypeError, match=r"OneClassSVM has no classes_.*OutliersIgnored"
+        TypeError, match=r"OneClassSVM has no class_labels_.*OutliersIgnored"
     ):
         scorer(OneClassSVM().fit(X), X, y)
 

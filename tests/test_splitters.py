@@ -349,7 +349,7 @@ def test_tuned_detector_is_tested_on_a_source_it_has_not_seen(blobs, routing):
     assert (result["test_score"] > 0.9).all()
     # the outliers of the other source were there to tune on, and were not learned
     for fitted in result["estimator"]:
-        assert fitted.best_estimator_.classes_.tolist() == [0, 1]
+        assert fitted.best_estimator_.class_labels_.tolist() == [0, 1]
 
 
 def test_sources_are_asked_for_when_metadata_is_routed():

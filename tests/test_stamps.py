@@ -47,8 +47,9 @@ TRUSTED = [*trusted_types(), "pyod.models.pca.PCA"]
 
 
 def public_estimators():
-    public = (getattr(skood, name) for name in skood._HOMES)
-    return [c for c in public if isinstance(c, type) and issubclass(c, BaseEstimator)]
+    public = (getattr(skood, name) for name in skood.__all__)
+    classes = [c for c in public if isinstance(c, type) and c is not skood.BaseDetector]
+    return [c for c in classes if issubclass(c, BaseEstimator)]
 
 
 ESTIMATORS = public_estimators()

@@ -10,12 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.model_selection import (
-    KFold,
-    ShuffleSplit,
-    StratifiedKFold,
-    StratifiedShuffleSplit,
-)
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import (
     _num_samples,
@@ -25,14 +19,12 @@ from sklearn.utils.validation import (
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
 from skood._seeds import RandomStateLike
+from skood._splits import folds, share
 from skood.model_selection._estimators import in_distribution_scores
 
 Rows = NDArray[np.intp]
 Split = tuple[Rows | None, Rows]
 """Rows to fit on (None: the detector is fitted already) and rows held out."""
-
-HELD_OUT_SHARE = 0.2
-"""The share that ``cv=None`` keeps from the detector."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +99,8 @@ def splits_of(
     if isinstance(cv, str) and cv == "prefit":
         return [(None, data.inliers)]
     if isinstance(cv, Real):
-        splitter = _random_splitter(cv, stratified, random_state)
-        classes = data.labels[data.inliers] if data.labels is not None else None
-        split = splitter.split(np.empty((len(data.inliers), 1)), classes)
-        return [(data.inliers[train], data.inliers[test]) for train, test in split]
+        classes = data.class_numbers()[data.inliers] if stratified else None
+        return _random_splits(cv, data.inliers, classes, random_state)
     if hasattr(cv, "split") and not isinstance(cv, str):
         cv = cv.split(data.X, data.labels)
     elif isinstance(cv, str) or not isinstance(cv, Iterable):
@@ -133,14 +123,18 @@ def _inliers_of(side: ArrayLike, data: Labelled) -> Rows:
     return np.intersect1d(rows, data.inliers)
 
 
-def _random_splitter(cv: Any, stratified: bool, random_state: RandomStateLike) -> Any:
+def _random_splits(
+    cv: Any, inliers: Rows, classes: ArrayLike | None, random_state: RandomStateLike
+) -> list[Split]:
     if isinstance(cv, Integral):
-        kfold = StratifiedKFold if stratified else KFold
-        return kfold(int(cv), shuffle=True, random_state=random_state)
-    if not 0 < cv < 1:
+        if cv < 2:
+            raise ValueError(f"cv={cv!r}: a number of folds is from 2 on.")
+        parts = folds(len(inliers), int(cv), classes, random_state)
+    elif 0 < cv < 1:
+        parts = [share(len(inliers), float(cv), classes, random_state)]
+    else:
         raise ValueError(f"cv={cv!r}: a share of rows to hold out lies in (0, 1).")
-    shuffle = StratifiedShuffleSplit if stratified else ShuffleSplit
-    return shuffle(1, test_size=float(cv), random_state=random_state)
+    return [(np.delete(inliers, part), inliers[part]) for part in parts]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class ConformalDetector(DetectorWrapper):
         The proved bound on the probability of flagging an in-distribution row.
     n_calibration_ : ndarray of shape (classes,)
         The number n of rows compared with, by class.
-    classes_ : ndarray or None
+    class_labels_ : ndarray or None
         The labels seen in ``fit`` beside -1; None without ``y``.
 
     Raises
@@ -201,7 +201,7 @@ class ConformalDetector(DetectorWrapper):
         self.n_calibration_ = self._reference.sizes
         self.offset_ = self._reference.smallest_above(self.alpha)
         self.false_alarm_bound_ = self._reference.false_alarm_bound(self.alpha)
-        self.classes_ = data.classes
+        self.class_labels_ = data.classes
         scores = np.concatenate(held_out.scores)
         self._standardised = Standardised.of(scores)
         self._probability = self._probability_from(scores, data)

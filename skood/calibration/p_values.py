@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
 from skood._arrays import as_array
-from skood.calibration.ranks import rank_for_rate
+from skood._ranks import rank_for_rate
 
 Floats = NDArray[np.float64]
 

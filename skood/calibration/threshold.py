@@ -12,16 +12,16 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
+from skood._ranks import rank_for_rate, rows_for_rate
 from skood._seeds import RandomStateLike
+from skood._splits import HELD_OUT_SHARE
 from skood.calibration._held_out import (
-    HELD_OUT_SHARE,
     HeldOut,
     Labelled,
     splits_of,
     usable_scores,
 )
 from skood.calibration._wrapper import DetectorWrapper
-from skood.calibration.ranks import rank_for_rate, rows_for_rate
 from skood.model_selection._estimators import refuse_pyod
 
 __all__ = ["TargetRateThreshold"]
@@ -78,7 +78,7 @@ class TargetRateThreshold(DetectorWrapper):
         The threshold on ``score_samples``.
     calibration_scores_ : ndarray of shape (n,)
         The held-out scores, in ascending order.
-    classes_ : ndarray or None
+    class_labels_ : ndarray or None
         The labels seen in ``fit`` beside -1; None without ``y``.
 
     Raises
@@ -169,7 +169,7 @@ class TargetRateThreshold(DetectorWrapper):
         )
         self.calibration_scores_ = np.sort(np.concatenate(held_out.scores))
         self.offset_ = float(self.calibration_scores_[self._rank(held_out.rows) - 1])
-        self.classes_ = data.classes
+        self.class_labels_ = data.classes
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:

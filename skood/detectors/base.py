@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
@@ -22,94 +24,99 @@ from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
+from skood._splits import held_out_splits
 from skood._version import Stamped
-from skood.features import LayerFeatures, Layers
+from skood.detectors.declared import Declared
+from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
+from skood.detectors.thresholded import Thresholded
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 
-__all__ = ["BaseDetector"]
+__all__ = ["ARRAY", "BaseDetector"]
 
 ARRAY = "array"
 """The layer name that a plain array gets."""
 
-THRESHOLD_ROWS = 10_000
-"""At most so many rows set the threshold: its rate is then known to 0.25 points."""
+EXECUTION = ("device", "n_jobs", "random_state", "verbose")
+"""Parameters that change no score of a fitted detector: they count as they are now."""
 
 Self = TypeVar("Self", bound="BaseDetector")
 
 
-def _never(detector: Any) -> NoReturn:
-    raise AttributeError(
-        "fit_predict is not available: the threshold is set for rows that were not "
-        "fitted on, so use fit(X).predict(X_new)."
-    )
+class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
+    """Base class of all detectors: a subclass is its formula.
 
+    A subclass declares its parameters as annotated class attributes and implements
+    ``_fit`` (learn from a :class:`~skood.detectors.training.Training`) and ``_score``.
+    It may override ``_needed`` (the blocks it reads), ``_array_key`` (what a plain
+    array is) and ``_unseen_scores`` (exact leave-one-out scores of training rows).
+    :class:`~skood.detectors.layer_detector.LayerDetector` is the base of those that
+    read layers of one statistic.
 
-class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
-    """Base class of all detectors.
+    What the base sees to: ``score_samples`` is higher for more in-distribution; rows
+    with the label -1 are never fitted on; ``fit`` begins with nothing of an earlier
+    ``fit``, and one that fails leaves nothing; parameters set after ``fit`` change
+    nothing until the next ``fit`` (but for ``device``).
 
-    A subclass states its own parameters and implements ``_fit`` and ``_score``; it may
-    override ``_needed`` (the blocks it reads), ``_unseen_scores`` (the scores of
-    training rows as if they had not been trained on) and ``_array_key`` (what a plain
-    array is).
-
-    The conventions hold for all of them: ``score_samples`` is higher for more
-    in-distribution; rows with the label -1 are never fitted on; ``offset_`` is the
-    ``contamination`` quantile of the scores that in-distribution rows get when they
-    are new to the detector, taken on at most 10,000 training rows (a seeded sample).
-    Like :class:`sklearn.neighbors.LocalOutlierFactor` with ``novelty=True``, a
-    detector is for new rows and has no ``fit_predict``.
+    **The threshold** ``offset_`` is for new rows. It comes, in this order, from
+    ``threshold_data``; from exact leave-one-out scores, where a class has them; from
+    rows held out of other fits (10 folds up to 2,000 rows, 5 folds up to 5,000, above
+    that one fifth, all seeded), after which the detector is fitted on all rows. It is
+    the k-th smallest of n such scores with k = floor(contamination * (n + 1)), of at
+    most 10,000 rows. A class whose scores of training rows are those of new rows says
+    why in ``_unbiased``.
 
     Parameters
     ----------
-    layers : str or sequence of str, optional
-        The layers to use; None takes all that have the statistic.
-    statistic : str, default="avg"
-        The statistic to use.
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``: CUDA when torch is loaded and sees
         one, else the CPU.
+
+    Attributes
+    ----------
+    class_labels_ : ndarray of shape (C,) or None
+        The class labels seen in ``fit``; None without ``y``. (Not ``classes_``, by
+        which scikit-learn would take a detector for a classifier.)
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.detectors import BaseDetector
+    >>> class Distance(BaseDetector):
+    ...     power: float = 2.0
+    ...
+    ...     def _fit(self, training):
+    ...         (x,) = self._arrays(training.features)
+    ...         self.mean_ = x.mean(axis=0)
+    ...
+    ...     def _score(self, chunk):
+    ...         (x,) = self._arrays(chunk)
+    ...         return -(abs(x - self.mean_) ** self.power).sum(axis=1)
+    >>> detector = Distance(power=1).fit(np.random.default_rng(0).normal(size=(99, 2)))
+    >>> detector.predict([[0, 0], [9, 9]])
+    array([ 1, -1])
     """
 
-    novelty: ClassVar[bool] = True
+    contamination: float = 0.05
+    device: Any = "auto"
 
-    _unnamed_layers: ClassVar[tuple[str | None, ...]] = (None,)
-    """Values of ``layers`` that name none: those that a plain array goes with."""
+    _unbiased: ClassVar[str | None] = None
+    """Why scores of training rows are those of new rows; None where they are not."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "layers": [str, list, tuple, None],
-        "statistic": [str],
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": "no_validation",
     }
 
-    def __init__(
-        self,
-        *,
-        layers: Layers = None,
-        statistic: str = "avg",
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        self.layers = layers
-        self.statistic = statistic
-        self.contamination = contamination
-        self.device = device
-
     # What a method is made of ----------------------------------------------------
 
     @abstractmethod
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        """Learn from in-distribution rows.
-
-        ``classes`` are indices into ``classes_``, or None when ``fit`` got no ``y``.
-        ``outliers`` (perhaps of no rows) may only choose or weigh, never be data.
-        """
+    def _fit(self, training: Training) -> None:
+        """Learn from in-distribution rows; outliers may only choose or weigh."""
 
     @abstractmethod
     def _score(self, chunk: LayerFeatures) -> Any:
@@ -117,40 +124,50 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
         """Return the blocks that this detector reads."""
-        return features.select(self.layers, self.statistic)
+        return features
 
     def _array_key(self) -> tuple[str, str]:
         """Return the layer and statistic that a plain array stands for."""
-        return (ARRAY, self.statistic)
+        return (ARRAY, "avg")
+
+    def _takes_arrays(self) -> bool:
+        """Return whether a plain array will do, under the parameters as they are."""
+        return True
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64] | None:
         """Return the scores that training rows would get if they were new.
 
-        ``rows`` are their numbers among the in-distribution rows of ``fit``.
+        ``training`` is a part of what was fitted on, ``rows`` its rows' numbers there.
+        None if this cannot be had exactly: rows are then held out of other fits.
         """
-        return self._scores(features)
+        return self._scores(training.features) if self._unbiased else None
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         """Return the threshold that the scores of unseen rows ask for."""
-        return float(np.quantile(scores, self.contamination))
+        return threshold_for(scores, self.contamination)
 
     # The estimator ---------------------------------------------------------------
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self: Self, X: Any, y: ArrayLike | None = None, threshold_data: Any = None
+    ) -> Self:
         """Fit the detector on the in-distribution rows.
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             A plain array is one layer.
-        y : array-like of shape (n,), optional
-            Class labels; -1 marks rows that are outliers and are not fitted on.
+        y : array-like of shape (n_samples,), optional
+            Class labels; -1 marks rows that are outliers and are not fitted on. Labels
+            0 and 1 are two classes, not inliers and outliers.
+        threshold_data : LayerFeatures or array-like, optional
+            In-distribution rows that set the threshold and are not fitted on. Where X
+            is what the network itself was trained on, give rows that it has not seen:
+            it is surer of its own training data than of new data, so that X would put
+            the threshold too high.
 
         Returns
         -------
@@ -160,17 +177,15 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not usable; the message says which and why.
+            The detector is then not fitted, whatever it was before.
+
+        Warns
+        -----
+        UserWarning
+            If the rows are too few for the rate asked, or tie at the threshold.
         """
-        features = self._needed(self._as_features(X, reset=True))
-        self._widths = features.widths
-        inliers, classes = self._read_labels(y, len(features))
-        known = features if inliers.all() else features[inliers]
-        self._fit(known, classes, features[~inliers])
-        rows = _threshold_rows(len(known))
-        sample = known if len(rows) == len(known) else known[rows]
-        chosen = None if classes is None else classes[rows]
-        scores = self._unseen_scores(sample, chosen, rows)
-        self.offset_ = self._threshold(scores)
+        with self._learning():
+            self._fit_all(self._training(X, y), threshold_data)
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -178,49 +193,112 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             With the blocks seen in ``fit``.
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n_samples,)
             Higher is more in-distribution.
         """
-        return self._scores(self._known_features(X))
+        detector = self._as_fitted()
+        return detector._scores(detector._known_features(X))
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return ``score_samples(X) - offset_``: negative for outliers.
+    # Fitting ---------------------------------------------------------------------
 
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            With the blocks seen in ``fit``.
+    def _training(self, X: Any, y: ArrayLike | None) -> Training:
+        """Read what is to be learnt from, and set what is known of X."""
+        features = self._needed(self._as_features(X, reset=True))
+        self._widths = features.widths
+        return self._read_labels(features, y)
 
-        Returns
-        -------
-        ndarray of float64, shape (n,)
-        """
-        scores = self.score_samples(X)
-        return scores - self.offset_
+    def _fit_all(self, training: Training, threshold_data: Any) -> None:
+        unfitted = dict(vars(self))
+        self._learn(training)
+        self._remember_parameters()
+        if threshold_data is None:
+            scores = self._scores_as_if_new(training, unfitted)
+        else:
+            scores = self._scores_of_new(threshold_data)
+        self._set_threshold(scores, training.features)
 
-    def predict(self, X: Any) -> NDArray[np.int_]:
-        """Return +1 for in-distribution rows and -1 for outliers.
+    def _learn(self, training: Training) -> None:
+        self.class_labels_ = training.labels
+        self._fit(training)
 
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            With the blocks seen in ``fit``.
+    def _scores_of_new(self, threshold_data: Any) -> NDArray[np.float64]:
+        try:
+            return self._scores(self._known_features(threshold_data))
+        except ValueError as error:
+            raise ValueError(f"threshold_data: {error}") from error
 
-        Returns
-        -------
-        ndarray of int, shape (n,)
-        """
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+    def _scores_as_if_new(
+        self, training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        rows = threshold_rows(len(training))
+        scores = self._unseen_scores(training.part(rows), rows)
+        return self._held_out_scores(training, unfitted) if scores is None else scores
 
-    @available_if(_never)
-    def fit_predict(self, X: Any, y: Any = None) -> NoReturn:
-        """Not available: the threshold is for rows that were not fitted on."""
-        _never(self)
+    def _held_out_scores(
+        self, training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        """Return the scores of rows by detectors that were not fitted on them."""
+        found = []
+        splits = held_out_splits(
+            len(training), training.classes, at_most=THRESHOLD_ROWS
+        )
+        for kept, held_out in splits:
+            other = object.__new__(type(self))
+            other.__dict__.update(unfitted)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the fit on all rows has said it
+                other._learn(training.alone(kept))
+            found.append(other._scores(training.features[held_out]))
+        return np.concatenate(found)
+
+    def _set_threshold(
+        self, scores: NDArray[np.float64], features: LayerFeatures
+    ) -> None:
+        if np.isnan(scores).any() or not np.isfinite(offset := self._threshold(scores)):
+            raise ValueError(
+                f"{type(self).__name__} found no finite threshold: "
+                f"{int((~np.isfinite(scores)).sum())} of the scores of {len(scores)} "
+                f"in-distribution rows are not finite. {_largest_entry(features)}"
+            )
+        self.offset_ = offset
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Begin with nothing learned; after an error, nothing is."""
+        for name in self.__dict__.pop("_learned", ()):
+            self.__dict__.pop(name, None)
+        before = set(vars(self))  # parameters, and what scikit-learn keeps here
+        try:
+            yield
+        except BaseException:
+            for name in set(vars(self)) - before:
+                delattr(self, name)
+            raise
+        self._learned = sorted(set(vars(self)) - before)
+
+    def _remember_parameters(self) -> None:
+        """Keep the parameters that ``fit`` had: scores go by them from now on."""
+        values = {name: getattr(self, name) for name in self._parameters()}
+        self._fitted_with = {
+            name: value
+            for name, value in values.items()
+            if name not in EXECUTION and not hasattr(value, "fit")
+        }
+
+    def _as_fitted(self: Self) -> Self:
+        """Return this detector with the parameters that it was fitted with."""
+        check_is_fitted(self)
+        fitted_with = self._fitted_with
+        if all(vars(self).get(name) is fitted_with[name] for name in fitted_with):
+            return self
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__ | fitted_with)
+        return other
 
     # Input -----------------------------------------------------------------------
 
@@ -234,16 +312,16 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
         X = validated_table(
             self, X, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1
         )
-        if self.layers not in self._unnamed_layers:
+        if not self._takes_arrays():
+            layers = getattr(self, "layers", None)
             raise ValueError(
-                f"layers={self.layers!r} but X is a plain array, which has no named "
+                f"layers={layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."
             )
         return LayerFeatures({self._array_key(): X})
 
     def _known_features(self, X: Any) -> LayerFeatures:
         """Return the blocks that were fitted on, checked to be as they were."""
-        check_is_fitted(self)
         features = self._needed(self._as_features(X, reset=False))
         if features.widths != self._widths:
             raise ValueError(
@@ -252,45 +330,39 @@ class BaseDetector(Stamped, OutlierMixin, BaseEstimator):
             )
         return features
 
-    def _read_labels(
-        self, y: ArrayLike | None, n_rows: int
-    ) -> tuple[NDArray[np.bool_], NDArray[np.intp] | None]:
-        self.classes_: NDArray[Any] | None = None
+    def _read_labels(self, features: LayerFeatures, y: ArrayLike | None) -> Training:
+        """Tell in-distribution rows, with their classes, from outliers."""
         if y is None:
-            return np.ones(n_rows, dtype=bool), None
+            return Training(features, features[:0])
         labels = label_array(y)
-        if len(labels) != n_rows:
-            check_consistent_length(np.empty(n_rows), labels)
+        if len(labels) != len(features):
+            check_consistent_length(np.empty(len(features)), labels)
         inliers = inlier_mask(labels)
         if not inliers.any():
             raise ValueError(
                 "every row of y is -1: fit needs in-distribution rows, with class "
                 "labels other than -1."
             )
-        self.classes_, classes = np.unique(labels[inliers], return_inverse=True)
-        return inliers, classes
+        known = features if inliers.all() else features[inliers]
+        names, classes = np.unique(labels[inliers], return_inverse=True)
+        return Training(known, features[~inliers], classes, names)
 
-    def _array(self, chunk: LayerFeatures, layer: str, statistic: str) -> Any:
+    def _array(
+        self, chunk: LayerFeatures, layer: str, statistic: str, device: Any = None
+    ) -> Any:
         """Return one block of a chunk, checked, as float32 or float64 on the device."""
         block = chunk.block(layer, statistic)
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float32 if block.dtype.itemsize < 4 else np.float64)
         assert_all_finite(block, input_name=f"layer {layer!r} ({statistic})")
-        return on_device(block, resolved_device(self.device))
+        return on_device(block, resolved_device(device or self.device))
 
-    def _arrays(self, chunk: LayerFeatures) -> list[Any]:
+    def _arrays(self, chunk: LayerFeatures, device: Any = None) -> list[Any]:
         """Return the blocks of a chunk, in order."""
-        return [self._array(chunk, *name) for name in chunk.block_names]
+        return [self._array(chunk, *name, device) for name in chunk.block_names]
 
     def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
         return by_chunks(lambda chunk, rows: to_numpy(self._score(chunk)), features)
-
-
-def _threshold_rows(n_rows: int) -> NDArray[np.intp]:
-    if n_rows <= THRESHOLD_ROWS:
-        return np.arange(n_rows)
-    rng = np.random.default_rng(0)
-    return np.sort(rng.choice(n_rows, THRESHOLD_ROWS, replace=False))
 
 
 def _check_not_empty(features: LayerFeatures) -> None:
@@ -302,3 +374,19 @@ def _check_not_empty(features: LayerFeatures) -> None:
 
 def _listing(widths: dict[tuple[str, str], int]) -> str:
     return ", ".join(f"{'/'.join(name)} ({width})" for name, width in widths.items())
+
+
+def _largest_entry(features: LayerFeatures) -> str:
+    """Return where the entry of the largest size is, and what to do about it."""
+    sizes = {}
+    for name in features.block_names:
+        chunks = features.select_blocks([name]).iter_chunks(THRESHOLD_ROWS)
+        columns = [np.abs(c.block(*name)).max(axis=0, initial=0) for c in chunks]
+        sizes[name] = np.max(columns, axis=0)
+    layer = max(sizes, key=lambda name: sizes[name].max(initial=0))
+    column = int(sizes[layer].argmax())
+    return (
+        f"The largest entry, {sizes[layer][column]:.3g} in size, is in column {column} "
+        f"of layer {layer[0]!r} ({layer[1]}): scale the columns (StandardScaler), give "
+        "float64, or leave such rows out."
+    )

@@ -13,7 +13,9 @@ from skood._device import array_namespace, like, to_numpy
 from skood._gaussian import EPSILON, TiedGaussian
 from skood._logsumexp import log_sum_exp
 from skood._moments import ClassMoments
-from skood.detectors.base import BaseDetector
+from skood.detectors.base import ARRAY, BaseDetector
+from skood.detectors.declared import field
+from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, Layers
 
 __all__ = ["LayerEnergy"]
@@ -99,33 +101,25 @@ class LayerEnergy(BaseDetector):
     array([ 1, -1])
     """
 
+    layers: Layers = field(default=None, kw_only=False)
+    aggregation: str = field(default="zscore", kw_only=False)
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: BaseDetector._parameter_constraints[name]
-            for name in ("layers", "contamination", "device")
-        },
+        "layers": [str, list, tuple, None],
         "aggregation": [StrOptions({"zscore", "mahalanobis", "signed"})],
     }
 
-    def __init__(
-        self,
-        layers: Layers = None,
-        aggregation: str = "zscore",
-        *,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers, statistic=LSE, contamination=contamination, device=device
-        )
-        self.aggregation = aggregation
+    def _needed(self, features: LayerFeatures) -> LayerFeatures:
+        return features.select(self.layers, LSE)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
+    def _array_key(self) -> tuple[str, str]:
+        return (ARRAY, LSE)
+
+    def _takes_arrays(self) -> bool:
+        return self.layers is None
+
+    def _fit(self, training: Training) -> None:
+        features = training.features
         moments = self._energy_moments(features)
         self._n_rows = len(features)
         self.means_ = moments.means[0]
@@ -133,7 +127,7 @@ class LayerEnergy(BaseDetector):
         _check_varying(features, self.means_, self.scales_)
         self.signs_ = self._gaussian = None
         if self.aggregation == "signed":
-            self.signs_ = self._separating_signs(outliers)
+            self.signs_ = self._separating_signs(training.outliers)
         if self.aggregation == "mahalanobis":
             self._gaussian = self._joint_gaussian(moments)
 
@@ -182,10 +176,7 @@ class LayerEnergy(BaseDetector):
         return -self._gaussian.nearest(z) if self._gaussian else self._summed(z)
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         def scores(chunk: LayerFeatures, _: slice) -> NDArray[Any]:
             z = self._standardised(chunk)
@@ -194,7 +185,7 @@ class LayerEnergy(BaseDetector):
                 return to_numpy(-self._gaussian.nearest_unseen(z, one_class))
             return to_numpy(self._summed(_unseen_z(z, self._n_rows)))
 
-        return by_chunks(scores, features)
+        return by_chunks(scores, training.features)
 
     def _summed(self, z: Any) -> Any:
         xp = array_namespace(z)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skood._norm_ratio import NORM, NORM_RATIO, candidates, chosen_layer, feature_norm
-from skood.detectors.base import BaseDetector
+from skood.detectors.base import ARRAY, BaseDetector
+from skood.detectors.declared import field
+from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
 
 __all__ = ["FeatureNorm"]
@@ -31,11 +30,10 @@ class FeatureNorm(BaseDetector):
     A plain array is one layer of maps with one position: its score is the mean positive
     entry.
 
-    The threshold is the quantile of the training rows' own scores. The choice of one
-    layer among a few is all that they were fitted for, which biases them by next to
-    nothing; that the network itself was trained on them may. In-distribution rows that
-    it was not trained on are better, here or in
-    :class:`skood.calibration.TargetRateThreshold`.
+    The threshold comes from the training rows' own scores. The choice of one layer
+    among a few is all that they were fitted for, which biases them by next to nothing;
+    that the network itself was trained on them may: give in-distribution rows that it
+    was not trained on, as X or as ``threshold_data``.
 
     Parameters
     ----------
@@ -93,34 +91,25 @@ class FeatureNorm(BaseDetector):
     array([-1, -1, -1])
     """
 
-    _unnamed_layers = (None, NORM_RATIO)
+    layers: Layers = field(default=NORM_RATIO, kw_only=False)
+
+    _unbiased = "one layer is chosen among a few, by ratios of two norms"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        name: BaseDetector._parameter_constraints[name]
-        for name in ("layers", "contamination", "device")
+        "layers": [str, list, tuple, None],
     }
-
-    def __init__(
-        self,
-        layers: Layers = NORM_RATIO,
-        *,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers, statistic=NORM, contamination=contamination, device=device
-        )
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
         return candidates(features, self.layers)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        self.selected_layer_, self.norm_ratios_ = chosen_layer(features)
+    def _array_key(self) -> tuple[str, str]:
+        return (ARRAY, NORM)
+
+    def _takes_arrays(self) -> bool:
+        return self.layers in (None, NORM_RATIO)
+
+    def _fit(self, training: Training) -> None:
+        self.selected_layer_, self.norm_ratios_ = chosen_layer(training.features)
 
     def _score(self, chunk: LayerFeatures) -> Any:
         return feature_norm(self._array(chunk, self.selected_layer_, NORM))

@@ -13,7 +13,9 @@ from sklearn.base import _fit_context
 
 from skood._labels import inlier_mask
 from skood._seeds import uniform_draws
-from skood.detectors.base import THRESHOLD_ROWS, BaseDetector
+from skood.detectors.base import BaseDetector
+from skood.detectors.threshold import THRESHOLD_ROWS
+from skood.detectors.training import Training
 from skood.features import LayerFeatures
 
 __all__ = ["IncrementalDetector"]
@@ -61,6 +63,11 @@ class Sample:
         chosen = None if classes is None else classes[kept]
         return Sample(together, chosen, draws[kept], self.seen + len(features))
 
+    def training(self, labels: NDArray[Any] | None) -> Training:
+        """Return the sample as what is learnt from; it has rows."""
+        assert self.features is not None
+        return Training(self.features, self.features[:0], self.classes, labels)
+
 
 class IncrementalDetector(BaseDetector):
     """Base class of detectors that can be fitted on portions of rows.
@@ -69,45 +76,14 @@ class IncrementalDetector(BaseDetector):
     may keep in ``_so_far`` what it needs to go on from.
     """
 
-    _sample: Sample
-    _so_far: Any
-
     @abstractmethod
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         """Learn from more in-distribution rows, or from the first if ``moved`` is None.
 
-        ``classes`` are indices into ``classes_`` as it is now; ``moved`` says where in
-        it the classes are that there were before. Nothing is changed on an error.
+        The labels of ``training`` are all so far, so that some may have no row in it;
+        ``moved`` says where among them those are that there were before. Nothing is
+        changed on an error.
         """
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
-        """Fit the detector on the in-distribution rows, forgetting all others.
-
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            A plain array is one layer.
-        y : array-like of shape (n,), optional
-            Class labels; -1 marks rows that are outliers and are not fitted on.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are not usable; the message says which and why.
-        """
-        for name in ("_sample", "_so_far"):
-            self.__dict__.pop(name, None)
-        return super().fit(X, y)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
@@ -119,9 +95,9 @@ class IncrementalDetector(BaseDetector):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             The portion, with the same blocks each time.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels, for every portion or none; new classes may come at any time.
             -1 marks rows that are outliers and are not fitted on; only the first
             portion must have others.
@@ -141,62 +117,67 @@ class IncrementalDetector(BaseDetector):
             If the detector was fitted by ``fit``, which does not keep what is needed to
             go on: the portion is then the first.
         """
-        is_first = not hasattr(self, "_sample")
-        if is_first and hasattr(self, "offset_"):
+        if not hasattr(self, "_sample"):
+            self._begin(X, y)
+            return self
+        before = dict(vars(self))
+        try:
+            self._go_on(X, y)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _begin(self, X: Any, y: ArrayLike | None) -> None:
+        if hasattr(self, "offset_"):
             warnings.warn(
                 f"this {type(self).__name__} was fitted by fit, which keeps nothing to "
                 "go on from: partial_fit begins anew. Use it from the first rows on.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        if is_first:
-            features = self._needed(self._as_features(X, reset=True))
-            self._widths = features.widths
-        else:
-            features = self._known_features(X)
-            if y is not None and not inlier_mask(y).any():
-                return self
-        before = None if is_first else self.classes_
-        inliers, classes = self._read_labels(y, len(features))
-        known = features if inliers.all() else features[inliers]
-        sample = Sample() if is_first else self._sample
-        try:
-            classes, moved = self._with_earlier(before, classes, is_first)
-            self._update(known, classes, moved)
-        except ValueError:
-            self.classes_ = before
-            raise
-        if sample.classes is not None and moved is not None:
-            sample = replace(sample, classes=moved[sample.classes])
-        self._sample = sample.extended(known, classes)
-        self._set_threshold()
-        return self
+        with self._learning():
+            training = self._training(X, y)
+            self.class_labels_ = training.labels
+            self._add(training, None, Sample())
 
-    def _with_earlier(
-        self,
-        before: NDArray[Any] | None,
-        classes: NDArray[np.intp] | None,
-        is_first: bool,
-    ) -> tuple[NDArray[np.intp] | None, NDArray[np.intp] | None]:
-        """Unite ``classes_`` with those before; return where both are in it now."""
-        now = self.classes_
-        if is_first:
-            return classes, None
+    def _go_on(self, X: Any, y: ArrayLike | None) -> None:
+        features = self._known_features(X)
+        if y is not None and not inlier_mask(y).any():
+            return
+        training, moved = self._with_earlier(self._read_labels(features, y))
+        self.class_labels_ = training.labels
+        sample = self._sample
+        if sample.classes is not None:
+            sample = replace(sample, classes=moved[sample.classes])
+        self._add(training, moved, sample)
+
+    def _add(
+        self, training: Training, moved: NDArray[np.intp] | None, sample: Sample
+    ) -> None:
+        unfitted = dict(vars(self))
+        self._update(training, moved)
+        self._remember_parameters()
+        self._sample: Sample = sample.extended(training.features, training.classes)
+        known = self._sample.training(training.labels)
+        scores = self._unseen_scores(known, np.arange(len(known)))
+        if scores is None:
+            scores = self._held_out_scores(known, unfitted)
+        self._set_threshold(scores, known.features)
+
+    def _with_earlier(self, new: Training) -> tuple[Training, NDArray[np.intp]]:
+        """Unite the labels with those before; return where those are among them."""
+        before, now = self.class_labels_, new.labels
         if before is None and now is None:
-            return None, np.zeros(1, dtype=np.intp)
+            return new, np.zeros(1, dtype=np.intp)
         if before is None or now is None:
             states = ("missing", "given") if now is None else ("given", "missing")
             raise ValueError(
                 "y is {}, but in the portions before it was {}: give labels for every "
                 "portion or for none.".format(*states)
             )
-        self.classes_ = np.union1d(before, now)
-        indices = np.searchsorted(self.classes_, now)
-        return indices[classes], np.searchsorted(self.classes_, before)
-
-    def _set_threshold(self) -> None:
-        sample = self._sample
-        assert sample.features is not None
-        rows = np.arange(len(sample.features))
-        scores = self._unseen_scores(sample.features, sample.classes, rows)
-        self.offset_ = float(np.quantile(scores, self.contamination))
+        labels = np.union1d(before, now)
+        classes = np.searchsorted(labels, now)[new.classes]
+        united = replace(new, classes=classes, labels=labels)
+        return united, np.searchsorted(labels, before)

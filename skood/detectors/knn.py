@@ -12,9 +12,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks
 from skood._device import array_namespace, like, to_numpy, unit_rows
-from skood.detectors.base import BaseDetector
+from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
-from skood.features import LayerFeatures, Layers
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 from skood.features.names import Key
 
 __all__ = ["KNN"]
@@ -23,7 +25,7 @@ PRODUCT_ELEMENTS = 1 << 24
 """Entries of one block of the query-by-bank matrix: 64 MB in float32."""
 
 
-class KNN(IncrementalDetector):
+class KNN(LayerDetector, IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
@@ -81,53 +83,25 @@ class KNN(IncrementalDetector):
     array([ 1, -1])
     """
 
+    n_neighbors: int = field(default=50, kw_only=False)
+    normalize: bool = True
+    backend: str = "exact"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "normalize": ["boolean"],
         "backend": [StrOptions({"exact", "faiss"})],
     }
 
-    def __init__(
-        self,
-        n_neighbors: int = 50,
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        normalize: bool = True,
-        backend: str = "exact",
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.n_neighbors = n_neighbors
-        self.normalize = normalize
-        self.backend = backend
+    def _fit(self, training: Training) -> None:
+        self._check_rows(len(training))
+        self.banks_ = self._banks(training.features)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        self._check_rows(len(features))
-        self.banks_ = self._banks(features)
-
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         before = {} if moved is None else self.banks_
         n_before = len(next(iter(before.values()), ()))
-        self._check_rows(n_before + len(features))
-        banks = self._banks(features)
+        self._check_rows(n_before + len(training))
+        banks = self._banks(training.features)
         self.banks_ = {
             name: np.concatenate([before[name], bank]) if before else bank
             for name, bank in banks.items()
@@ -170,15 +144,12 @@ class KNN(IncrementalDetector):
         return self._summed(chunk, self.n_neighbors)
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         # Each row finds itself first, at distance zero.
         return by_chunks(
             lambda chunk, _: to_numpy(self._summed(chunk, self.n_neighbors + 1)),
-            features,
+            training.features,
         )
 
     def _summed(self, chunk: LayerFeatures, k: int) -> Any:

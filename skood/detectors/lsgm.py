@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial, reduce
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,8 +16,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import merged_statistics
 from skood._device import array_namespace, to_numpy
-from skood.detectors.base import BaseDetector
-from skood.features import LayerFeatures, Layers
+from skood.detectors.declared import field
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 from skood.mixtures.em import MixtureFit
 from skood.mixtures.mixture import Mixture
 from skood.mixtures.paths import TransitionCounts
@@ -29,7 +31,7 @@ __all__ = ["LSGM"]
 BLOCK_ROWS = 4096
 
 
-class LSGM(BaseDetector):
+class LSGM(LayerDetector):
     r"""Likelihood of an input's trace through mixtures over several layers.
 
     Each layer has a mixture of Gaussians [1]_. The component that an input falls into
@@ -110,7 +112,7 @@ class LSGM(BaseDetector):
     lower_bound_ : ndarray of shape (L,)
         The mean log-likelihood of a row; under a Dirichlet process the variational
         bound of all rows, up to a constant.
-    classes_ : ndarray or None
+    class_labels_ : ndarray or None
         The labels in ``y``; None when fitted without.
     offset_ : float
         The threshold on ``score_samples``.
@@ -169,8 +171,21 @@ class LSGM(BaseDetector):
     array([-1])
     """
 
+    n_components: Any = field(default=50, kw_only=False)
+    covariance_type: str = "diag"
+    prior: str | None = None
+    weight_concentration_prior: float | None = None
+    weighting: str = "every_layer"
+    assignments: str = "hard"
+    scale_layers: bool = False
+    temper: bool = False
+    reg_covar: float = 1e-6
+    max_iter: int = 1000
+    tol: float = 1e-3
+    n_init: int = 1
+    random_state: Any = None
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "covariance_type": [StrOptions({"diag", "full", "tied"})],
         "prior": [StrOptions({"dirichlet_process"}), None],
@@ -186,53 +201,8 @@ class LSGM(BaseDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        n_components: int | Sequence[int] = 50,
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        covariance_type: str = "diag",
-        prior: str | None = None,
-        weight_concentration_prior: float | None = None,
-        weighting: str = "every_layer",
-        assignments: str = "hard",
-        scale_layers: bool = False,
-        temper: bool = False,
-        reg_covar: float = 1e-6,
-        max_iter: int = 1000,
-        tol: float = 1e-3,
-        n_init: int = 1,
-        random_state: Any = None,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.prior = prior
-        self.weight_concentration_prior = weight_concentration_prior
-        self.weighting = weighting
-        self.assignments = assignments
-        self.scale_layers = scale_layers
-        self.temper = temper
-        self.reg_covar = reg_covar
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_init = n_init
-        self.random_state = random_state
-
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
+    def _fit(self, training: Training) -> None:
+        features = training.features
         names = features.block_names
         sizes = _sizes(self.n_components, names, len(features))
         random_state = check_random_state(self.random_state)
@@ -309,15 +279,12 @@ class LSGM(BaseDetector):
         return array_namespace(scores[0]).concat(scores)
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         return np.concatenate(
             [
                 self._sequence.left_out_scores(arrays, self._counts)
-                for arrays in self._blocks(features)
+                for arrays in self._blocks(training.features)
             ]
         )
 

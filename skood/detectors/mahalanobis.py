@@ -16,15 +16,17 @@ from skood._chunks import by_chunks, merged_statistics
 from skood._device import to_numpy, unit_rows
 from skood._gaussian import TiedGaussian
 from skood._moments import ClassMoments
-from skood.detectors.base import BaseDetector
+from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
 from skood.features.names import Key
 
 __all__ = ["Mahalanobis"]
 
 
-class Mahalanobis(IncrementalDetector):
+class Mahalanobis(LayerDetector, IncrementalDetector):
     r"""Squared Mahalanobis distance to the nearest class mean.
 
     Per layer, the score is :math:`-\min_c (x-\mu_c)^T \Sigma^{-1} (x-\mu_c)` with the
@@ -58,7 +60,7 @@ class Mahalanobis(IncrementalDetector):
 
     Attributes
     ----------
-    classes_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (C,) or None
         The class labels; None when fitted without ``y``.
     means_ : dict of (layer, statistic) to ndarray of shape (C, d)
         The class means.
@@ -101,73 +103,42 @@ class Mahalanobis(IncrementalDetector):
     array([ 1,  1, -1])
     """
 
+    layers: Layers = field(default=None, kw_only=False)
+    statistic: str = field(default="avg", kw_only=False)
+    relative: bool = False
+    normalize: bool = False
+    layer_weights: str = "sum"
+    ridge: float = 1e-10
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "relative": ["boolean"],
         "normalize": ["boolean"],
         "layer_weights": [StrOptions({"sum", "logistic"})],
         "ridge": [Interval(Real, 0, None, closed="left")],
     }
 
-    def __init__(
-        self,
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        relative: bool = False,
-        normalize: bool = False,
-        layer_weights: str = "sum",
-        ridge: float = 1e-10,
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.relative = relative
-        self.normalize = normalize
-        self.layer_weights = layer_weights
-        self.ridge = ridge
+    def _fit(self, training: Training) -> None:
+        if training.labels is not None:
+            _check_class_sizes(training.labels, np.bincount(training.class_numbers))
+        self._check_background(training.n_classes)
+        self._set_gaussians(self._moments(training))
+        self._weigh_layers(training)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
-        labels = _single_class(len(features)) if classes is None else classes
-        counts = np.bincount(labels)
-        if self.classes_ is not None:
-            _check_class_sizes(self.classes_, counts)
-        self._check_background(len(counts))
-        self._set_gaussians(self._moments(features, labels, len(counts)))
-        self._weigh_layers(features, labels, outliers)
-
-    def _update(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        moved: NDArray[np.intp] | None,
-    ) -> None:
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         if self.layer_weights != "sum":
             raise ValueError(
                 f"layer_weights={self.layer_weights!r} compares all rows with all "
                 "outliers: use fit, or layer_weights='sum'."
             )
-        labels = _single_class(len(features)) if classes is None else classes
-        n_classes = 1 if self.classes_ is None else len(self.classes_)
-        self._check_background(n_classes)
-        moments = self._moments(features, labels, n_classes)
+        self._check_background(training.n_classes)
+        moments = self._moments(training)
         if moved is not None:
             moments = {
-                name: self._so_far[name].among(moved, n_classes).merge(more)
+                name: self._so_far[name].among(moved, training.n_classes).merge(more)
                 for name, more in moments.items()
             }
         self._set_gaussians(moments)
-        self._so_far = moments
+        self._so_far: dict[Key, ClassMoments] = moments
         self.layer_weights_ = np.ones(len(moments))
 
     def _check_background(self, n_classes: int) -> None:
@@ -177,10 +148,9 @@ class Mahalanobis(IncrementalDetector):
                 "class only: give y with at least two classes, or relative=False."
             )
 
-    def _moments(
-        self, features: LayerFeatures, labels: NDArray[np.intp], n_classes: int
-    ) -> dict[Key, ClassMoments]:
-        moments_of = partial(self._chunk_moments, n_classes=n_classes)
+    def _moments(self, training: Training) -> dict[Key, ClassMoments]:
+        features, labels = training.features, training.class_numbers
+        moments_of = partial(self._chunk_moments, n_classes=training.n_classes)
         return {
             name: merged_statistics(moments_of, features.select(*name), labels)
             for name in features.block_names
@@ -233,17 +203,12 @@ class Mahalanobis(IncrementalDetector):
         )
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        labels = _single_class(len(features)) if classes is None else classes
-        return self._weighted(self._unseen_layer_scores(features, labels))
+        return self._weighted(self._unseen_layer_scores(training))
 
-    def _unseen_layer_scores(
-        self, features: LayerFeatures, labels: NDArray[np.intp]
-    ) -> list[NDArray[np.float64]]:
+    def _unseen_layer_scores(self, training: Training) -> list[NDArray[np.float64]]:
+        features, labels = training.features, training.class_numbers
         return [
             by_chunks(
                 lambda chunk, rows, g=gaussians: self._unseen_margin(  # type: ignore[misc]
@@ -276,23 +241,18 @@ class Mahalanobis(IncrementalDetector):
             total = total + weight * scores
         return total
 
-    def _weigh_layers(
-        self,
-        features: LayerFeatures,
-        labels: NDArray[np.intp],
-        outliers: LayerFeatures,
-    ) -> None:
+    def _weigh_layers(self, training: Training) -> None:
         self.layer_weights_ = np.ones(len(self._gaussians))
         if self.layer_weights == "sum":
             return
-        if len(outliers) == 0:
+        if len(training.outliers) == 0:
             raise ValueError(
                 "layer_weights='logistic' learns from outliers, and y marks none: give "
                 "fit rows with the label -1, or use layer_weights='sum'."
             )
-        known = np.column_stack(self._unseen_layer_scores(features, labels))
+        known = np.column_stack(self._unseen_layer_scores(training))
         unlike = np.column_stack(
-            [self._layer_scores(outliers, name) for name in self._gaussians]
+            [self._layer_scores(training.outliers, name) for name in self._gaussians]
         )
         self.layer_weights_ = _separating_weights(known, unlike)
 

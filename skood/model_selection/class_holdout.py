@@ -20,8 +20,8 @@ class ClassHoldout(LabelSplitter):
     holds all rows of them and unseen rows of the known classes. No splitter can change
     y, so the score must be told that an unseen class is an outlier: use
     ``OODScorer(..., unseen_as_outliers=True)``, which reads the known classes from the
-    fitted detector's ``classes_``. Rows of label -1 are in no split: far outliers would
-    hide what near ones cost.
+    fitted detector's ``class_labels_``. Rows of label -1 are in no split: far outliers
+    would hide what near ones cost.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class ClassHoldout(LabelSplitter):
     See Also
     --------
     make_pseudo_outliers : ``kind="class_holdout"`` relabels stated classes as -1, which
-        serves detectors without ``classes_`` and any splitter.
+        serves detectors without ``class_labels_`` and any splitter.
 
     References
     ----------

@@ -52,7 +52,7 @@ class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     ----------
     estimator_ : estimator
         The fitted detector.
-    classes_ : ndarray of shape (n_classes,)
+    class_labels_ : ndarray of shape (n_classes,)
         The labels seen in ``fit`` beside -1; absent if y was None.
     offset_ : float
         Of the detector. ``decision_function`` is ``score_samples - offset_``.
@@ -74,7 +74,7 @@ class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
     array([ 1, -1])
     """
 
-    classes_: NDArray[Any]
+    class_labels_: NDArray[Any]
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
@@ -115,10 +115,10 @@ class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         if labels is not None:
             X, labels, fit_params = _inliers_only(X, labels, fit_params)
         self.estimator_ = clone(self.estimator).fit(X, labels, **fit_params)
-        if hasattr(self, "classes_"):  # of an earlier fit
-            del self.classes_
+        if hasattr(self, "class_labels_"):  # of an earlier fit
+            del self.class_labels_
         if labels is not None:
-            self.classes_ = np.unique(labels)
+            self.class_labels_ = np.unique(labels)
         return self
 
     def fit_predict(

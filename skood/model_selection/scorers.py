@@ -15,7 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from skood._labels import OUTLIER, inlier_mask, label_array
 from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
-from skood.model_selection._estimators import in_distribution_scores, refuse_pyod
+from skood.model_selection._estimators import (
+    in_distribution_scores,
+    last_step,
+    refuse_pyod,
+)
 
 Truth = NDArray[np.int64]
 
@@ -37,8 +41,8 @@ class OODScorer:
         "balanced_accuracy" (the mean of the shares of inliers and of outliers that
         ``predict`` flags rightly: the only one that looks at the threshold).
     unseen_as_outliers : bool, default=False
-        Whether a row of a class that is not in the detector's ``classes_`` counts as an
-        outlier, as :class:`ClassHoldout` needs.
+        Whether a row of a class that is not in the detector's ``class_labels_`` counts
+        as an outlier, as :class:`ClassHoldout` needs.
 
     Raises
     ------
@@ -47,7 +51,7 @@ class OODScorer:
     TypeError
         When called: for a PyOD detector (put it into :class:`~skood.PyODDetector`), for
         an estimator without scores, and, with `unseen_as_outliers`, without
-        ``classes_``.
+        ``class_labels_``.
 
     Examples
     --------
@@ -183,11 +187,11 @@ def _truth(estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool) -> Tru
 
 
 def _known_classes(estimator: Any) -> NDArray[Any]:
-    classes = getattr(estimator, "classes_", None)
+    classes = getattr(last_step(estimator), "class_labels_", None)
     if classes is None:
         raise TypeError(
-            f"{type(estimator).__name__} has no classes_, so which classes it has not "
-            "seen is unknown. Fit it with y, wrapped if need be: "
+            f"{type(estimator).__name__} has no class_labels_, so which classes it has "
+            "not seen is unknown. Fit it with y, wrapped if need be: "
             "skood.model_selection.OutliersIgnored(detector)."
         )
     return np.asarray(classes)

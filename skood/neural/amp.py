@@ -17,8 +17,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import as_array
 from skood._seeds import RandomStateLike, stream_seed
-from skood.detectors.base import BaseDetector
-from skood.features import LayerFeatures, Layers
+from skood._splits import share
+from skood.detectors.declared import field
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 from skood.neural.anchored import AnchoredClassifier
 from skood.neural.mlp import MLP
 from skood.neural.scores import SCORES, calibrated
@@ -26,7 +29,7 @@ from skood.neural.scores import SCORES, calibrated
 __all__ = ["AMP"]
 
 
-class AMP(BaseDetector):
+class AMP(LayerDetector):
     r"""Anchor-marginalised prediction: trained, with a temperature of its own per row.
 
     An :class:`skood.AnchoredClassifier` is trained on the class labels. The logits of
@@ -77,6 +80,8 @@ class AMP(BaseDetector):
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     random_state : int, RandomState instance or None, default=None
         Seeds the held-out rows, the clusters, and the classifier if none is given.
+    device : str, default="auto"
+        Of the default network; a classifier that is given has a device of its own.
 
     Attributes
     ----------
@@ -118,11 +123,16 @@ class AMP(BaseDetector):
     array([0, 0, 0])
     """
 
+    classifier: Any = field(default=None, kw_only=False)
+    n_anchors: int = 5
+    temperature: str = "exp"
+    score_type: str = "amp"
+    spread: str = "auto"
+    held_out: float = 0.2
+    n_pseudo_classes: int | None = None
+    random_state: RandomStateLike = None
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: BaseDetector._parameter_constraints[name]
-            for name in ("layers", "statistic", "contamination")
-        },
         "classifier": [HasMethods(["fit", "anchored_logits"]), None],
         "n_anchors": [Interval(Integral, 2, None, closed="left")],
         "temperature": [StrOptions({"exp", "ratio"})],
@@ -133,66 +143,29 @@ class AMP(BaseDetector):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        classifier: Any = None,
-        *,
-        n_anchors: int = 5,
-        temperature: str = "exp",
-        score_type: str = "amp",
-        spread: str = "auto",
-        held_out: float = 0.2,
-        n_pseudo_classes: int | None = None,
-        layers: Layers = None,
-        statistic: str = "avg",
-        contamination: float = 0.05,
-        random_state: RandomStateLike = None,
-    ) -> None:
-        super().__init__(
-            layers=layers,
-            statistic=statistic,
-            contamination=contamination,
-            device="cpu",  # of the rows; the classifier has a device of its own
-        )
-        self.classifier = classifier
-        self.n_anchors = n_anchors
-        self.temperature = temperature
-        self.score_type = score_type
-        self.spread = spread
-        self.held_out = held_out
-        self.n_pseudo_classes = n_pseudo_classes
-        self.random_state = random_state
-
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
+    def _fit(self, training: Training) -> None:
+        features, n_rows = training.features, len(training)
         seed = stream_seed(self.random_state)
-        n_rows = len(features)
         self.held_out_ = np.arange(n_rows)
         if _is_fitted(self.classifier):
             self.classifier_ = self.classifier
             return
-        labels = self._labels(features, classes, seed)
-        self.held_out_ = _held_out_rows(labels, self.held_out, seed)
-        kept = np.setdiff1d(np.arange(n_rows), self.held_out_)
+        labels = self._labels(training, seed)
+        kept = np.arange(n_rows)
+        if self.held_out > 0:
+            self.held_out_ = share(n_rows, self.held_out, labels, seed)
+            kept = np.setdiff1d(kept, self.held_out_)
         self.classifier_ = self._fresh_classifier(features, labels, seed)
         known = features[kept]
         # What is in a store is trained on from there, batch by batch.
         self.classifier_.fit(
             self._rows(known) if features.in_memory else known, labels[kept]
         )
-        if not len(self.held_out_):
-            self.held_out_ = kept
 
-    def _labels(
-        self, features: LayerFeatures, classes: NDArray[np.intp] | None, seed: int
-    ) -> NDArray[Any]:
-        if classes is not None:
-            assert self.classes_ is not None
-            return self.classes_[classes]
+    def _labels(self, training: Training, seed: int) -> NDArray[Any]:
+        features = training.features
+        if training.labels is not None:
+            return training.labels[training.classes]
         if self.n_pseudo_classes is None:
             raise ValueError(
                 "y is None: AMP trains a classifier and needs class labels. Give y, or "
@@ -228,6 +201,7 @@ class AMP(BaseDetector):
             max_epochs=30,
             batch_size=64,
             lr=3e-3,
+            device=self.device,
             random_state=seed,
         )
 
@@ -237,12 +211,9 @@ class AMP(BaseDetector):
         return SCORES[self.score_type](z)
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        return self._scores(features[np.isin(rows, self.held_out_)])
+        return self._scores(training.features[np.isin(rows, self.held_out_)])
 
     # Images travel as rows of a block -------------------------------------------------
 
@@ -262,7 +233,7 @@ class AMP(BaseDetector):
         return features
 
     def _rows(self, features: LayerFeatures) -> NDArray[Any]:
-        arrays = self._arrays(features)
+        arrays = self._arrays(features, "cpu")
         rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
         return rows.reshape(len(rows), *self._shape) if len(self._shape) > 1 else rows
 
@@ -280,14 +251,3 @@ def _is_fitted(classifier: Any) -> bool:
     except NotFittedError:
         return False
     return True
-
-
-def _held_out_rows(labels: NDArray[Any], share: float, seed: int) -> NDArray[np.intp]:
-    """Return a random share of the rows; each class keeps one row at least."""
-    order = np.random.default_rng([seed, 1]).permutation(len(labels))
-    _, first = np.unique(labels[order], return_index=True)
-    spare = np.delete(order, first)
-    wanted = round(share * len(labels))
-    if share > 0:
-        wanted = max(wanted, 1)
-    return np.sort(spare[:wanted])

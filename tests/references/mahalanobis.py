@@ -31,3 +31,17 @@ def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-10):
     if relative:
         result += nearest_class_distances(X_train, np.zeros(len(y)), X, ridge)
     return result
+
+
+def of_layers(known, y, new, layers=None, statistic="avg", **parameters):
+    names = [
+        name
+        for name in known.block_names
+        if name[1] == statistic and (layers is None or name[0] in layers)
+    ]
+    return sum(
+        scores(known.block(*name), y, new.block(*name), **parameters) for name in names
+    )
+
+
+REFERENCES = {"Mahalanobis": of_layers}

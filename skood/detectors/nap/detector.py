@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import to_numpy
-from skood.detectors.base import BaseDetector, _threshold_rows
+from skood.detectors.declared import field
+from skood.detectors.layer_detector import LayerDetector
 from skood.detectors.nap.auto import LayerChoice, searched_layers, tail_cap
 from skood.detectors.nap.blocks import (
     OUTPUT,
@@ -25,15 +25,15 @@ from skood.detectors.nap.blocks import (
 )
 from skood.detectors.nap.decision import Decision
 from skood.detectors.nap.layer import LayerRows, PatternLayer
-from skood.features import Key, LayerFeatures
+from skood.detectors.threshold import threshold_rows
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 from skood.hamming import BACKENDS, PatternBank, check_backend
 
 __all__ = ["NAP"]
 
-Self = TypeVar("Self", bound="NAP")
 
-
-class NAP(BaseDetector):
+class NAP(LayerDetector):
     r"""Hamming distance to the nearest known pattern of active neurons.
 
     A row's pattern has one bit for each channel of a layer: whether the pooled
@@ -109,7 +109,7 @@ class NAP(BaseDetector):
         All configurations that ``auto`` tried, for a table; empty if it did not.
     banks_ : list of PatternBank
         The patterns of each layer used.
-    classes_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (C,) or None
         The class labels; None when fitted without ``y``.
     offset_ : float
         The threshold on ``score_samples``.
@@ -143,8 +143,18 @@ class NAP(BaseDetector):
     array([-1,  1])
     """
 
+    layers: Any = field(default=None, kw_only=False)
+    statistic: str = field(default="max", kw_only=False)
+    percentile: float = field(default=50, kw_only=False)
+    per_class: bool | str = "auto"
+    voting: str = "numeric"
+    tie_break: str | None = "cosine"
+    auto: bool = False
+    n_votes: int = 9
+    criterion: str = "accuracy"
+    backend: str = "auto"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseDetector._parameter_constraints,
         "percentile": [Interval(Real, 0, 100, closed="neither")],
         "per_class": ["boolean", StrOptions({"auto"})],
         "voting": [StrOptions({"numeric", "majority"})],
@@ -155,67 +165,15 @@ class NAP(BaseDetector):
         "backend": [StrOptions({"auto", *BACKENDS})],
     }
 
-    def __init__(
-        self,
-        layers: str | Sequence[str | tuple[str, str, float]] | None = None,
-        statistic: str = "max",
-        percentile: float = 50,
-        *,
-        per_class: bool | str = "auto",
-        voting: str = "numeric",
-        tie_break: str | None = "cosine",
-        auto: bool = False,
-        n_votes: int = 9,
-        criterion: str = "accuracy",
-        backend: str = "auto",
-        contamination: float = 0.05,
-        device: Any = "auto",
-    ) -> None:
-        super().__init__(
-            layers=layers,  # type: ignore[arg-type]
-            statistic=statistic,
-            contamination=contamination,
-            device=device,
-        )
-        self.percentile = percentile
-        self.per_class = per_class
-        self.voting = voting
-        self.tie_break = tie_break
-        self.auto = auto
-        self.n_votes = n_votes
-        self.criterion = criterion
-        self.backend = backend
-
     # Learning ----------------------------------------------------------------------
 
-    def fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
-        """Store the patterns of the in-distribution rows.
-
-        Parameters
-        ----------
-        X : LayerFeatures or array-like of shape (n, d)
-            A plain array is one layer.
-        y : array-like of shape (n,), optional
-            Class labels; -1 marks outliers, which are not stored. With ``auto=True``
-            they choose the layers.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a parameter or the data are not usable; the message says which and why.
-        """
-        self._used: list[Key] | None = None
-        super().fit(X, y)
+    def _threshold(self, scores: NDArray[np.float64]) -> float:
         if self.voting == "majority":
-            self.offset_ = self._decision().half
-        return self
+            return self._decision().half
+        return super()._threshold(scores)
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
-        used = self._used
+        used = getattr(self, "_used", None)
         if used is None:
             where = (features, self.layers, self.statistic)
             used = searched_blocks(*where) if self.auto else stated_blocks(*where)
@@ -223,22 +181,18 @@ class NAP(BaseDetector):
                 used = [*used, OUTPUT]
         return features.select_blocks(used)
 
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
+    def _fit(self, training: Training) -> None:
+        features = training.features
         check_backend(self.backend)
-        self._columns = columns_to_search(features, self.classes_, self.per_class)
-        if self.auto and len(outliers):
-            found = self._searched(features, classes, outliers)
+        self._columns = columns_to_search(features, training.labels, self.per_class)
+        if self.auto and len(training.outliers):
+            found = self._searched(training)
         else:
             found = self._stated(features), []
         self.configuration_: list[LayerChoice] = found[0]
         self.search_report_: list[dict[str, Any]] = found[1]
         self._layers = [
-            self._layer(features, classes, *choice[:3], cosine=bool(self.tie_break))
+            self._layer(training, *choice[:3], cosine=bool(self.tie_break))
             for choice in self.configuration_
         ]
         self.banks_ = [layer.bank for layer in self._layers]
@@ -252,28 +206,25 @@ class NAP(BaseDetector):
 
     def _layer(
         self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
+        training: Training,
         layer: str,
         statistic: str,
         percentile: float,
         *,
         cosine: bool,
     ) -> PatternLayer:
-        one_class = np.zeros(len(features), dtype=np.intp)
-        labels = one_class if classes is None else classes
-        n_classes = int(labels.max()) + 1
+        labels, n_classes = training.class_numbers, training.n_classes
         rows_of = partial(
             self._rows, percentile=percentile, n_classes=n_classes if cosine else None
         )
-        block = features.select_blocks([(layer, statistic)])
+        block = training.features.select_blocks([(layer, statistic)])
         kept = merged_statistics(rows_of, block, labels)
         return PatternLayer(
             name=(layer, statistic),
             percentile=percentile,
             bank=PatternBank.of(
                 np.concatenate(kept.patterns),
-                one_class if self._columns is None else labels,
+                0 * labels if self._columns is None else labels,
                 1 if self._columns is None else n_classes,
                 block.shape[1],
             ),
@@ -292,22 +243,19 @@ class NAP(BaseDetector):
         return LayerRows.of(x, labels, percentile, n_classes)
 
     def _searched(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
+        self, training: Training
     ) -> tuple[list[LayerChoice], list[dict[str, Any]]]:
         """Return the layers that separate best, and how all that were tried did."""
-        rows = _threshold_rows(len(features))
-        known, own = features[rows], _own(classes, rows)
-        unlike = outliers[_threshold_rows(len(outliers))]
+        known = training.part(threshold_rows(len(training)))
+        unlike = training.outliers[threshold_rows(len(training.outliers))]
 
         def distances_of(*choice: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-            layer = self._layer(features, classes, *choice, cosine=False)
-            return self._distances(layer, known, own), self._distances(layer, unlike)
+            layer = self._layer(training, *choice, cosine=False)
+            own = self._distances(layer, known.features, known.class_numbers)
+            return own, self._distances(layer, unlike)
 
         return searched_layers(
-            candidate_blocks(features, self.layers),
+            candidate_blocks(training.features, self.layers),
             distances_of,
             contamination=self.contamination,
             criterion=self.criterion,
@@ -320,12 +268,22 @@ class NAP(BaseDetector):
         return self._combined([self._distances(layer, chunk) for layer in self._layers])
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
+        self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        own = _own(classes, np.arange(len(features)))
+        features, own = training.features, training.class_numbers
+        return self._scores_of_known(features, own)
+
+    def _scores_of_new(self, threshold_data: Any) -> NDArray[np.float64]:
+        super()._scores_of_new(threshold_data)  # refuses what cannot be scored
+        return self._scores_of_known(self._known_features(threshold_data), None)
+
+    def _scores_of_known(
+        self, features: LayerFeatures, own: NDArray[np.intp] | None
+    ) -> NDArray[np.float64]:
+        """Return the scores of in-distribution rows, which set the layers' thresholds.
+
+        Where a search has chosen the layers, it has set them already.
+        """
         distances = [self._distances(layer, features, own) for layer in self._layers]
         if not self.search_report_:
             self.configuration_ = [
@@ -367,7 +325,3 @@ class NAP(BaseDetector):
         if self.voting == "majority":
             return decision.majority(np.stack(distances))
         return decision.numeric(np.stack(distances))
-
-
-def _own(classes: NDArray[np.intp] | None, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    return np.zeros(len(rows), dtype=np.intp) if classes is None else classes[rows]

@@ -13,9 +13,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skood._labels import inlier_mask
 from skood.calibration._wrapper import DetectorWrapper
 from skood.detectors.base import BaseDetector
-from skood.features import LayerFeatures
+from skood.detectors.training import Training
 from skood.model_selection._estimators import (
     SCORE_METHODS,
     in_distribution_scores,
@@ -181,20 +182,19 @@ def scores_as_new(
     if not isinstance(fitted, BaseDetector):
         return in_distribution_scores(fitted, X)
     features = fitted._known_features(X)
-    inliers, classes = fitted._read_labels(y, len(features))
+    training = fitted._read_labels(features, y)
+    inliers = np.ones(len(features), dtype=bool) if y is None else inlier_mask(y)
     scores = np.empty(len(features))
-    scores[inliers] = _left_out_scores(fitted, features[inliers], classes)
+    scores[inliers] = _left_out_scores(fitted, training)
     if not inliers.all():
-        scores[~inliers] = fitted._scores(features[~inliers])
+        scores[~inliers] = fitted._scores(training.outliers)
     return scores
 
 
-def _left_out_scores(
-    detector: BaseDetector, known: LayerFeatures, classes: NDArray[np.intp] | None
-) -> NDArray[np.float64]:
+def _left_out_scores(detector: BaseDetector, training: Training) -> NDArray[np.float64]:
     # On a copy: what NAP notes down here is meant for the rows of the threshold.
-    rows = np.arange(len(known))
-    scores = copy(detector)._unseen_scores(known, classes, rows)
-    if len(scores) == len(known):
+    scores = copy(detector)._unseen_scores(training, np.arange(len(training)))
+    if scores is not None and len(scores) == len(training):
         return scores
-    return detector._scores(known)  # those held out are new, the others cannot be
+    # Rows that were held out are new to the detector, the others cannot be.
+    return detector._scores(training.features)

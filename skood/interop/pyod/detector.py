@@ -13,20 +13,26 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import chunks_of
+from skood._splits import share
 from skood.detectors.base import BaseDetector
-from skood.features import LayerFeatures, Layers
+from skood.detectors.declared import field
+from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
 
 __all__ = ["PyODDetector"]
 
-FAIR = (
-    *("KNN", "LOF"),  # leave a row out of its own neighbours
-    *("AutoEncoder", "CBLOF", "COPOD", "ECOD", "HBOS", "IForest", "INNE", "KDE"),
-    *("LODA", "MCD", "OCSVM", "PCA"),
+LEAVE_ONE_OUT = ("KNN", "LOF")
+"""Models that leave a training row out of its own neighbours."""
+
+TRAINED = (
+    *("BaseDeepLearningDetector", "AE1SVM", "ALAD", "AnoGAN", "DeepSVDD", "DIF"),
+    *("LUNAR", "MO_GAAL", "SO_GAAL"),
 )
-"""Models whose scores of training rows are those of new rows, or nearly so."""
+"""Models that train a network, and bases of such."""
 
 UNSEEN_SHARE = 0.2
-"""Of the rows, for the threshold of all other models."""
+"""Of the rows, for the threshold of models that train a network."""
 
 PROBE_ROWS = 256
 """So many rows beside one show whether its score depends on them."""
@@ -35,7 +41,7 @@ PROBE_RTOL = 1e-5
 """Above the rounding of float32, far below what ECOD's counts move by."""
 
 
-class PyODDetector(BaseDetector):
+class PyODDetector(LayerDetector):
     r"""Any PyOD detector on layer features, with our signs, labels and threshold.
 
     The blocks that are chosen are joined to one float64 matrix. ``score_samples`` is
@@ -43,19 +49,13 @@ class PyODDetector(BaseDetector):
     gives +1 and -1. Rows of label -1 are left out of ``fit``, and PyOD never gets to
     see ``y``.
 
-    **The threshold** is the ``contamination`` quantile of minus PyOD's
-    ``decision_scores_``, its scores of the training rows, where they are what new rows
-    get. The shares below are those of new rows rejected where 5 % are asked, of 38
-    columns, after fitting on 240 and on 1000 rows without a row held out.
-
-    * KNN and LOF leave a row out of its own neighbours there (and only there), which
-      is what a threshold for new rows takes: 4 to 5 %.
-    * IForest, HBOS, ECOD, COPOD, PCA, MCD, CBLOF, KDE, OCSVM, INNE, LODA and the
-      AutoEncoder are off by little: 4 to 8 %, and 4 to 7 %.
-    * Methods that fit the rows closely are too sure of them: GMM 18 and 7 %, DeepSVDD
-      16 and 9 %, LUNAR 10 and 13 %, KPCA all. ABOD errs the other way, 1 and 2 %. Of
-      these and all others a fifth of the rows is held out by default, and only sets the
-      threshold.
+    **The threshold** is for new rows. PyOD's ``decision_scores_``, its scores of the
+    rows that it was fitted on, are what new rows get for KNN and LOF only, which leave
+    a row out of its own neighbours there; they set the threshold of these two. Methods
+    that fit the rows closely are far too sure of them (5 % asked: KPCA rejects all new
+    rows, GMM 18 % after 240 rows). For all others but trained networks rows are held
+    out of further fits, as for every detector of skood; of a network a fifth of the
+    rows is kept away.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class PyODDetector(BaseDetector):
         PyOD's own ``threshold_``. PyOD flags what lies above it, so that a tie is an
         inlier there as it is here.
     held_out : float or "auto", default="auto"
-        Share of the in-distribution rows, in [0, 1), that is not fitted on and only
-        sets the threshold (a seeded draw); not with ``contamination=None``. ``"auto"``
-        is 0 for the methods that need none, and with ``contamination=None``, else 0.2.
+        A number in [0, 1) is the share of the in-distribution rows that is not fitted
+        on and only sets the threshold (a seeded draw); 0 takes PyOD's scores of the
+        training rows. ``"auto"`` is as above.
     row_by_row : bool or "auto", default="auto"
         Whether each row is scored by a call of its own. ECOD and COPOD count the rows
         they score among those they were fitted on, so that a row's score would depend
@@ -125,43 +125,21 @@ class PyODDetector(BaseDetector):
     array([-1])
     """
 
+    pyod_model: Any = field(kw_only=False)
+    contamination: Any = 0.05
+    held_out: float | str = "auto"
+    row_by_row: bool | str = "auto"
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{
-            name: BaseDetector._parameter_constraints[name]
-            for name in ("layers", "statistic")
-        },
         "pyod_model": [PyODBase],
         "contamination": [*BaseDetector._parameter_constraints["contamination"], None],
         "held_out": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "row_by_row": ["boolean", StrOptions({"auto"})],
     }
 
-    contamination: Any
-
-    def __init__(
-        self,
-        pyod_model: Any,
-        layers: Layers = None,
-        statistic: str = "avg",
-        *,
-        contamination: float | None = 0.05,
-        held_out: float | str = "auto",
-        row_by_row: bool | str = "auto",
-    ) -> None:
-        # The device of the matrix; networks of PyOD's have one of their own.
-        super().__init__(layers=layers, statistic=statistic, device="cpu")
-        self.pyod_model = pyod_model
-        self.contamination = contamination
-        self.held_out = held_out
-        self.row_by_row = row_by_row
-
-    def _fit(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        outliers: LayerFeatures,
-    ) -> None:
+    def _fit(self, training: Training) -> None:
         _check_needs_no_labels(self.pyod_model)
+        features = training.features
         self.held_out_ = self._held_out_rows(len(features))
         if len(self.held_out_):
             kept = np.setdiff1d(np.arange(len(features)), self.held_out_)
@@ -174,37 +152,34 @@ class PyODDetector(BaseDetector):
             else bool(self.row_by_row)
         )
 
-    def _held_out_share(self) -> float:
-        if self.held_out != "auto":
-            return float(self.held_out)
-        if self.contamination is None or _scores_as_if_new(self.pyod_model):
-            return 0.0
-        return UNSEEN_SHARE
-
     def _held_out_rows(self, n_rows: int) -> NDArray[np.intp]:
-        share = self._held_out_share()
-        if not share:
+        """Return the rows that this very model is not fitted on."""
+        if self.held_out == "auto":
+            wanted = UNSEEN_SHARE if _is_slow(self.pyod_model) else 0.0
+            size = wanted if self.contamination is not None else 0.0
+        else:
+            size = float(self.held_out)
+        if not size:
             return np.arange(0)
         if self.contamination is None:
             raise ValueError(
-                f"held_out={share} with contamination=None: PyOD's own "
+                f"held_out={size} with contamination=None: PyOD's own "
                 "threshold_ comes from the rows it is fitted on. Set contamination, or "
                 "held_out=0."
             )
-        n_held_out = max(1, round(share * n_rows))
+        n_held_out = max(1, round(size * n_rows))
         if n_rows - n_held_out < 2:
             raise ValueError(
-                f"held_out={share} leaves {n_rows - n_held_out} of n_samples="
+                f"held_out={size} leaves {n_rows - n_held_out} of n_samples="
                 f"{n_rows} in-distribution rows to fit on, and 2 are the least."
             )
-        order = np.random.default_rng(0).permutation(n_rows)
-        return np.sort(order[:n_held_out])
+        return share(n_rows, size)
 
     def _matrix(self, features: LayerFeatures) -> NDArray[np.float64]:
         """Return the blocks side by side, checked."""
         matrix = np.empty(features.shape)
         for rows, chunk in chunks_of(features):
-            np.concatenate(self._arrays(chunk), axis=1, out=matrix[rows])
+            np.concatenate(self._arrays(chunk, "cpu"), axis=1, out=matrix[rows])
         return matrix
 
     def _score(self, chunk: LayerFeatures) -> NDArray[np.float64]:
@@ -214,13 +189,14 @@ class PyODDetector(BaseDetector):
         return self._usable(np.concatenate(found))
 
     def _unseen_scores(
-        self,
-        features: LayerFeatures,
-        classes: NDArray[np.intp] | None,
-        rows: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64] | None:
         if len(self.held_out_):
-            return self._scores(features[np.isin(rows, self.held_out_)])
+            return self._scores(training.features[np.isin(rows, self.held_out_)])
+        own_threshold = self.contamination is None
+        fair = own_threshold or _leaves_one_out(self.pyod_model)
+        if self.held_out == "auto" and not fair:
+            return None
         return self._usable(np.ravel(self.model_.decision_scores_)[rows])
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
@@ -250,10 +226,19 @@ def _check_needs_no_labels(model: Any) -> None:
         )
 
 
-def _scores_as_if_new(model: Any) -> bool:
-    """Return whether training rows score as new ones do, or nearly so."""
+def _leaves_one_out(model: Any) -> bool:
+    """Return whether the model's scores of its training rows are those of new rows."""
+    return _is_pyod_model(model, LEAVE_ONE_OUT)
+
+
+def _is_slow(model: Any) -> bool:
+    """Return whether the model trains a network, which nobody wants ten times."""
+    return _is_pyod_model(model, TRAINED)
+
+
+def _is_pyod_model(model: Any, names: tuple[str, ...]) -> bool:
     bases = type(model).__mro__
-    return any(b.__module__.startswith("pyod.") and b.__name__ in FAIR for b in bases)
+    return any(b.__module__.startswith("pyod.") and b.__name__ in names for b in bases)
 
 
 def _depends_on_company(model: Any, rows: NDArray[np.float64]) -> bool:

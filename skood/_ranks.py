@@ -39,7 +39,7 @@ def rank_for_rate(n: int, rate: float, confidence: float | None = None) -> int:
 
     Examples
     --------
-    >>> from skood.calibration.ranks import rank_for_rate
+    >>> from skood._ranks import rank_for_rate
     >>> rank_for_rate(199, 0.05), rank_for_rate(199, 0.05, confidence=0.95)
     (10, 5)
     """
@@ -68,7 +68,7 @@ def rows_for_rate(rate: float, confidence: float | None = None) -> int:
 
     Examples
     --------
-    >>> from skood.calibration.ranks import rows_for_rate
+    >>> from skood._ranks import rows_for_rate
     >>> rows_for_rate(0.05), rows_for_rate(0.05, confidence=0.95)
     (19, 59)
     """
