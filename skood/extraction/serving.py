@@ -17,6 +17,7 @@ from skood.extraction.hooks import Probe, Recorder
 from skood.extraction.inputs import Inputs
 from skood.extraction.network import floating_dtype
 from skood.features import Key
+from skood.store.identity.source import Source
 
 __all__ = ["Serving", "Versions"]
 
@@ -65,6 +66,13 @@ class Serving:
         Made with these layers.
     settings : Settings
         How to run it.
+
+    Attributes
+    ----------
+    versions : Versions
+        Of the weights that are known to be those of ``fit``.
+    sources : dict
+        Where its features come from, once that has been looked at.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class Serving:
         settings: Settings,
     ) -> None:
         self.module, self.settings, self.versions = module, settings, Versions(module)
+        self.sources: dict[Any, Source] = {}
         self._recorder = Recorder(keys, found)
         self._compiled = is_compiled(module)
         self._where: tuple[torch.device, torch.dtype | None] | None = None

@@ -633,7 +633,9 @@ class LayerFeatureTransformer(
         channels: str,
         view: str | None = None,
     ) -> Filling:
-        source = source_of(
+        known = {} if self._serving is None else self._serving.sources
+        wish = store.path, channels, view
+        source = known.get(wish) or source_of(
             store,
             module,
             weights=self.network_digest_,
@@ -644,6 +646,7 @@ class LayerFeatureTransformer(
             device=self.device,
             view=None if view is None else cast(Any, self.views)[view],
         )
+        known[wish] = source
         return Filling(
             store,
             source,
