@@ -173,6 +173,9 @@ def _watched(
         What is looked at, None for everything.
     """
     written: list[str] = []
+    if names is not None and not names:
+        yield written
+        return
     kept = KeptTensors(module, names)
     try:
         yield written

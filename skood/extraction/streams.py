@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skood._progress import Meter
 from skood.extraction.inputs import Inputs, Loaded, Preprocess
-from skood.extraction.rows import Takes, takes_of
+from skood.extraction.samples import Takes, takes_of
 
 __all__ = ["Stream"]
 

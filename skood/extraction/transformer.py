@@ -32,11 +32,11 @@ from skood.extraction.cached import (
 )
 from skood.extraction.feeding import Feeding
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
+from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess, is_stream
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
-from skood.extraction.probe import linear_head
 from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.streams import Stream
