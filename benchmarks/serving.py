@@ -11,8 +11,8 @@ of them are interleaved; the figures are medians in milliseconds, and what the p
 takes over the bare forward.
 
 ``--misses`` sends so many different rows one by one through a transformer with a cache
-in a folder, and prints the files there, the time of the last hundred calls over that of
-the first hundred, and the median of both.
+in a folder, in that mode, and prints the files there, the medians of the first hundred
+and of the last hundred calls, and the one over the other.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ def milliseconds(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
 
 
 @contextlib.contextmanager
-def serving(pipeline: Pipeline) -> Iterator[None]:
+def serving(features: LayerFeatureTransformer) -> Iterator[None]:
     """Enter the transformer's mode for serving, where this version has one."""
-    frozen = getattr(pipeline[0], "frozen", None)
+    frozen = getattr(features, "frozen", None)
     with contextlib.nullcontext() if frozen is None else frozen():
         yield
 
@@ -125,7 +125,7 @@ def table(rounds: int, with_fastapi: bool) -> None:
     for mode in ("as it is", "frozen"):
         if mode == "frozen" and not hasattr(pipeline[0], "frozen"):
             continue
-        with serving(pipeline) if mode == "frozen" else contextlib.nullcontext():
+        with serving(pipeline[0]) if mode == "frozen" else contextlib.nullcontext():
             for n in (1, 64):
                 calls = calls_of(network, pipeline, n)
                 if with_fastapi:
@@ -142,10 +142,11 @@ def misses(n: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         features = LayerFeatureTransformer(network, ["2", "6"], cache=folder).fit(X[:2])
         seconds = []
-        for row in range(2, len(X)):
-            start = time.perf_counter()
-            features.transform(X[row : row + 1])
-            seconds.append(time.perf_counter() - start)
+        with serving(features):
+            for row in range(2, len(X)):
+                start = time.perf_counter()
+                features.transform(X[row : row + 1])
+                seconds.append(time.perf_counter() - start)
         n_files = sum(path.is_file() for path in Path(folder).rglob("*"))
     first, last = (statistics.median(part) for part in (seconds[:100], seconds[-100:]))
     print(

@@ -193,7 +193,9 @@ def test_the_same_rows_make_the_same_shard(folder, shard):
 
 def test_a_damaged_shard_is_written_again(folder, shard):
     shard.path.write_bytes(shard.path.read_bytes()[:-1] + b"?")
-    folder.add(example(), {"kind": "features"}).verify()
+    with pytest.warns(UserWarning, match=f"{shard.name}.*is damaged.*set aside"):
+        again = folder.add(example(), {"kind": "features"})
+    again.verify()
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

@@ -96,7 +96,7 @@ def test_rows_that_wait_are_written_after_a_while(transformer, folder, X):
     before = len(files_of(folder))
     cached.transform(X[5:6])
     deadline = time.monotonic() + 10
-    while len(files_of(folder)) == before and time.monotonic() < deadline:
+    while store.opened.gathered.nbytes and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(files_of(folder)) == before + 1
     assert store.opened.gathered.nbytes == 0

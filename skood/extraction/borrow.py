@@ -15,7 +15,7 @@ from skood._device import resolved_device
 from skood._turn import turn
 from skood.extraction.kept import Attributes, KeptTensors, with_own_train
 
-__all__ = ["borrowed", "evaluating", "lent", "observable_parts"]
+__all__ = ["borrowed", "evaluating", "is_compiled", "lent", "observable_parts"]
 
 
 @contextmanager
@@ -41,7 +41,8 @@ def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
     torch.device
         Where the network's inputs belong.
     """
-    with turn, lent(module, device) as target, observable_parts(module):
+    observed = observable_parts(is_compiled(module))
+    with turn, lent(module, device) as target, observed:
         yield target
 
 
@@ -141,14 +142,18 @@ def _kept_tensors(part: nn.Module) -> Callable[[], None]:
     return give_back
 
 
-@contextmanager
-def observable_parts(module: nn.Module) -> Iterator[None]:
-    """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a part of a network is a compiled graph."""
     # In their dictionaries, since a module's own look for what it lacks is slow.
-    compiled = any(
+    return any(
         "_orig_mod" in part._modules or vars(part).get("_compiled_call_impl")
         for part in module.modules()
     )
+
+
+@contextmanager
+def observable_parts(compiled: bool) -> Iterator[None]:
+    """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
     stance = getattr(torch.compiler, "set_stance", None)
     fused = torch.backends.mha.get_fastpath_enabled()
     try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from skood.extraction.feeding import fed
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
@@ -160,6 +161,9 @@ def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
     if isinstance(inputs, Stream):
         yield from inputs.windows(batch_size)
         return
+    if inputs.feeding is not None:
+        yield from fed(inputs, batch_size)
+        return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     for start in range(0, len(inputs), step):
         yield inputs.loaded(slice(start, start + step))
@@ -243,7 +247,7 @@ def listed_blocks(
     beside: list[Any] | None = []
     own_ids: list[Any] = []
     for loaded in windows(inputs, batch_size):
-        keys.append(row_keys(loaded.given))
+        keys.append(_keys_of(loaded, numbered=False))
         filling.fill(keys[-1], loaded.inputs)
         if beside is not None and loaded.labels is not None:
             beside += loaded.labels
@@ -277,7 +281,7 @@ def note_head(store: FeatureStore, source: str, head: LinearHead | None) -> None
 
 
 def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
-    keys = row_keys(loaded.given)
+    keys = row_keys(loaded.given) if loaded.keys is None else loaded.keys
     if numbered:
         return numbered_keys(keys, loaded.inputs.numbers(slice(None)))
     return keys

@@ -178,6 +178,10 @@ def _is_real(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex() or value.is_quantized
 
 
+def _n_rows(value: Tensor) -> int | None:
+    return None if value.is_nested or value.ndim == 0 else len(value)
+
+
 def rival_entries(output: Any, n_rows: int) -> list[Path]:
     """Return the ways to all tensors that could be an output's features.
 
@@ -190,7 +194,7 @@ def rival_entries(output: Any, n_rows: int) -> list[Path]:
         path
         for path, value in entries(output)
         if isinstance(value, PackedSequence)
-        or (_is_real(value) and value.ndim > 0 and len(value) == n_rows)
+        or (_is_real(value) and _n_rows(value) == n_rows)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ __all__ = [
     "EarlyStop",
     "Probe",
     "Recorder",
+    "asked_entry",
     "head_input",
     "hooked",
     "not_called",
@@ -206,7 +207,7 @@ class Recorder:
             path = resolved_name(key[0], {})[1]  # type: ignore[index]
             chosen = path or tuple(self.found.output)
             self.values[key] = self._logits(
-                _taken("the network", output, chosen, NETWORK_ENTRIES)
+                asked_entry("the network", output, chosen, NETWORK_ENTRIES)
             )
         for layer in self.statistics:
             if not any(key[0] == layer for key in self.values):
@@ -229,7 +230,7 @@ class Recorder:
     def _after(
         self, layer: str, path: Path, _module: nn.Module, _args: Any, output: Any
     ) -> None:
-        self._seen(layer, _taken(f"layer {layer!r}", output, path))
+        self._seen(layer, asked_entry(f"layer {layer!r}", output, path))
 
     def _seen(self, layer: str, output: Taken | None) -> None:
         self._record(layer, output)
@@ -243,7 +244,7 @@ class Recorder:
         mask = self.mask
         if found is not None and found.mask is not None:
             mask = Mask(found.mask)
-        with torch.autocast(output.device.type, enabled=False):
+        with _full_precision(output.device.type):
             maps = FeatureMap.of(layer, output, last, mask)
             for name in self.statistics[layer]:
                 value = STATISTICS[name](maps)
@@ -277,7 +278,16 @@ class Recorder:
         return tensor.reshape(self.n_rows, -1).clone()
 
 
-def _taken(
+def _full_precision(device: str) -> Any:
+    """Return a context without mixed precision; entering torch's own takes a while."""
+    try:
+        is_mixed = torch.is_autocast_enabled(device)
+    except TypeError:  # torch before 2.4 does not say it of a device
+        is_mixed = True
+    return torch.autocast(device, enabled=False) if is_mixed else nullcontext()
+
+
+def asked_entry(
     name: str, output: Any, path: Path, preferred: Sequence[str] = ()
 ) -> Taken | None:
     """Return an entry of an output.

@@ -23,6 +23,7 @@ from skood._arrays import as_array, check_readable
 from skood._progress import Meter
 from skood.extraction.batch import Batch, as_batch
 from skood.extraction.rows import Columns, Items, Rows, Several, Table, is_table
+from skood.extraction.samples import Takes, takes_of
 
 __all__ = ["Inputs", "Loaded", "Preprocess", "is_stream"]
 
@@ -50,6 +51,11 @@ class Inputs:
     rows : ndarray of int, optional
         The rows to take, in their order; None takes all.
 
+    Attributes
+    ----------
+    feeding : Feeding or None
+        How other processes read them, if they do.
+
     Raises
     ------
     TypeError
@@ -75,6 +81,8 @@ class Inputs:
         check_readable(X)
         self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
         self.meter = Meter()
+        self.takes: Takes = None
+        self.feeding: Any = None
         self._length = len(self._cut) if rows is None else len(rows)
         if self._length == 0:
             shape = getattr(X, "shape", None)
@@ -85,7 +93,14 @@ class Inputs:
         other = object.__new__(type(self))
         other._cut, other._preprocess, other._rows = cut, self._preprocess, rows
         other.meter, other._length = self.meter, len(rows)
+        other.feeding = None  # they are few, or in memory
+        other.takes = self.takes
         return other
+
+    def into(self, network: Any) -> Inputs:
+        """Return the same, and note what of its items the network takes."""
+        self.takes = takes_of(network)
+        return self
 
     def __len__(self) -> int:
         return self._length
@@ -128,7 +143,9 @@ class Inputs:
         numbers = self.numbers(rows)
         with self.meter.reading(len(numbers)):
             chosen = rows if self._rows is None else numbers
-            part = self._cut.part(chosen, is_raw=self._preprocess is None)
+            part = self._cut.part(
+                chosen, is_raw=self._preprocess is None, takes=self.takes
+            )
             return as_batch(self._prepared(part), numbers, not self.has_preprocess)
 
     def _prepared(self, part: Any) -> Any:
@@ -150,7 +167,7 @@ class Inputs:
         """Return some rows as they were given, and as inputs that load them no more."""
         numbers = self.numbers(rows)
         with self.meter.reading(0):
-            given, labels, held = self._cut.loaded(numbers)
+            given, labels, held = self._cut.loaded(numbers, self.takes)
         return Loaded(given, labels, self._with(held, numbers))
 
 
@@ -168,12 +185,15 @@ class Loaded:
         The rows as batches.
     ids : list, optional
         The names that a stream's items have for themselves.
+    keys : ndarray of uint8, shape (n, 16), optional
+        The rows' keys, if they have been made.
     """
 
     given: Any
     labels: list[Any] | None
     inputs: Inputs
     ids: list[Any] | None = None
+    keys: Any = None
 
     def __post_init__(self) -> None:
         # Each row is known again by its own key: of another number of them every

@@ -41,6 +41,9 @@ Shape = tuple[int, ...]
 
 WARM_UPS = 2
 
+_HEAD_INPUT = " input of the head"
+"""Its key among the names of modules, of which it can be none."""
+
 COLUMNS = ("type", "output", "parameters", "runs", "time", "saved")
 
 
@@ -136,7 +139,7 @@ def list_layers(
 
     _check(preprocess, repeats=repeats, batch_size=batch_size)
     module = as_module(network)
-    inputs = Inputs(example, preprocess)
+    inputs = Inputs(example, preprocess).into(module)
     settings = Settings(batch_size, device)
     found, _ = probed(module, inputs, (), settings=settings)
     for note in found.notes:
@@ -207,7 +210,7 @@ class _Forward:
             now = 0.0
         if name == self.head:
             given = head_input(args, kwargs)
-            self._note(PENULTIMATE, now, None if given is None else given.tensor)
+            self._note(_HEAD_INPUT, now, None if given is None else given.tensor)
         self._open.append([name, now, 0.0])
         self._lost += self._now() - now
 
@@ -255,7 +258,7 @@ def _rows(
     for name in [*ran, *(name for name in names if name not in forward.end)]:
         shape, runs = forward.shape.get(name), forward.runs.get(name, 0)
         saved = 1 - forward.end.get(name, math.nan) / forward.total
-        if name == PENULTIMATE:
+        if name == _HEAD_INPUT:
             yield PENULTIMATE, f"input of {head}", shape, 0, runs, 0.0, saved
             continue
         part = module.get_submodule(name)

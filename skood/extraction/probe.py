@@ -6,32 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skood._turn import turn
 from skood.extraction.batch import Batch
-from skood.extraction.borrow import evaluating
 from skood.extraction.channels import Before, reading
 from skood.extraction.entries import (
     NETWORK_ENTRIES,
     Path,
     Taken,
-    entries,
     entry_name,
     first_tensor,
-    has_known_entry,
-    plain,
     rival_entries,
     taken,
 )
+from skood.extraction.head import found_head
 from skood.extraction.hooks import (
     PENULTIMATE,
     Probe,
+    asked_entry,
     head_input,
     hooked,
     not_called,
@@ -39,10 +34,10 @@ from skood.extraction.hooks import (
 )
 from skood.extraction.naming import RESERVED, module_name, resolved_name
 from skood.extraction.network import named_layers
-from skood.features import LOGITS, LinearHead
+from skood.features import LOGITS
 from skood.features.names import is_logits
 
-__all__ = ["linear_head", "probe", "probe_and_outputs"]
+__all__ = ["Channels", "probe", "probe_and_outputs"]
 
 Channels = str | Mapping[str, str]
 
@@ -77,10 +72,7 @@ class _Trace:
         self.rivals[name] = []
         if not path and not _says_what_is_first(module):
             self.rivals[name] = rival_entries(output, self.n_rows)
-        try:
-            found = taken(output, path)
-        except LookupError:
-            found = None  # the recorder says what there is
+        found = asked_entry(f"layer {name!r}", output, path)
         if found is None:
             return
         self.outputs[name] = found.cloned()
@@ -193,7 +185,7 @@ def probe_and_outputs(
         if not trace.runs[name]:
             raise ValueError(not_called(name))
     runs = {name: trace.runs[name] for name in wanted}
-    head, way = _head(module, trace.linear, output)
+    head, way = found_head(module, trace.linear, output)
     if PENULTIMATE in layers:
         if head is None:
             raise ValueError(_NO_HEAD)
@@ -290,55 +282,3 @@ _NO_HEAD = (
     "torch.nn.Linear of this network gives its output unchanged. Name the layer "
     "instead; skood.layer_names(network) lists all names."
 )
-
-
-def _head(
-    module: nn.Module, linear: dict[str, tuple[Tensor, Tensor]], output: Any
-) -> tuple[str | None, Path]:
-    """Return the name of the last linear map that the network's output is of.
-
-    And the way there, where the output holds several tensors and not the first one is.
-    """
-    first = taken(output, (), NETWORK_ENTRIES)
-    candidates = [] if first is None else [((), first.tensor)]
-    if rival_entries(output, -1 if first is None else len(first.tensor)):
-        candidates += [(path, plain(value).tensor) for path, value in entries(output)]
-    by_name = has_known_entry(output, NETWORK_ENTRIES)
-    for name, (given, made) in reversed(linear.items()):
-        for path, tensor in candidates[:1] if by_name else candidates:
-            if _is_made_by(module.get_submodule(name), given, made, tensor):
-                return name, path
-    return None, ()
-
-
-def _is_made_by(part: nn.Module, given: Tensor, made: Tensor, output: Tensor) -> bool:
-    assert isinstance(part, nn.Linear)
-    if output.numel() != made.numel() or not torch.equal(
-        output.reshape(made.shape), made
-    ):
-        return False
-    # A subclass may do more than its weight and bias say.
-    return torch.allclose(nn.functional.linear(given, part.weight, part.bias), made)
-
-
-def linear_head(module: nn.Module, name: str | None) -> LinearHead | None:
-    """Return the final linear map that a probe has found, as arrays."""
-    if name is None:
-        return None
-    part = cast(nn.Linear, module.get_submodule(name))
-    # A weight that is computed (by a spectral norm, say) may change when it is read in
-    # training mode.
-    with turn, evaluating(part), torch.no_grad():
-        weight = _copied(part.weight)
-        # A linear map may well have no bias; torch's annotation forgets that.
-        bias = cast("Tensor | None", part.bias)
-        if bias is None:
-            return LinearHead(weight, np.zeros(len(weight), weight.dtype))
-        return LinearHead(weight, _copied(bias))
-
-
-def _copied(weights: Tensor) -> NDArray[Any]:
-    wide = weights.detach().to(
-        device="cpu", dtype=torch.promote_types(weights.dtype, torch.float32), copy=True
-    )
-    return np.asarray(wide.numpy())

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Number
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
-__all__ = ["Columns", "Items", "Rows", "Several", "Table", "inputs_of", "is_table"]
+from skood.extraction.samples import (
+    Takes,
+    collated,
+    inputs_of,
+    is_record,
+    is_sample,
+    labels_of,
+    only_input,
+    stacked,
+)
+
+__all__ = ["Columns", "Items", "Rows", "Several", "Table", "is_table"]
 
 LABELS = ("label", "labels")
 """Columns of a data set with named columns that hold classes."""
@@ -31,10 +40,12 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def part(self, rows: Numbers, *, is_raw: bool) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool, takes: Takes = None) -> Any:
         """Return some rows as ``preprocess`` gets them, or the network if it is raw."""
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows one by one, their labels, and the same rows held in memory."""
 
 
@@ -61,7 +72,7 @@ class Table:
     def __len__(self) -> int:
         return int(self._X.shape[0])
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return rows: a slice where they follow one another, which copies nothing."""
         rows = _as_slice(rows)
         if hasattr(self._X, "iloc"):
@@ -69,7 +80,9 @@ class Table:
             return part.tolist() if part.ndim == 1 else part
         return _listed_texts(self._X[rows])
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows, no labels, and the table, which is in memory as it is."""
         return self.part(numbers), None, self
 
@@ -93,11 +106,13 @@ class Several:
     def __len__(self) -> int:
         return len(self._tables[0])
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a tuple of the tables' rows."""
         return tuple(table.part(rows) for table in self._tables)
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows as tuples of their parts."""
         return [*zip(*self.part(numbers), strict=True)], None, self
 
@@ -122,7 +137,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self._X)
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a mapping of columns, or the only one that is no label."""
         columns = self._columns(rows)
         if not is_raw:
@@ -144,7 +159,9 @@ class Columns:
         places = [self._places[int(number)] for number in _listed(rows, len(self))]
         return {name: _picked(column, places) for name, column in self._X.items()}
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return rows as mappings without their labels, and the columns in memory."""
         columns = self._columns(numbers)
         labels = next((columns[name] for name in LABELS if name in columns), None)
@@ -190,28 +207,30 @@ class Items:
     def __len__(self) -> int:
         return len(self._X)
 
-    def part(self, rows: Numbers, *, is_raw: bool = False) -> Any:
+    def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a list of items, or of what are samples their collated inputs."""
         length = len(self._X) if isinstance(rows, slice) else 0
         items = [self._X[int(number)] for number in _listed(rows, length)]
         if self._collate is not None:
-            return _only_input(self._collate(items)) if is_raw else self._collate(items)
-        if self._is_dataset or _is_sample(items[0]):
-            return _collated(items, is_raw)
-        if is_raw and all(map(_is_record, items)):
-            return _stacked(items)
+            return only_input(self._collate(items)) if is_raw else self._collate(items)
+        if self._is_dataset or is_sample(items[0]):
+            return collated(items, is_raw, takes)
+        if is_raw and all(map(is_record, items)):
+            return stacked(items)
         return items
 
-    def loaded(self, numbers: NDArray[np.intp]) -> tuple[Sequence[Any], Any, Rows]:
+    def loaded(
+        self, numbers: NDArray[np.intp], takes: Takes = None
+    ) -> tuple[Sequence[Any], Any, Rows]:
         """Return the items' inputs and labels, and the items in memory."""
         items = [self._X[int(number)] for number in numbers]
         held = _Held(dict(zip(numbers.tolist(), items, strict=True)))
         rows = Items(held, self._is_dataset, self._collate)
-        if not (self._is_dataset or _is_sample(items[0])):
+        if not (self._is_dataset or is_sample(items[0])):
             return items, None, rows
-        parts = [inputs_of(item) for item in items]
+        parts = [inputs_of(item, takes) for item in items]
         given = [part[0] if len(part) == 1 else part for part in parts]
-        return given, _labels(items), rows
+        return given, labels_of(items, takes), rows
 
 
 class _Held:
@@ -225,101 +244,6 @@ class _Held:
 
     def __getitem__(self, number: int) -> Any:
         return self._items[number]
-
-
-# Samples ---------------------------------------------------------------------------
-
-
-def _is_sample(item: Any) -> bool:
-    """Return whether an item of a list is one of a Dataset: an input and a label."""
-    if not isinstance(item, tuple) or len(item) == 0:
-        return False
-    plain = (Number, str, bytes, tuple, list, type(None))
-    return not isinstance(item[0], plain) or _is_input(item[0])
-
-
-def _is_input(part: Any) -> bool:
-    """Return whether a part of an item, but for the first one, may be an input."""
-    if isinstance(part, (Tensor, np.ndarray)):
-        return part.ndim > 0
-    return hasattr(part, "convert") and hasattr(part, "resize")  # an image of PIL
-
-
-def _is_record(item: Any) -> bool:
-    """Return whether an item holds named arrays."""
-    if not isinstance(item, Mapping):
-        return False
-    return all(isinstance(part, (Tensor, np.ndarray)) for part in item.values())
-
-
-def inputs_of(item: Any) -> tuple[Any, ...]:
-    """Return the parts of a Dataset's item that are no labels, the first one anyway."""
-    if not isinstance(item, (tuple, list)):
-        return (_without_notes(item),)
-    return (_without_notes(item[0]), *filter(_is_input, item[1:]))
-
-
-def _without_notes(item: Any) -> Any:
-    """Return a mapping without what says where it is from, as ``"__key__"``."""
-    if isinstance(item, Mapping) and any(_is_note(name) for name in item):
-        return {name: part for name, part in item.items() if not _is_note(name)}
-    return item
-
-
-def _is_note(name: Any) -> bool:
-    return isinstance(name, str) and name.startswith("__")
-
-
-def _labels(items: list[Any]) -> list[Any] | None:
-    if not all(isinstance(item, (tuple, list)) and len(item) > 1 for item in items):
-        return None
-    beside = [item[len(inputs_of(item)) :] for item in items]
-    return [part[0] for part in beside] if all(beside) else None
-
-
-def _collated(items: list[Any], is_raw: bool) -> Any:
-    """Return the inputs of a Dataset's items as a batch, several of them as a tuple."""
-    parts = [inputs_of(item) for item in items]
-    several = len(parts[0]) > 1 and all(len(part) == len(parts[0]) for part in parts)
-    if not several:
-        return _stacked([part[0] for part in parts])
-    if is_raw:
-        raise TypeError(_SEVERAL.format(len(parts[0]), _shown(parts[0])))
-    return tuple(_stacked([*column]) for column in zip(*parts, strict=True))
-
-
-_SEVERAL = (
-    "each item of X has {} parts that may be inputs ({}): say which of them the "
-    "network takes. preprocess=lambda parts: parts[0] takes the first, where the "
-    "others are targets; preprocess=lambda parts: parts takes all, by position; a "
-    "mapping gives them by name."
-)
-
-
-def _shown(parts: Sequence[Any]) -> str:
-    shapes = (getattr(part, "shape", None) for part in parts)
-    kinds = zip(parts, shapes, strict=True)
-    return ", ".join(
-        type(part).__name__ if shape is None else f"shape {tuple(shape)}"
-        for part, shape in kinds
-    )
-
-
-def _stacked(parts: list[Any]) -> Any:
-    """Return parts as one batch, or as they are where they do not make one."""
-    try:
-        return default_collate(parts)
-    except (TypeError, RuntimeError):  # of no known kind, or of several lengths
-        return parts
-
-
-def _only_input(batch: Any) -> Any:
-    """Return the input in a batch that a loader's own function made."""
-    if not isinstance(batch, (tuple, list)):
-        return batch
-    if len(batch) == 1 or (len(batch) == 2 and getattr(batch[1], "ndim", 0) < 2):
-        return batch[0]
-    raise TypeError(_SEVERAL.format(len(batch), _shown(batch)))
 
 
 # Cutting ---------------------------------------------------------------------------

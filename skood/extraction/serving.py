@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from operator import is_
 from typing import Any
 
 import torch
 from torch import nn
 
 from skood._turn import turn
-from skood.extraction.borrow import lent, observable_parts
+from skood.extraction.borrow import is_compiled, lent, observable_parts
 from skood.extraction.forward import Part, Settings, passed
 from skood.extraction.hooks import Probe, Recorder
 from skood.extraction.inputs import Inputs
+from skood.extraction.network import floating_dtype
 from skood.features import Key
+from skood.store.identity.source import Source
 
 __all__ = ["Serving", "Versions"]
 
@@ -27,25 +30,27 @@ class Versions:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._held: list[tuple[dict[str, Any], int]] = []
-        self._slots: list[tuple[dict[str, Any], str, Any, int]] = []
-        for part in module.modules():
-            for home in (part._parameters, part._buffers, part._modules):
-                self._held.append((home, len(home)))
-                pairs = home.items()
-                self._slots += [(home, n, held, _version(held)) for n, held in pairs]
+        self._homes = [
+            home
+            for part in module.modules()
+            for home in (part._parameters, part._buffers, part._modules)
+        ]
+        self._held = self._now()
+        self._counted = [
+            held
+            for held in self._held
+            if isinstance(held, torch.Tensor) and not held.is_inference()
+        ]
+        self._versions = [tensor._version for tensor in self._counted]
+
+    def _now(self) -> list[Any]:
+        return [held for home in self._homes for held in home.values()]
 
     def unchanged(self) -> bool:
         """Return whether everything is there, as it was."""
-        return all(len(home) == length for home, length in self._held) and all(
-            home.get(name) is held and _version(held) == version
-            for home, name, held, version in self._slots
-        )
-
-
-def _version(held: Any) -> int:
-    is_counted = isinstance(held, torch.Tensor) and not held.is_inference()
-    return held._version if is_counted else 0
+        now = self._now()
+        same = len(now) == len(self._held) and all(map(is_, now, self._held))
+        return same and [tensor._version for tensor in self._counted] == self._versions
 
 
 class Serving:
@@ -61,6 +66,13 @@ class Serving:
         Made with these layers.
     settings : Settings
         How to run it.
+
+    Attributes
+    ----------
+    versions : Versions
+        Of the weights that are known to be those of ``fit``.
+    sources : dict
+        Where its features come from, once that has been looked at.
     """
 
     def __init__(
@@ -71,9 +83,10 @@ class Serving:
         settings: Settings,
     ) -> None:
         self.module, self.settings, self.versions = module, settings, Versions(module)
+        self.sources: dict[Any, Source] = {}
         self._recorder = Recorder(keys, found)
-        self._compiled = False
-        self._device = torch.device("cpu")
+        self._compiled = is_compiled(module)
+        self._where: tuple[torch.device, torch.dtype | None] | None = None
 
     @contextmanager
     def open(self) -> Iterator[Serving]:
@@ -83,9 +96,8 @@ class Serving:
         """
         with ExitStack() as stack:
             with turn:
-                self._device = stack.enter_context(
-                    lent(self.module, self.settings.device)
-                )
+                device = stack.enter_context(lent(self.module, self.settings.device))
+                self._where = device, floating_dtype(self.module)
                 stack.enter_context(self._recorder.attached(self.module))
                 self.versions = Versions(self.module)
             try:
@@ -94,9 +106,9 @@ class Serving:
                 turn.acquire()
                 stack.callback(turn.release)
 
-    def parts(self, inputs: Inputs) -> Iterator[Part]:
-        """Yield the blocks of consecutive rows; see :func:`skood.extraction.extract`."""
-        with turn, observable_parts(self.module):
-            yield from passed(
-                self.module, inputs, self._recorder, self.settings, self._device
-            )
+    def parts(self, inputs: Inputs) -> Generator[Part, None, None]:
+        """Yield the blocks of consecutive rows, as an extraction does."""
+        assert self._where is not None
+        made = (self.module, inputs, self._recorder, self.settings, self._where)
+        with turn, observable_parts(self._compiled):
+            yield from passed(*made)

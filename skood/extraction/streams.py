@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skood._progress import Meter
 from skood.extraction.inputs import Inputs, Loaded, Preprocess
+from skood.extraction.samples import Takes, takes_of
 
 __all__ = ["Stream"]
 
@@ -53,7 +54,13 @@ class Stream:
         source = X.dataset if isinstance(X, DataLoader) else X
         self._items, self._preprocess, self._key = iter(source), preprocess, key
         self._seen: list[Any] = []
+        self.takes: Takes = None
         self.meter = Meter()
+
+    def into(self, network: Any) -> Stream:
+        """Return the same, and note what of its items the network takes."""
+        self.takes = takes_of(network)
+        return self
 
     def first(self, count: int) -> Inputs:
         """Return the first items as inputs; they are yielded again."""
@@ -75,7 +82,7 @@ class Stream:
 
     def _loaded(self, items: list[Any]) -> Loaded:
         inputs = Inputs(_Portion(items), self._preprocess)
-        inputs.meter = self.meter
+        inputs.meter, inputs.takes = self.meter, self.takes
         loaded = inputs.loaded(slice(None))
         if self._key is not None:
             keys: list[Any] = [_Keyed(str(self._key(item))) for item in items]

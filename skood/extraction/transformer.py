@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -29,12 +30,13 @@ from skood.extraction.cached import (
     stored_blocks,
     tells_to_call_again,
 )
+from skood.extraction.feeding import Feeding
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
+from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess, is_stream
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
-from skood.extraction.probe import linear_head
 from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.streams import Stream
@@ -133,6 +135,13 @@ class LayerFeatureTransformer(
         Whether pickling keeps the network: the bare module, its tensors on the CPU.
         Without it, ``set_params(network=...)`` gives a loaded transformer its network
         back, whose weights must then be the ones seen in ``fit``.
+    num_workers : int, default=0
+        Processes that read inputs which are loaded one by one (a Dataset, a list) while
+        the network runs: they load, prepare and collate batches, and take the digests
+        that a cache needs. It pays where inputs are decoded. Rows keep their order.
+        Arrays and frames are cut in this process always.
+    prefetch_factor : int, optional
+        Batches that each of these processes has ready; two by default.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -199,6 +208,8 @@ class LayerFeatureTransformer(
         "cache": "no_validation",
         "views": [Mapping, None],
         "store_network": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "prefetch_factor": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
     }
 
@@ -220,6 +231,8 @@ class LayerFeatureTransformer(
         cache: str | Path | FeatureStore | None = None,
         views: Mapping[str, View] | None = None,
         store_network: bool = True,
+        num_workers: int = 0,
+        prefetch_factor: int | None = None,
         verbose: int = 0,
     ) -> None:
         self.network = network
@@ -235,6 +248,8 @@ class LayerFeatureTransformer(
         self.cache = cache
         self.views = views
         self.store_network = store_network
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
         self.verbose = verbose
 
     # The estimator ---------------------------------------------------------------
@@ -443,7 +458,7 @@ class LayerFeatureTransformer(
             )
         labels, names = column(y, "y", n_rows), column(ids, "ids", n_rows)
         module = self._known_module() if fitted else self._fit(first, strict)
-        bar = self._bar(inputs, "extract", shown=progress)
+        bar = self._bar(inputs.into(module), "extract", shown=progress)
         channels = self._reading(self._probe)
         filling = self._filling(module, wanted, channels)
         with tells_to_call_again(wanted, filling, n_rows), filling, bar:
@@ -496,7 +511,11 @@ class LayerFeatureTransformer(
         are its own affair.
         """
         inputs = Inputs(X, self.preprocess)
-        if reset or self.preprocess is None:
+        if self.num_workers and not inputs.is_array and len(inputs) > self.batch_size:
+            pinned = torch.cuda.is_available()
+            inputs.feeding = Feeding(self.num_workers, self.prefetch_factor, pinned)
+        has_names = hasattr(X, "columns") or hasattr(self, "feature_names_in_")
+        if reset or (self.preprocess is None and has_names):
             _check_feature_names(self, X, reset=reset)
         return inputs
 
@@ -510,7 +529,7 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
-        self._probe = self._probed(module, inputs, cache)
+        self._probe = self._probed(module, inputs.into(module), cache)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -579,6 +598,7 @@ class LayerFeatureTransformer(
         self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
+        inputs.into(module)
         title = "extract" if view is None else f"extract {view}"
 
         def stored(store: FeatureStore) -> dict[Key, Any]:
@@ -613,7 +633,9 @@ class LayerFeatureTransformer(
         channels: str,
         view: str | None = None,
     ) -> Filling:
-        source = source_of(
+        known = {} if self._serving is None else self._serving.sources
+        wish = store.path, channels, view
+        source = known.get(wish) or source_of(
             store,
             module,
             weights=self.network_digest_,
@@ -624,6 +646,7 @@ class LayerFeatureTransformer(
             device=self.device,
             view=None if view is None else cast(Any, self.views)[view],
         )
+        known[wish] = source
         return Filling(
             store,
             source,
@@ -648,9 +671,12 @@ class LayerFeatureTransformer(
         return cast(Self, other)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"mask": None, **state})  # files from before have no mask
+        # Files from before have none of these.
+        later = {"mask": None, "num_workers": 0, "prefetch_factor": None}
+        super().__setstate__({**later, **state})
 
     def __getstate__(self) -> dict[str, Any]:
+        self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
         state["network"] = in_file(self.network) if self.store_network else None

@@ -21,10 +21,10 @@ from skood.files.tensors import DamagedFileError
 from skood.store.shard import (
     MERGED,
     QUARANTINE,
-    DamagedShardError,
     Shard,
     digest_of,
     ignored,
+    is_sound,
     mark_used,
     reader,
     set_aside,
@@ -101,14 +101,18 @@ class ShardFolder:
         ------
         OSError
             If it cannot be written (no space left, say); nothing of it stays.
+
+        Warns
+        -----
+        UserWarning
+            If it was there already, and damaged.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         parts = list(file_parts(arrays, metadata))
         path = self.path / f"{prefix}{digest_of(parts)}{SUFFIX}"
-        with suppress(FileNotFoundError, DamagedFileError, DamagedShardError):
-            shard = _opened(path)
-            shard.verify()
-            return shard
+        known = self.open(path.stem)
+        if known is not None and is_sound(known):
+            return known
         with replacing(path) as file:
             for part in parts:
                 file.write(part)

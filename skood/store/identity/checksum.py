@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["checksum"]
+__all__ = ["checksum", "in_memory"]
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
@@ -39,7 +40,7 @@ def checksum(tensors: Iterable[Tensor]) -> bytes:
         with suppress(NotImplementedError, RuntimeError):
             rows = _rows(tensor.detach())
             if rows.device.type == "cpu" and rows.nbytes <= SMALL:
-                digest.update(cast(Any, rows.reshape(-1).view(torch.uint8).numpy()))
+                digest.update(in_memory(rows))
             else:
                 found = [_sum_of_bits(rows), _weighted_sum(rows)]
                 sums.setdefault(rows.device, []).extend(found)
@@ -47,6 +48,16 @@ def checksum(tensors: Iterable[Tensor]) -> bytes:
         # One transfer from an accelerator, not one a tensor.
         digest.update(cast(Any, torch.cat(parts).cpu().numpy()))
     return digest.digest()
+
+
+def in_memory(tensor: Tensor) -> Any:
+    """Return the bytes of a contiguous tensor, not copied.
+
+    Its ``numpy()`` would for good forbid to resize the memory that it shares with the
+    network's own tensor.
+    """
+    size = tensor.numel() * tensor.element_size()
+    return (ctypes.c_char * size).from_address(tensor.data_ptr()) if size else b""
 
 
 def _rows(tensor: Tensor) -> Tensor:

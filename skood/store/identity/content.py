@@ -10,8 +10,8 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class Contents:
 
     def digest(self, value: Any) -> bytes:
         """Return the digest of an object."""
+        kind = type(value)
+        if kind in _FEW:  # most of what a network holds
+            return _of_few(cast(Any, kind), value)
         if isinstance(value, _PLAIN):
             return _sha(*_plain(value))
         if id(value) in self.parts:
@@ -77,6 +80,8 @@ class Contents:
             self._where.pop()
 
     def _form(self, value: Any) -> Form:
+        if type(value) in (tuple, list):
+            return type(value).__name__, value
         if isinstance(value, type):
             return self._class(value)
         if hasattr(value, "cache_key"):
@@ -199,6 +204,15 @@ _PLAIN = (
     *(types.ModuleType, os.PathLike, np.dtype),
     *(torch.device, torch.dtype, torch.layout, torch.memory_format),
 )
+
+
+_FEW = (bool, int, type(None))
+
+
+@lru_cache(maxsize=4096)
+def _of_few(kind: Any, value: Any) -> bytes:
+    """Return the digest of a value of a type that is part of what is remembered."""
+    return _sha(*_plain(value))
 
 
 def _sha(*parts: str | bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import joblib
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skood._turn import turn
-from skood.store.identity.checksum import checksum
+from skood.store.identity.checksum import checksum, in_memory
 
 __all__ = ["values_digest", "weights_digest"]
 
@@ -113,7 +113,7 @@ def _take_in(digest: Any, name: str, value: Any) -> None:
     else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
         flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(cast(Any, flat.view(torch.uint8).numpy()))
+        digest.update(in_memory(flat))
 
 
 def _scale(value: Tensor) -> str:
