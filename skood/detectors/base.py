@@ -255,12 +255,14 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
 
         Such a detector has seen fewer rows than the one that is used. Where rows are
         few for the columns that makes new rows score higher than these: their
-        quantile at the rate asked moves as the share fitted on grows from 0.8 to 0.9,
-        and is taken to move half as far on the way to 1, as errors do that fall with
-        the rows beyond the columns.
+        quantile at the rate asked moves as the share fitted on grows from 0.8 to 0.9.
+        It is taken to move as much again on the way to 1 where columns outnumber rows,
+        whose span then grows with each row, and else half as far, as errors do that
+        fall with the rows beyond the columns.
         """
         n_rows, classes = len(training), training.classes
-        if n_rows >= MANY_COLUMNS * training.features.shape[1] or n_rows < 10:
+        n_columns = training.features.shape[1]
+        if n_rows >= MANY_COLUMNS * n_columns or n_rows < 10:
             return self._scores_out_of(
                 held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS),
                 training,
@@ -271,7 +273,7 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         fewer = self._scores_out_of(coarse, training, unfitted)
         rate = self.contamination or 0.05
         shift = np.quantile(scores, rate) - np.quantile(fewer, rate)
-        return scores + shift / 2
+        return scores + (shift if n_rows <= n_columns else shift / 2)
 
     def _scores_out_of(
         self, splits: list[Split], training: Training, unfitted: dict[str, Any]
