@@ -69,18 +69,23 @@ class Bar:
         meter: Meter | None = None,
     ) -> None:
         self._meter = meter
-        self._bar = tqdm(total=total, unit=f" {unit}", desc=title, disable=not shown)
+        self._bar: Any = None
+        if shown:
+            self._bar = tqdm(total=total, unit=f" {unit}", desc=title)
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def update(self, count: int = 1) -> None:
         """Count some units as done."""
+        if self._bar is None:
+            return
         rate = None if self._meter is None else self._meter.rate
-        if rate is not None and not self._bar.disable:
+        if rate is not None:
             self._bar.set_postfix_str(f"input {rate:.3g} rows/s", refresh=False)
         self._bar.update(count)
 

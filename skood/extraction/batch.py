@@ -83,11 +83,29 @@ class Batch:
             wanted = dtype if value.is_floating_point() else None
             # A copy even where nothing changes: the network may work in place, and
             # the memory may be the user's X.
-            return value.to(device=device, dtype=wanted or value.dtype, copy=True)
+            kind = wanted or value.dtype
+            waits = device.type != "cuda"  # which copies by itself what is pinned
+            return value.to(
+                device=device, dtype=kind, non_blocking=not waits, copy=True
+            )
 
         args = tuple(move(value) for value in self.args)
         kwargs = {name: move(value) for name, value in self.kwargs.items()}
         return replace(self, args=args, kwargs=kwargs)
+
+    def picked(self, rows: NDArray[np.intp]) -> Batch | None:
+        """Return some of the rows; None if they cannot be picked from what there is."""
+        if len(rows) == self.n_rows and (np.diff(rows) == 1).all():
+            return self
+        values = [*self.args, *self.kwargs.values()]
+        if not all(isinstance(v, Tensor) and v[:0].ndim > 0 for v in values):
+            return None
+        if any(len(value) != self.n_rows for value in values):
+            return None
+        chosen = torch.as_tensor(rows)
+        args = tuple(value[chosen] for value in self.args)
+        kwargs = {name: value[chosen] for name, value in self.kwargs.items()}
+        return replace(self, args=args, kwargs=kwargs, n_rows=len(rows))
 
     def viewed(self, view: Callable[..., Any], rows: NDArray[np.intp]) -> Batch:
         """Return the batch with its one tensor changed by ``view(tensor, rows)``.

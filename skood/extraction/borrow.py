@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
-from threading import RLock
 from typing import Any
 
 import torch
@@ -13,12 +12,10 @@ import torch.backends.mha
 from torch import nn
 
 from skood._device import resolved_device
+from skood._turn import turn
 from skood.extraction.kept import Attributes, KeptTensors, with_own_train
 
-__all__ = ["borrowed", "evaluating", "turn"]
-
-turn = RLock()
-"""Held by the thread that works with a network: one at a time in a process."""
+__all__ = ["borrowed", "evaluating", "is_compiled", "lent", "observable_parts"]
 
 
 @contextmanager
@@ -44,23 +41,31 @@ def borrowed(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
     torch.device
         Where the network's inputs belong.
     """
-    with turn:
-        homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
-        target = _target(list(homes), device)
-        moves = len(homes) == 1 and target not in homes
-        parts = list(module.modules())
-        with evaluating(module):
-            kept = [_kept_tensors(part) for part in parts] if moves else []
-            try:
-                if moves:
-                    module.to(target)
-                with _observable(parts):
-                    yield target
-            finally:
-                for give_back in kept:
-                    give_back()
-                if moves:
-                    module.to(next(iter(homes)))  # what the forward itself created
+    observed = observable_parts(is_compiled(module))
+    with turn, lent(module, device) as target, observed:
+        yield target
+
+
+@contextmanager
+def lent(module: nn.Module, device: Any = "auto") -> Iterator[torch.device]:
+    """Do what :func:`borrowed` does, for a caller who sees to it that nobody else does.
+
+    Compiled graphs and fused layers are not passed by.
+    """
+    homes = {t.device: None for t in chain(module.parameters(), module.buffers())}
+    target = _target(list(homes), device)
+    moves = len(homes) == 1 and target not in homes
+    with evaluating(module):
+        kept = [_kept_tensors(part) for part in module.modules()] if moves else []
+        try:
+            if moves:
+                module.to(target)
+            yield target
+        finally:
+            for give_back in kept:
+                give_back()
+            if moves:
+                module.to(next(iter(homes)))  # what the forward itself created
 
 
 @contextmanager
@@ -137,13 +142,18 @@ def _kept_tensors(part: nn.Module) -> Callable[[], None]:
     return give_back
 
 
-@contextmanager
-def _observable(parts: Iterable[nn.Module]) -> Iterator[None]:
-    """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
-    compiled = any(
-        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None)
-        for part in parts
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a part of a network is a compiled graph."""
+    # In their dictionaries, since a module's own look for what it lacks is slow.
+    return any(
+        "_orig_mod" in part._modules or vars(part).get("_compiled_call_impl")
+        for part in module.modules()
     )
+
+
+@contextmanager
+def observable_parts(compiled: bool) -> Iterator[None]:
+    """Switch off what would pass parts by: compiled graphs, fused encoder layers."""
     stance = getattr(torch.compiler, "set_stance", None)
     fused = torch.backends.mha.get_fastpath_enabled()
     try:

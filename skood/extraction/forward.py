@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from skood.extraction.batch import Batch
 from skood.extraction.borrow import borrowed
 from skood.extraction.explained import Explained
+from skood.extraction.feeding import portions
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
 from skood.extraction.inputs import Inputs
 from skood.extraction.kept import KeptTensors
@@ -40,6 +41,7 @@ __all__ = [
     "assembled",
     "extract",
     "first_batch",
+    "passed",
     "probed",
 ]
 
@@ -80,10 +82,15 @@ class Settings:
     mask: MaskOf | None = None
 
     def placed(
-        self, inputs: Inputs, rows: slice, device: torch.device, module: nn.Module
+        self,
+        inputs: Inputs,
+        rows: slice,
+        device: torch.device,
+        module: nn.Module,
+        dtype: torch.dtype | None,
     ) -> Batch:
         """Return some rows where the network runs, with what becomes of their mask."""
-        batch = inputs[rows].moved(device, floating_dtype(module))
+        batch = inputs[rows].moved(device, dtype)
         if batch.mask is None:
             return batch
         return replace(batch, shorten=self.mask or own_mask(module))
@@ -130,7 +137,8 @@ def probed(
     layers = [*dict.fromkeys(layer for layer, _ in keys)]
     with borrowed(module, settings.device) as device, torch.no_grad():
         n_rows = min(PROBE_ROWS, settings.batch_size, len(inputs))
-        batch = settings.placed(inputs, slice(n_rows), device, module)
+        dtype = floating_dtype(module)
+        batch = settings.placed(inputs, slice(n_rows), device, module, dtype)
         explained = Explained(batch, inputs, slice(batch.n_rows), module)
         with _watched(module) as written, explained:
             with settings.precision(device):
@@ -214,30 +222,57 @@ def extract(
     """
     settings = settings or Settings()
     recorder = Recorder(tuple(keys), found)
-    start, size = 0, settings.batch_size
     with borrowed(module, settings.device) as device, recorder.attached(module):
-        while start < len(inputs):
-            rows = slice(start, min(start + size, len(inputs)))
-            try:
-                batch = settings.placed(inputs, rows, device, module)
-                if view is not None:
-                    batch = batch.viewed(view, inputs.numbers(rows))
-                explained = Explained(batch, inputs, rows, module)
-                watched = _watched(module, found.written)
-                with watched, explained, settings.precision(device):
-                    values = _forward(module, batch, recorder)
-            except torch.cuda.OutOfMemoryError:
-                if rows.stop - start == 1:
-                    raise
-                size = (rows.stop - start) // 2
-                values = None
-            if values is None:
-                # Out here the error, and with it the frames that hold the failed
-                # batch, is gone.
-                _release_cached_memory(device)
-                continue
-            yield rows, values
-            start = rows.stop
+        where = device, floating_dtype(module)
+        for first, portion in portions(inputs, settings.batch_size):
+            made = passed(module, portion, recorder, settings, where, view)
+            for rows, values in made:
+                yield slice(first + rows.start, first + rows.stop), values
+
+
+def passed(
+    module: nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    settings: Settings,
+    where: tuple[torch.device, torch.dtype | None],
+    view: View | None = None,
+) -> Generator[Part, None, None]:
+    """Yield the blocks of consecutive rows from a network that is borrowed and hooked.
+
+    Parameters
+    ----------
+    module, inputs, settings, view
+        As for :func:`extract`.
+    recorder : Recorder
+        Attached to the network.
+    where : tuple of torch.device and torch.dtype
+        Where it is, and the floating type of its inputs.
+    """
+    device, dtype = where
+    start, size, written = 0, settings.batch_size, recorder.found.written
+    while start < len(inputs):
+        rows = slice(start, min(start + size, len(inputs)))
+        try:
+            batch = settings.placed(inputs, rows, device, module, dtype)
+            if view is not None:
+                batch = batch.viewed(view, inputs.numbers(rows))
+            explained = Explained(batch, inputs, rows, module)
+            watched = _watched(module, written) if written else nullcontext()
+            with watched, explained, settings.precision(device):
+                values = _forward(module, batch, recorder)
+        except torch.cuda.OutOfMemoryError:
+            if rows.stop - start == 1:
+                raise
+            size = (rows.stop - start) // 2
+            values = None
+        if values is None:
+            # Out here the error, and with it the frames that hold the failed
+            # batch, is gone.
+            _release_cached_memory(device)
+            continue
+        yield rows, values
+        start = rows.stop
 
 
 def assembled(

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skood.extraction.borrow import evaluating, turn
+from skood._turn import turn
+from skood.extraction.borrow import evaluating
 from skood.extraction.entries import (
     NETWORK_ENTRIES,
     Path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -244,7 +244,7 @@ class Recorder:
         mask = self.mask
         if found is not None and found.mask is not None:
             mask = Mask(found.mask)
-        with torch.autocast(output.device.type, enabled=False):
+        with _full_precision(output.device.type):
             maps = FeatureMap.of(layer, output, last, mask)
             for name in self.statistics[layer]:
                 value = STATISTICS[name](maps)
@@ -276,6 +276,15 @@ class Recorder:
                 "that gives the output instead, and it is pooled."
             )
         return tensor.reshape(self.n_rows, -1).clone()
+
+
+def _full_precision(device: str) -> Any:
+    """Return a context without mixed precision; entering torch's own takes a while."""
+    try:
+        is_mixed = torch.is_autocast_enabled(device)
+    except TypeError:  # torch before 2.4 does not say it of a device
+        is_mixed = True
+    return torch.autocast(device, enabled=False) if is_mixed else nullcontext()
 
 
 def asked_entry(

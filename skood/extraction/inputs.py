@@ -51,6 +51,11 @@ class Inputs:
     rows : ndarray of int, optional
         The rows to take, in their order; None takes all.
 
+    Attributes
+    ----------
+    feeding : Feeding or None
+        How other processes read them, if they do.
+
     Raises
     ------
     TypeError
@@ -77,6 +82,7 @@ class Inputs:
         self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
         self.meter = Meter()
         self.takes: Takes = None
+        self.feeding: Any = None
         self._length = len(self._cut) if rows is None else len(rows)
         if self._length == 0:
             shape = getattr(X, "shape", None)
@@ -87,6 +93,7 @@ class Inputs:
         other = object.__new__(type(self))
         other._cut, other._preprocess, other._rows = cut, self._preprocess, rows
         other.meter, other._length = self.meter, len(rows)
+        other.feeding = None  # they are few, or in memory
         other.takes = self.takes
         return other
 
@@ -178,12 +185,15 @@ class Loaded:
         The rows as batches.
     ids : list, optional
         The names that a stream's items have for themselves.
+    keys : ndarray of uint8, shape (n, 16), optional
+        The rows' keys, if they have been made.
     """
 
     given: Any
     labels: list[Any] | None
     inputs: Inputs
     ids: list[Any] | None = None
+    keys: Any = None
 
     def __post_init__(self) -> None:
         # Each row is known again by its own key: of another number of them every

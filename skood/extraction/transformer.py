@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -20,27 +21,32 @@ from skood._progress import Bar
 from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
+    Cache,
     as_store,
     listed_blocks,
     note_head,
     noted_probe,
+    source_of,
     stored_blocks,
+    tells_to_call_again,
 )
+from skood.extraction.feeding import Feeding
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
 from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess, is_stream
 from skood.extraction.masks import MaskOf
-from skood.extraction.network import as_module, in_file, weights_digest
+from skood.extraction.network import as_module, in_file
+from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
-from skood.extraction.store import FeatureStore
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.fingerprint import callable_fingerprint
-from skood.extraction.store.listing import column
-from skood.extraction.store.source import Source
 from skood.extraction.streams import Stream
 from skood.extraction.wanted import checked_blocks, checked_channels
 from skood.features import Key, LayerFeatures
+from skood.store import FeatureStore
+from skood.store.filling import Filling
+from skood.store.identity.network import callable_fingerprint
+from skood.store.identity.weights import weights_digest
+from skood.store.listing import column
 
 __all__ = ["LayerFeatureTransformer"]
 
@@ -129,6 +135,13 @@ class LayerFeatureTransformer(
         Whether pickling keeps the network: the bare module, its tensors on the CPU.
         Without it, ``set_params(network=...)`` gives a loaded transformer its network
         back, whose weights must then be the ones seen in ``fit``.
+    num_workers : int, default=0
+        Processes that read inputs which are loaded one by one (a Dataset, a list) while
+        the network runs: they load, prepare and collate batches, and take the digests
+        that a cache needs. It pays where inputs are decoded. Rows keep their order.
+        Arrays and frames are cut in this process always.
+    prefetch_factor : int, optional
+        Batches that each of these processes has ready; two by default.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -195,8 +208,12 @@ class LayerFeatureTransformer(
         "cache": "no_validation",
         "views": [Mapping, None],
         "store_network": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "prefetch_factor": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
     }
+
+    _serving: Serving | None = None
 
     def __init__(
         self,
@@ -214,6 +231,8 @@ class LayerFeatureTransformer(
         cache: str | Path | FeatureStore | None = None,
         views: Mapping[str, View] | None = None,
         store_network: bool = True,
+        num_workers: int = 0,
+        prefetch_factor: int | None = None,
         verbose: int = 0,
     ) -> None:
         self.network = network
@@ -229,6 +248,8 @@ class LayerFeatureTransformer(
         self.cache = cache
         self.views = views
         self.store_network = store_network
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
         self.verbose = verbose
 
     # The estimator ---------------------------------------------------------------
@@ -255,7 +276,7 @@ class LayerFeatureTransformer(
         ValueError
             If a parameter or X is not usable; the message says which and why.
         """
-        self._fit(self._inputs(X, reset=True), as_store(self.cache))
+        self._fit(self._inputs(X, reset=True), Cache(self.cache))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -274,10 +295,11 @@ class LayerFeatureTransformer(
         LayerFeatures of n rows
         """
         inputs = self._inputs(X, reset=True)
-        module = self._fit(inputs, as_store(self.cache))
-        blocks = self._blocks(module, inputs)
+        cache = Cache(self.cache)
+        module = self._fit(inputs, cache)
+        blocks = self._blocks(module, inputs, cache)
         views = {
-            name: LayerFeatures(self._blocks(module, inputs, name), self.head_)
+            name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
         }
         return LayerFeatures(blocks, self.head_, views)
@@ -300,9 +322,71 @@ class LayerFeatureTransformer(
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
         check_is_fitted(self)
-        module = self._known_module()
+        serving = self._serving
+        module = self._known_module() if serving is None else self._served(serving)
         inputs = self._inputs(X, reset=False)
-        return LayerFeatures(self._blocks(module, inputs), self.head_)
+        blocks = self._blocks(module, inputs, Cache(self.cache))
+        return LayerFeatures(blocks, self.head_)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Pay for safety once: a mode for serving, where calls of few rows are fast.
+
+        The parameters, the network's weights and its code are checked when it begins;
+        the network is put in evaluation mode and where it runs, and keeps its hooks,
+        until it ends. A call then only looks at the version counters of the weights,
+        and takes their digest when these say so: what is written past them, through
+        ``parameter.data`` or NumPy, goes unnoticed. Any number of threads may call.
+
+        Yields
+        ------
+        None
+
+        Raises
+        ------
+        ValueError
+            If the network's weights are not those seen in ``fit``; later also from
+            ``fit`` and ``set_params``, which have to wait for the end.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skood import LayerFeatureTransformer
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        >>> features = LayerFeatureTransformer(net, ["1"]).fit(torch.rand(9, 4))
+        >>> with features.frozen():
+        ...     one = features.transform(torch.rand(1, 4))
+        >>> one
+        LayerFeatures(1 rows: 1/avg 3)
+        """
+        check_is_fitted(self)
+        self._check_thawed()
+        module = self._known_module()
+        serving = Serving(module, self.blocks_, self._probe, self._settings())
+        with serving.open():
+            self._serving = serving
+            try:
+                yield
+            finally:
+                self._serving = None
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters; as scikit-learn's, but not while :meth:`frozen` lasts."""
+        if params:
+            self._check_thawed()
+        return super().set_params(**params)
+
+    def _check_thawed(self) -> None:
+        if self._serving is not None:
+            raise ValueError(
+                "this transformer is frozen for serving: leave frozen() first."
+            )
+
+    def _served(self, serving: Serving) -> nn.Module:
+        """Return the network in serving, whose weights must still be those of fit."""
+        if not serving.versions.unchanged():
+            serving.versions = Versions(self._known_module())
+        return serving.module
 
     def extract_to(
         self,
@@ -349,6 +433,8 @@ class LayerFeatureTransformer(
         ------
         ValueError
             If the store has a size limit, or the labels or ids are not one a row.
+        OSError
+            If the store cannot be written: the message says how many rows it keeps.
         """
         wanted = as_store(store, "store")
         if wanted is None or wanted.max_bytes is not None:
@@ -356,7 +442,7 @@ class LayerFeatureTransformer(
                 f"store={store!r}: wanted is a store without a size limit, since it "
                 "keeps every row."
             )
-        fitted = hasattr(self, "network_digest_")
+        strict, fitted = Cache(wanted, strict=True), hasattr(self, "network_digest_")
         inputs: Any
         if is_stream(X):
             inputs = Stream(X, self.preprocess, keys)
@@ -371,10 +457,11 @@ class LayerFeatureTransformer(
                 "attribute cache_key."
             )
         labels, names = column(y, "y", n_rows), column(ids, "ids", n_rows)
-        module = self._known_module() if fitted else self._fit(first, wanted)
+        module = self._known_module() if fitted else self._fit(first, strict)
         bar = self._bar(inputs.into(module), "extract", shown=progress)
         channels = self._reading(self._probe)
-        with self._filling(module, wanted, channels) as filling, bar:
+        filling = self._filling(module, wanted, channels)
+        with tells_to_call_again(wanted, filling, n_rows), filling, bar:
             note_head(wanted, filling.source.name, self.head_)
             blocks = listed_blocks(
                 filling, inputs, self.batch_size, bar.update, labels, names
@@ -424,11 +511,16 @@ class LayerFeatureTransformer(
         are its own affair.
         """
         inputs = Inputs(X, self.preprocess)
-        if reset or self.preprocess is None:
+        if self.num_workers and not inputs.is_array and len(inputs) > self.batch_size:
+            pinned = torch.cuda.is_available()
+            inputs.feeding = Feeding(self.num_workers, self.prefetch_factor, pinned)
+        has_names = hasattr(X, "columns") or hasattr(self, "feature_names_in_")
+        if reset or (self.preprocess is None and has_names):
             _check_feature_names(self, X, reset=reset)
         return inputs
 
-    def _fit(self, inputs: Inputs, store: FeatureStore | None) -> nn.Module:
+    def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module:
+        self._check_thawed()
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
@@ -437,7 +529,7 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
-        self._probe = self._probed(module, inputs.into(module), store)
+        self._probe = self._probed(module, inputs.into(module), cache)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -455,16 +547,19 @@ class LayerFeatureTransformer(
             )
         return module
 
-    def _probed(
-        self, module: nn.Module, inputs: Inputs, store: FeatureStore | None
-    ) -> Probe:
+    def _probed(self, module: nn.Module, inputs: Inputs, cache: Cache | None) -> Probe:
+        def noted(store: FeatureStore) -> Probe:
+            with self._filling(module, store, self._reading()) as filling:
+                found = noted_probe(filling, module, inputs, self.channels, settings)
+                head = linear_head(module, found.head)
+                note_head(store, filling.source.name, head)
+                return found
+
         settings = self._settings()
-        if store is None:
-            return probed(module, inputs, self.blocks_, self.channels, settings)[0]
-        with self._filling(module, store, self._reading()) as filling:
-            found = noted_probe(filling, module, inputs, self.channels, settings)
-            note_head(store, filling.source.name, linear_head(module, found.head))
-            return found
+        known = None if cache is None else cache.tried(noted)
+        if known is not None:
+            return known
+        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
 
     def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
@@ -500,23 +595,25 @@ class LayerFeatureTransformer(
         return text if found is None else found.channels(text)
 
     def _blocks(
-        self, module: nn.Module, inputs: Inputs, view: str | None = None
+        self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
         inputs.into(module)
         title = "extract" if view is None else f"extract {view}"
-        bar = self._bar(inputs, title, shown=bool(self.verbose))
-        store = as_store(self.cache)
-        if store is not None:
+
+        def stored(store: FeatureStore) -> dict[Key, Any]:
+            bar = self._bar(inputs, title, shown=bool(self.verbose))
             channels = self._reading(self._probe)
+            size, numbered = self.batch_size, view is not None
             with self._filling(module, store, channels, view) as filling, bar:
                 return stored_blocks(
-                    filling,
-                    inputs,
-                    self.batch_size,
-                    bar.update,
-                    numbered=view is not None,
+                    filling, inputs, size, bar.update, numbered=numbered
                 )
+
+        blocks = cache.tried(stored)
+        if blocks is not None:
+            return blocks
+        bar = self._bar(inputs, title, shown=bool(self.verbose))
         parts = self._parts(module, inputs, self.blocks_, view)
         with closing(parts), bar:
             return assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)
@@ -524,6 +621,8 @@ class LayerFeatureTransformer(
     def _parts(
         self, module: nn.Module, inputs: Inputs, keys: Iterable[Key], view: str | None
     ) -> Generator[Part, None, None]:
+        if self._serving is not None and view is None and keys == self.blocks_:
+            return self._serving.parts(inputs)
         change = None if view is None else cast(Any, self.views)[view]
         return extract(module, inputs, keys, self._probe, self._settings(), change)
 
@@ -534,7 +633,10 @@ class LayerFeatureTransformer(
         channels: str,
         view: str | None = None,
     ) -> Filling:
-        source = Source.of(
+        known = {} if self._serving is None else self._serving.sources
+        wish = store.path, channels, view
+        source = known.get(wish) or source_of(
+            store,
             module,
             weights=self.network_digest_,
             preprocess=self.preprocess,
@@ -544,6 +646,7 @@ class LayerFeatureTransformer(
             device=self.device,
             view=None if view is None else cast(Any, self.views)[view],
         )
+        known[wish] = source
         return Filling(
             store,
             source,
@@ -568,10 +671,14 @@ class LayerFeatureTransformer(
         return cast(Self, other)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"mask": None, **state})  # files from before have no mask
+        # Files from before have none of these.
+        later = {"mask": None, "num_workers": 0, "prefetch_factor": None}
+        super().__setstate__({**later, **state})
 
     def __getstate__(self) -> dict[str, Any]:
+        self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
+        state.pop("_serving", None)
         state["network"] = in_file(self.network) if self.store_network else None
         if isinstance(state["network"], nn.Module):
             state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)

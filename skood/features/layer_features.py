@@ -431,7 +431,10 @@ class LayerFeatures:
 
     @classmethod
     def load(cls, path: str | Path) -> LayerFeatures:
-        """Open saved features; the arrays are memory-mapped, not read.
+        """Open saved features; the arrays are memory-mapped.
+
+        Each process compares a file's bytes with the digest that :meth:`save` wrote,
+        once while the file stays as it is.
 
         Parameters
         ----------
@@ -446,7 +449,8 @@ class LayerFeatures:
         Raises
         ------
         ValueError
-            If the folder holds no features, or ones of a newer version of skood.
+            If the folder holds no features, ones that are damaged, or ones of a newer
+            version of skood.
         """
         folder = Path(path).absolute()
         blocks, head, names = read_blocks(folder)
