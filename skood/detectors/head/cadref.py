@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skood._device import array_namespace, like
@@ -13,6 +14,7 @@ from skood.detectors.head.caref import CARef
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.rows import best_logit, softmax
 from skood.detectors.head.signs import check_positive
+from skood.detectors.head.subspaces import without_rounding
 from skood.detectors.training import Training
 
 __all__ = ["CADRef"]
@@ -60,6 +62,8 @@ class CADRef(CARef):
     ----------
     means_ : ndarray of shape (C, d)
         :math:`m_k`.
+    signs_ : ndarray of shape (C, d)
+        Of the weights.
     mean_score_ : float
         :math:`\bar L`.
     head_ : LinearHead
@@ -95,6 +99,8 @@ class CADRef(CARef):
 
     def _learn_head(self, training: Training) -> None:
         super()._learn_head(training)
+        assert self.head_ is not None
+        self.signs_ = np.sign(without_rounding(self.head_.weight))
         logit_score = _LOGIT_SCORES[self.score]
         ((mean,), _) = term_moments(self, training, lambda h, z: (logit_score(z),))
         self.mean_score_ = float(mean)
@@ -103,9 +109,8 @@ class CADRef(CARef):
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
-        assert self.head_ is not None
         apart, predicted = self._parts(h, z)
-        agreeing = apart * xp.sign(like(self.head_.weight, h))[predicted]
+        agreeing = apart * like(self.signs_, h)[predicted]
         positive = xp.where(agreeing > 0, agreeing, 0 * agreeing)
         for_class = xp.sum(positive, axis=1)
         against = xp.sum(positive - agreeing, axis=1)

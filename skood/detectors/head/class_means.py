@@ -56,6 +56,11 @@ class ClassSums:
         names such rows.
         """
         empty = np.flatnonzero(self.counts == 0)
+        if len(empty) == len(self.counts):
+            raise ValueError(
+                f"no {what} for any class: are the labels columns of the logits, or in "
+                "their order?"
+            )
         if len(empty):
             listed = ", ".join(map(str, empty[:5])) + (
                 ", ..." if empty[5:].size else ""

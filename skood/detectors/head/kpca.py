@@ -58,7 +58,7 @@ class KPCA(HeadDetector):
     random_state : int, RandomState instance or None, default=0
         Seed of the random features.
     head : LinearHead, optional
-        The network's last linear map; None takes the one of the features, or finds it.
+        Says which layer to read, by its name, and nothing else.
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"

@@ -13,7 +13,14 @@ from skood.features import LinearHead
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
 
-__all__ = ["component_number", "origin", "principal_axes", "row_space", "second_moment"]
+__all__ = [
+    "component_number",
+    "origin",
+    "principal_axes",
+    "row_space",
+    "second_moment",
+    "without_rounding",
+]
 
 _EPSILON = float(np.finfo(np.float32).eps)
 """Weights are known to float32, whatever type they come in."""
@@ -33,6 +40,13 @@ def origin(head: LinearHead) -> NDArray[np.float64]:
     """Return the point at which the logits are smallest, -pinv(W) b, shape (d,)."""
     columns, values, rows = _singular(head)
     return -(head.bias.astype(np.float64) @ columns / values) @ rows
+
+
+def without_rounding(weight: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the weights with zeros for what is rounding beside the largest."""
+    weight = weight.astype(np.float64)
+    size = np.abs(weight)
+    return np.where(size > size.max() * _EPSILON, weight, 0.0)
 
 
 def second_moment(
