@@ -145,11 +145,11 @@ class ConformalDetector(DetectorWrapper):
     >>> detector.false_alarm_bound_
     0.04975124378109453
     >>> detector.p_values([[0.0, 0.0], [3.0, 3.0]]).round(3)
-    array([0.995, 0.005])
+    array([1.   , 0.005])
     >>> X_new = np.vstack([rng.normal(size=(80, 2)), rng.normal(5, 1, size=(20, 2))])
     >>> found = detector.select(X_new, fdr=0.1)
     >>> int(found[:80].sum()), int(found[80:].sum())
-    (1, 20)
+    (2, 20)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -376,11 +376,15 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         scheme = f"method={self.method!r} with cv={self.cv!r}"
         names = data.classes if self.class_conditional else None
         shortage = too_few(self.alpha, sizes, names, scheme)
-        if shortage and by_default and sizes.all():
-            warnings.warn(shortage, UserWarning, stacklevel=5)
-        elif shortage:
+        can_warn = by_default and sizes.all()
+        if shortage and not can_warn:
             data.refuse(self.detector, shortage)
-        return HeldOut.of(self.detector, data, splits, pass_outliers=self.pass_outliers)
+        found = HeldOut.of(
+            self.detector, data, splits, pass_outliers=self.pass_outliers
+        )
+        if shortage:  # only now: there may have been worse to say of the rows
+            warnings.warn(shortage, UserWarning, stacklevel=5)
+        return found
 
     def _probability_from(
         self, inlier_scores: Floats, data: Labelled

@@ -110,7 +110,7 @@ class ShiftMonitor(AroundDetector):
     >>> monitor.update(rng.normal(1.5, 1, size=(100, 3)))
     True
     >>> monitor.alarm_at_
-    320
+    319
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

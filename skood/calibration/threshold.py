@@ -197,8 +197,10 @@ class TargetRateThreshold(DetectorWrapper):
         return usable_scores(self.detector_, X)
 
     def _fit(self, data: Labelled) -> None:
-        cv = self._held_out_by(data)
+        cv, warning = self._held_out_by(data)
         held_out = self._held_out(cv, data)
+        if warning:  # only now: there may have been worse to say of the rows
+            warnings.warn(warning, UserWarning, stacklevel=4)
         self.detector_ = held_out.detectors[0]
         if len(held_out.detectors) > 1:
             with unused_thresholds():
@@ -210,13 +212,13 @@ class TargetRateThreshold(DetectorWrapper):
         self.offset_ = float(self.calibration_scores_[rank - 1])
         self.class_labels_ = data.classes
 
-    def _held_out_by(self, data: Labelled) -> Any:
-        """Return ``cv``, or what it is by default; say what that does not promise."""
+    def _held_out_by(self, data: Labelled) -> tuple[Any, str | None]:
+        """Return ``cv``, or what it is by default and what that does not promise."""
         if self.cv is not None:
-            return self.cv
+            return self.cv, None
         n = len(data.inliers)
         if self.confidence is not None or self._rank(round(HELD_OUT_SHARE * n)) > 0:
-            return HELD_OUT_SHARE
+            return HELD_OUT_SHARE, None
         if n < 2:
             data.refuse(
                 self.detector,
@@ -224,8 +226,7 @@ class TargetRateThreshold(DetectorWrapper):
                 "and so at least 2 in-distribution rows.",
             )
         n_folds = min(FOLDS, n)
-        warnings.warn(self._unproved(n, n_folds), UserWarning, stacklevel=5)
-        return n_folds
+        return n_folds, self._unproved(n, n_folds)
 
     def _unproved(self, n: int, n_folds: int) -> str:
         needed = rows_for_rate(self.max_false_alarm)
