@@ -6,10 +6,12 @@ from skood.detectors.registry import detector_homes
 _HOMES = {
     **{n: home for n, home in detector_homes().items() if home.startswith(__name__)},
     "BaseDetector": "skood.detectors.base",
+    "HeadDetector": "skood.detectors.head.base",
     "IncrementalDetector": "skood.detectors.incremental",
     "LayerDetector": "skood.detectors.layer_detector",
-    "LogitDetector": "skood.detectors.logits",
+    "LogitDetector": "skood.detectors.logits.base",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "ShapingDetector": "skood.detectors.shaping.base",
     "Training": "skood.detectors.training",
 }
 

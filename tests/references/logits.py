@@ -27,3 +27,12 @@ def energy(logits, temperature=1.0):
 def _softmax(row):
     total = math.fsum(math.exp(z) for z in row)
     return [math.exp(z) / total for z in row]
+
+
+REFERENCES = {
+    "MSP": lambda known, y, new: msp(new.block("logits")),
+    "MaxLogit": lambda known, y, new: max_logit(new.block("logits")),
+    "Energy": lambda known, y, new, **parameters: energy(
+        new.block("logits"), **parameters
+    ),
+}

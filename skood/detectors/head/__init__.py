@@ -1,0 +1,1 @@
+"""Scores of the penultimate features and the network's last linear map."""

@@ -1,0 +1,161 @@
+"""The base of detectors that read penultimate features and the last linear map."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils import Tags
+
+from skood._chunks import chunks_of
+from skood._device import array_namespace, like
+from skood.detectors.base import BaseDetector
+from skood.detectors.threshold import threshold_rows
+from skood.detectors.training import Training
+from skood.features import LOGITS, LayerFeatures, LinearHead
+
+__all__ = ["HeadDetector"]
+
+PENULTIMATE = "penultimate"
+
+
+class HeadDetector(BaseDetector):
+    """Base class of detectors of penultimate features h, with logits z = W h + b.
+
+    A subclass implements ``_head_scores(h, z)``, in which h is (n, d) and z is (n, C),
+    float64 on the device, and ``_learn_head(training)`` if there is something to learn
+    (``self._read(chunk)`` is h and z there). Where ``_uses_head`` is false, there need
+    not be a head, and z is None.
+
+    The head is the one given as ``head``, or the one that the features carry, or it is
+    recovered from penultimate features and logits by least squares, which is refused
+    where the logits are not linear in the features. Logits are always computed from h
+    by the head, so that what is scored and what is learned agree.
+
+    Parameters
+    ----------
+    head : LinearHead, optional
+        The network's last linear map; None takes the one of the features, or finds it.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    head_ : LinearHead or None
+        The last linear map.
+    """
+
+    head: LinearHead | None = None
+
+    _uses_head: ClassVar[bool] = True
+    """Whether the score needs W and b."""
+
+    _non_negative: ClassVar[bool] = False
+    """Whether the method is made for features that are not negative."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"head": [LinearHead, None]}
+
+    def _learn_head(self, training: Training) -> None:
+        """Learn from the in-distribution rows; ``head_`` is set."""
+
+    @abstractmethod
+    def _head_scores(self, h: Any, z: Any) -> Any:
+        """Return the scores, shape (n,), of penultimate rows and their logits."""
+
+    # Of the base -------------------------------------------------------------------
+
+    def _needed(self, features: LayerFeatures) -> LayerFeatures:
+        names = [(self._hidden_layer(features), "avg")]
+        if self._recovers_head(features):
+            if LOGITS not in features.layers:
+                raise ValueError(self._what_is_missing())
+            names.append((LOGITS, LOGITS))
+        return features.select_blocks(names)
+
+    def _array_key(self) -> tuple[str, str]:
+        return (PENULTIMATE if self.head is None else self.head.layer, "avg")
+
+    def _fit(self, training: Training) -> None:
+        self.head_ = self._found_head(training.features)
+        ((hidden, width), *_) = training.features.widths.items()
+        self._widths = {hidden: width}  # the logits have served to find the head
+        if self._non_negative:
+            _check_not_negative(type(self).__name__, training.features)
+        self._learn_head(training)
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        return self._head_scores(*self._read(chunk))
+
+    def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
+        """Return h and z of a chunk, in float64; z is None without a head."""
+        h = self._array(chunk, *chunk.block_names[0])
+        h = array_namespace(h).astype(h, array_namespace(h).float64)
+        if self.head_ is None:
+            return h, None
+        weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
+        return h, h @ weight.T + bias
+
+    # The head ----------------------------------------------------------------------
+
+    def _hidden_layer(self, features: LayerFeatures) -> str:
+        known = getattr(self, "head_", None) or self.head or features.head
+        if known is not None:
+            return known.layer
+        hidden = [layer for layer in features.layers if layer != LOGITS]
+        return hidden[0] if len(hidden) == 1 else PENULTIMATE
+
+    def _what_is_missing(self) -> str:
+        return (
+            f"{type(self).__name__} needs the network's last linear map: give "
+            "head=LinearHead(weight, bias), LayerFeatures that carry it, or "
+            "LayerFeatures with the logits, from which it is found."
+        )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = not self._uses_head or self.head is not None
+        return tags
+
+    def _recovers_head(self, features: LayerFeatures) -> bool:
+        fitted = getattr(self, "head_", None)
+        known = self.head or features.head or fitted
+        return self._uses_head and known is None
+
+    def _found_head(self, features: LayerFeatures) -> LinearHead | None:
+        if not self._uses_head:
+            return None
+        head = self.head or features.head
+        ((hidden, _), *_) = features.block_names
+        if head is None:
+            head = _recovered_head(features, hidden)
+        width = features.widths[hidden, "avg"]
+        if head.weight.shape[1] != width:
+            raise ValueError(
+                f"layer {hidden!r} has {width} columns, but the head's weight has "
+                f"shape {head.weight.shape}: give what the last linear map gets."
+            )
+        return head
+
+
+def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:
+    rows = features[threshold_rows(len(features))]
+    return LinearHead.from_samples(rows.block(hidden), rows.block(LOGITS), hidden)
+
+
+def _check_not_negative(method: str, features: LayerFeatures) -> None:
+    """Raise if a share of the entries that matters is below zero."""
+    name = features.block_names[0]
+    negative = sum(
+        int(np.sum(chunk.block(*name) < 0)) for _, chunk in chunks_of(features)
+    )
+    if negative > 0:
+        entries = len(features) * features.widths[name]
+        raise ValueError(
+            f"layer {name[0]!r} has negative entries ({negative / entries:.1%}), and "
+            f"{method} is made for features behind a ReLU, which are not negative. "
+            "Use another detector (skood.all_detectors() says which take them), or "
+            "rectified features."
+        )

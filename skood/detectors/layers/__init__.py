@@ -1,0 +1,1 @@
+"""Detectors of one or several layers."""

@@ -1,0 +1,71 @@
+"""Maximum softmax probability."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skood._device import array_namespace
+from skood.detectors.logits.base import LogitDetector
+from skood.detectors.training import Training
+
+__all__ = ["MSP"]
+
+
+class MSP(LogitDetector):
+    """Maximum softmax probability.
+
+    The score is the probability of the predicted class, from 1 / n_classes to 1. It is
+    computed in float64, where it is exactly 1 for rows whose best logit leads by more
+    than about 37: such rows tie (in float32 they do from a lead of 17 on).
+
+    The threshold comes from the scores of the rows given to ``fit``. A network is
+    surer of its own training data than of new data: give in-distribution rows that it
+    was not trained on, as X or as ``threshold_data``.
+
+    Parameters
+    ----------
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there are no logits; in ``fit``, if they have one column only.
+
+    References
+    ----------
+    Hendrycks and Gimpel, "A baseline for detecting misclassified and
+    out-of-distribution examples in neural networks", ICLR 2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import MSP
+    >>> logits = np.random.default_rng(0).normal(size=(100, 3)) + [9, 0, 0]
+    >>> detector = MSP().fit(logits)
+    >>> detector.predict([[9, 0, 0], [1, 1, 1]])
+    array([ 1, -1])
+    >>> detector.score_samples([[1, 1, 1]])
+    array([0.33333333])
+    """
+
+    def _fit(self, training: Training) -> None:
+        if training.features.shape[1] == 1:
+            raise ValueError(
+                "the logits have one column (n_features = 1), whose softmax is always "
+                "1. For a network with one output z for two classes, give the logits "
+                "[0, z]."
+            )
+
+    def _logit_scores(self, logits: Any) -> Any:
+        xp = array_namespace(logits)
+        logits = xp.astype(logits, xp.float64)
+        behind = logits - xp.max(logits, axis=1)[:, None]
+        return 1 / xp.sum(xp.exp(behind), axis=1)

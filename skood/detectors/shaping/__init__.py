@@ -1,0 +1,1 @@
+"""Penultimate features reshaped before any score of the logits."""
