@@ -112,6 +112,10 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
 
     def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
         if isinstance(X, LayerFeatures):
+            if len(X) == 0:
+                raise ValueError(
+                    f"X has 0 rows (shape {X.shape}): a minimum of 1 is required."
+                )
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return X.select(self.layers, self.statistic)

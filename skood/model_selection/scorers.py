@@ -187,10 +187,11 @@ def _mend(estimator: Any, y: ArrayLike, unseen_as_outliers: bool) -> str:
     """Return how to come by rows of both kinds."""
     known = getattr(last_step(estimator), "class_labels_", None)
     labels = label_array(y)
-    unseen = [] if known is None else labels[inlier_mask(y) & ~np.isin(labels, known)]
-    if len(unseen) and not unseen_as_outliers:
+    known = labels if known is None else known
+    unseen = labels[inlier_mask(y) & ~np.isin(labels, known)].tolist()
+    if unseen and not unseen_as_outliers:
         return (
-            f"The detector was not fitted on the class {unseen.tolist()[0]!r}: if "
+            f"The detector was not fitted on the class {unseen[0]!r}: if "
             "classes are left out on purpose, as ClassHoldout does, tell the scorer, "
             "OODScorer(..., unseen_as_outliers=True)."
         )
