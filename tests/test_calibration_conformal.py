@@ -273,7 +273,7 @@ def test_by_default_it_says_that_nothing_can_be_flagged(n):
 
 
 def test_one_row_is_refused():
-    with pytest.raises(ValueError, match="n_samples=0"):
+    with pytest.raises(ValueError, match="n_samples=1"):
         ConformalDetector(OneClassSVM()).fit([[1.0]])
 
 

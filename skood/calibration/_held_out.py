@@ -89,6 +89,15 @@ class Labelled:
         """Return a fitted detector's scores of some rows."""
         return usable_scores(detector, _safe_indexing(self.X, rows))
 
+    def need_two(self, detector: Any) -> None:
+        """Raise ValueError where one part cannot be held out of another."""
+        if len(self.inliers) < 2:
+            self.refuse(
+                detector,
+                f"n_samples={len(self.inliers)}: some rows are held out of a fit on "
+                "others, which takes at least 2 in-distribution rows.",
+            )
+
     def refuse(self, detector: Any, message: str) -> NoReturn:
         """Raise ValueError for too few rows, if there is nothing worse about them.
 

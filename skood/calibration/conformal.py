@@ -363,6 +363,8 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
 
     def _held_out(self, data: Labelled, classes: Rows) -> HeldOut:
         by_default = self.cv is None and self.method == "split"
+        if self.cv is None:
+            data.need_two(self.detector)
         everybody = np.bincount(classes[data.inliers], minlength=1)
         splits = conformal_splits(
             self.method,
@@ -376,8 +378,7 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         scheme = f"method={self.method!r} with cv={self.cv!r}"
         names = data.classes if self.class_conditional else None
         shortage = too_few(self.alpha, sizes, names, scheme)
-        can_warn = by_default and sizes.all()
-        if shortage and not can_warn:
+        if shortage and not by_default:
             data.refuse(self.detector, shortage)
         found = HeldOut.of(
             self.detector, data, splits, pass_outliers=self.pass_outliers

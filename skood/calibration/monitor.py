@@ -222,6 +222,8 @@ class ShiftMonitor(AroundDetector):
         return self.detector_
 
     def _held_out(self, data: Labelled) -> HeldOut:
+        if self.cv is None:
+            data.need_two(self.detector)
         splits = conformal_splits(
             "split", self.cv, data, stratified=False, random_state=self.random_state
         )

@@ -219,12 +219,7 @@ class TargetRateThreshold(DetectorWrapper):
         n = len(data.inliers)
         if self.confidence is not None or self._rank(round(HELD_OUT_SHARE * n)) > 0:
             return HELD_OUT_SHARE, None
-        if n < 2:
-            data.refuse(
-                self.detector,
-                f"n_samples={n}: a threshold takes rows that are held out of a fit, "
-                "and so at least 2 in-distribution rows.",
-            )
+        data.need_two(self.detector)
         n_folds = min(FOLDS, n)
         return n_folds, self._unproved(n, n_folds)
 
