@@ -9,7 +9,7 @@ from textwrap import dedent
 import skood
 from skood.detectors.registry import REGISTRY
 
-EXTRAS = ["dask", "faiss", "matplotlib", "pyod", "skops", "skorch", "transformers"]
+EXTRAS = ["dask", "faiss", "matplotlib", "pyod", "skorch", "transformers"]
 
 HIDE = f"""
 import sys
