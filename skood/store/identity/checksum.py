@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,8 +59,7 @@ def in_memory(tensor: Tensor) -> Any:
     Its ``numpy()`` would for good forbid to resize the memory that it shares with the
     network's own tensor.
     """
-    size = tensor.numel() * tensor.element_size()
-    return (ctypes.c_char * size).from_address(tensor.data_ptr()) if size else b""
+    return np.from_dlpack(tensor.reshape(-1).view(torch.uint8))
 
 
 def _rows(tensor: Tensor) -> Tensor:
