@@ -87,7 +87,7 @@ def test_the_table_is_whole():
     detectors = {
         c.__name__ for c in classes if hasattr(c, "fit") and hasattr(c, "score_samples")
     }
-    assert kinds >= detectors
+    assert kinds >= detectors - {"BaseDetector"}  # others derive from it
     assert list(ESTIMATORS) == ["ndarray", "LayerFeatures", "DataFrame"]
     count = sum(map(len, ESTIMATORS.values()))
     assert set(READERS) == {"joblib", "joblib, mapped", "pickle", "skops", "save"}

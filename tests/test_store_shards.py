@@ -15,12 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from skood.store import atomic
-from skood.store.container import (
-    DamagedFileError,
-    file_parts,
-    read_header,
-)
+from skood.files import atomic
+from skood.files.sealed import file_parts, read_header
+from skood.files.tensors import DamagedFileError
 from skood.store.shard import DamagedShardError, is_sound
 from skood.store.shard_folder import ABANDONED_AFTER, ShardFolder
 

@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skood import FeatureStore, LayerFeatureTransformer, Mahalanobis
+from skood.files.sealed import file_parts
 from skood.store import merging, opened
-from skood.store.container import file_parts
 from skood.store.gathered import Gathered
 from skood.store.index import stacked
 from skood.store.shard import digest_of

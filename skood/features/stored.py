@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +13,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from skood.features.head import LinearHead
 from skood.features.names import Key
+from skood.files.digest import file_digest
+from skood.files.folder import replacing_folder
 
 MANIFEST = "features.json"
 HEAD = "head.npz"
@@ -156,11 +154,11 @@ def write_blocks(
     for number, (name, block) in enumerate(blocks.items()):
         file = folder / f"block{number}.npy"
         np.save(file, block, allow_pickle=False)
-        entries.append({"name": name, "file": file.name, "digest": digest_of(file)})
+        entries.append({"name": name, "file": file.name, "digest": file_digest(file)})
     about_head = {}
     if head is not None:
         np.savez(folder / HEAD, weight=head.weight, bias=head.bias)
-        about_head = {"head_digest": digest_of(folder / HEAD)}
+        about_head = {"head_digest": file_digest(folder / HEAD)}
     for view in views:
         view_folder(folder, view).mkdir()
     manifest = {
@@ -197,15 +195,6 @@ def view_folder(folder: Path, view: str) -> Path:
     return folder / f"view-{view}"
 
 
-def digest_of(path: Path) -> str:
-    """Return the hexadecimal BLAKE2b digest of a file's bytes."""
-    state = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            state.update(part)
-    return state.hexdigest()
-
-
 def check_digest(path: Path, digest: str) -> None:
     """Compare a file with its digest, once in a process while it stays as it is.
 
@@ -219,7 +208,7 @@ def check_digest(path: Path, digest: str) -> None:
         stamp = about.st_ino, about.st_size, about.st_mtime_ns
         if _compared.get((path, digest)) == stamp:
             return
-        found = digest_of(path)
+        found = file_digest(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
     if found != digest:
@@ -237,17 +226,6 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         raise FileExistsError(
             f"{target} exists and holds no saved LayerFeatures: it is left as it is."
         )
-    token = uuid.uuid4().hex[:8]
-    fresh = target.with_name(f".{target.name}.{token}.new")
-    fresh.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(target) as fresh:
         yield fresh
-        if target.exists():
-            old = target.with_name(f".{target.name}.{token}.old")
-            os.replace(target, old)
-            os.replace(fresh, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

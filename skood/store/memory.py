@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.store.container import Entry, Header
+from skood.files.tensors import Entry, Header
 from skood.store.index import Keys
 from skood.store.shard import Shard
 

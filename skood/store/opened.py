@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.store.atomic import UNFINISHED, write_text
+from skood.files.atomic import UNFINISHED, write_text
 from skood.store.catalogue import SCHEMA, Catalogue, array_name, newer_schema
 from skood.store.claims import Claims
 from skood.store.gathered import Gathered

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import warnings
@@ -17,7 +16,9 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.store.container import Header, read_header
+from skood.files import digest
+from skood.files.sealed import read_header
+from skood.files.tensors import Header
 
 __all__ = [
     "CREATED",
@@ -231,12 +232,7 @@ def is_sound(shard: Shard) -> bool:
 
 def digest_of(parts: list[memoryview]) -> str:
     """Return the digest of some bytes, as it is part of a name."""
-    # SHA-256 has instructions of its own on most processors, and then is twice as
-    # fast as BLAKE2b.
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(part)
-    return state.hexdigest()[:32]
+    return digest.digest_of(*parts)[:32]
 
 
 def _header(data: NDArray[np.uint8]) -> Header:

@@ -15,12 +15,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from skood.store.atomic import UNFINISHED, replacing
-from skood.store.container import (
-    DamagedFileError,
-    file_parts,
-    read_header,
-)
+from skood.files.atomic import UNFINISHED, replacing
+from skood.files.sealed import file_parts, read_header
+from skood.files.tensors import DamagedFileError
 from skood.store.shard import (
     MERGED,
     QUARANTINE,
