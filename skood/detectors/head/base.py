@@ -13,7 +13,6 @@ from sklearn.utils import Tags
 
 from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
-from skood._splits import Split
 from skood.detectors.base import BaseDetector
 from skood.detectors.head.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
@@ -169,13 +168,13 @@ class HeadDetector(BaseDetector):
         made = self.__dict__.setdefault("_choices", {})
         if name not in made:
             made[name] = choose()
-        return made[name]  # type: ignore[no-any-return]
+        return made[name]
 
-    def _scores_out_of(
-        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
+    def _held_out_scores(
+        self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
         made = {"_choices": self.__dict__.get("_choices", {})}
-        return super()._scores_out_of(splits, training, unfitted | made)
+        return super()._held_out_scores(training, unfitted | made)
 
     def _numbers_a_row(self, width: int) -> int:
         """Return how many numbers the widest array of the formula has for a row."""

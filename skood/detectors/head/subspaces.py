@@ -87,7 +87,7 @@ def component_number(detector: HeadDetector, values: NDArray[np.float64]) -> int
     ValueError
         If no direction in which the rows lie is left.
     """
-    wanted: float = detector.n_components  # type: ignore[attr-defined]
+    wanted: float = detector.n_components
     rank = int((values > values[0] * len(values) * np.finfo(float).eps).sum())
     number = int(wanted)
     if wanted < 1 and rank >= 2:
