@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import Tags
 
-from skood._chunks import chunks_of
+from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
 from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import threshold_rows
@@ -19,14 +22,17 @@ __all__ = ["HeadDetector"]
 
 PENULTIMATE = "penultimate"
 
+BLOCK_ELEMENTS = 1 << 20
+"""Numbers in h or z of one block of rows, 8 MB: formulas make several of that size."""
+
 
 class HeadDetector(BaseDetector):
     """Base class of detectors of penultimate features h, with logits z = W h + b.
 
     A subclass implements ``_head_scores(h, z)``, in which h is (n, d) and z is (n, C),
-    float64 on the device, and ``_learn_head(training)`` if there is something to learn
-    (``self._read(chunk)`` is h and z there). Where ``_uses_head`` is false, there need
-    not be a head, and z is None.
+    float64 on the device, and ``_learn_head(training)`` if there is something to learn:
+    ``self._gathered(of, training)`` merges ``of(h, z, classes)`` over blocks of rows.
+    Where ``_uses_head`` is false, there need not be a head, and z is None.
 
     The head is the one given as ``head``, or the one that the features carry, or it is
     recovered from penultimate features and logits by least squares, which is refused
@@ -87,7 +93,42 @@ class HeadDetector(BaseDetector):
         self._learn_head(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        return self._head_scores(*self._read(chunk))
+        scores = [self._head_scores(*self._read(b)) for _, b in self._blocks(chunk)]
+        return array_namespace(scores[0]).concat(scores)
+
+    def _gathered(
+        self,
+        statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        training: Training,
+        classes: NDArray[np.intp] | None = None,
+    ) -> S:
+        """Return the statistics of all rows, merged from those of blocks of rows.
+
+        ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
+        places of their labels.
+        """
+        numbers = training.class_numbers if classes is None else classes
+        of_chunk = partial(self._of_blocks, statistics_of)
+        return merged_statistics(of_chunk, training.features, numbers)
+
+    def _of_blocks(
+        self,
+        statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        chunk: LayerFeatures,
+        numbers: NDArray[np.intp],
+    ) -> S:
+        parts = (
+            statistics_of(*self._read(block), numbers[rows])
+            for rows, block in self._blocks(chunk)
+        )
+        return reduce(lambda one, other: one.merge(other), parts)
+
+    def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
+        width = max(chunk.shape[1], 0 if self.head_ is None else len(self.head_.bias))
+        step = max(1, BLOCK_ELEMENTS // width)
+        for start in range(0, len(chunk), step):
+            rows = slice(start, min(start + step, len(chunk)))
+            yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
         """Return h and z of a chunk, in float64; z is None without a head."""

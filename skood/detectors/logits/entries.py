@@ -47,4 +47,15 @@ ENTRIES = (
         on_features=({}, {"temperature": 2.0}),
         **_OUTPUT,
     ),
+    Entry(
+        "GEN",
+        "skood.detectors.logits.gen",
+        summary="generalised entropy of the largest probabilities",
+        paper="GEN: Pushing the limits of softmax-based out-of-distribution detection",
+        venue="CVPR",
+        year=2023,
+        code="XixiLiu95/GEN",
+        on_features=({}, {"gamma": 0.5, "n_largest": 2}),
+        **_OUTPUT,
+    ),
 )
