@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
 from skood.detectors.base import BaseDetector
+from skood.detectors.head.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
@@ -138,6 +139,23 @@ class HeadDetector(BaseDetector):
             return h, None
         weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
         return h, h @ weight.T + bias
+
+    def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
+        training = super()._read_labels(features, y)
+        self._all_labels = training.labels
+        return training
+
+    def _label_columns(self, training: Training) -> NDArray[np.intp]:
+        """Return the column of the logits that each row's label stands for."""
+        assert self.head_ is not None
+        if training.classes is None or training.labels is None:
+            raise ValueError(
+                f"{type(self).__name__} compares predictions with labels, and y is "
+                "None: give fit the class labels of the rows."
+            )
+        columns = label_columns(self._all_labels, len(self.head_.bias))
+        places = np.searchsorted(self._all_labels, training.labels)
+        return columns[places][training.classes]
 
     # The head ----------------------------------------------------------------------
 

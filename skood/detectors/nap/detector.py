@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -169,7 +170,9 @@ class NAP(LayerDetector):
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         if self.voting == "majority":
-            return self._decision().half
+            half = self._decision().half
+            _warn_of_votes(float(np.mean(scores < half)), self.contamination)
+            return half
         return super()._threshold(scores)
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
@@ -325,3 +328,15 @@ class NAP(LayerDetector):
         if self.voting == "majority":
             return decision.majority(np.stack(distances))
         return decision.numeric(np.stack(distances))
+
+
+def _warn_of_votes(share: float, contamination: float) -> None:
+    if 0.5 * contamination <= share <= 1.5 * contamination:
+        return
+    warnings.warn(
+        f"contamination={contamination} holds for each layer under voting='majority': "
+        f"about {share:.1%} of new rows will be outvoted. voting='numeric' keeps the "
+        "rate for them all.",
+        UserWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,91 @@
+"""Linear subspaces: that of the weights, and that in which training rows lie."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood._moments import ClassMoments
+from skood.features import LinearHead
+
+__all__ = ["component_number", "origin", "principal_axes", "row_space", "second_moment"]
+
+_EPSILON = float(np.finfo(np.float32).eps)
+"""Weights are known to float32, whatever type they come in."""
+
+
+def row_space(head: LinearHead) -> NDArray[np.float64]:
+    """Return an orthonormal basis of the space that the weights span, (rank, d).
+
+    Directions count from singular values of ``max(C, d)`` float32 epsilons of the
+    largest on: softmax heads are often one short of full rank, up to rounding.
+    """
+    _, values, rows = _singular(head)
+    return rows[: len(values)]
+
+
+def origin(head: LinearHead) -> NDArray[np.float64]:
+    """Return the point at which the logits are smallest, -pinv(W) b, shape (d,)."""
+    columns, values, rows = _singular(head)
+    return -(head.bias.astype(np.float64) @ columns / values) @ rows
+
+
+def second_moment(
+    moments: ClassMoments, about: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean of (x - about)(x - about)^T of rows of one class, (d, d)."""
+    shift = moments.means[0] - about
+    return moments.covariance() + np.outer(shift, shift)
+
+
+def principal_axes(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return eigenvalues of a symmetric matrix, the largest first, and axes as columns.
+
+    Eigenvalues that rounding made negative are zero.
+    """
+    values, vectors = np.linalg.eigh(matrix)
+    return np.maximum(values[::-1], 0), vectors[:, ::-1]
+
+
+def component_number(n_components: float, values: NDArray[np.float64]) -> int:
+    """Return a number of components: as given, or those with a share of the spread.
+
+    Parameters
+    ----------
+    n_components : int or float
+        An integer is returned as it is; a share in (0, 1) gives the fewest components
+        whose eigenvalues add up to it.
+    values : ndarray of shape (d,)
+        Eigenvalues, the largest first.
+
+    Raises
+    ------
+    ValueError
+        If no direction is left, or the rows do not vary in as many.
+    """
+    if n_components >= 1:
+        number = int(n_components)
+    else:
+        shares = np.cumsum(values) / values.sum() if values[0] > 0 else np.ones(1)
+        number = int(np.searchsorted(shares, n_components)) + 1
+    rank = int((values > values[0] * len(values) * np.finfo(float).eps).sum())
+    if number >= rank:
+        raise ValueError(
+            f"n_components={n_components!r} makes {number} components of {rank} "
+            f"directions in which the training rows lie (n_features = {len(values)}): "
+            "nothing of them is left over to be measured. Take fewer components, or "
+            "fit more rows."
+        )
+    return number
+
+
+def _singular(
+    head: LinearHead,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the singular vectors and values of the weights that are not rounding."""
+    weight = head.weight.astype(np.float64)
+    columns, values, rows = np.linalg.svd(weight, full_matrices=False)
+    kept = values > values[0] * max(weight.shape) * _EPSILON
+    return columns[:, kept], values[kept], rows[kept]
