@@ -17,10 +17,16 @@ def softmax(logits: Any) -> Any:
 
 
 def log_softmax(logits: Any) -> Any:
-    """Return the logarithms of the probabilities, (n, C), in float64."""
+    """Return the logarithms of the probabilities, (n, C), in float64.
+
+    That of a probability near 1 is precise too: it is the sum of the others that
+    counts.
+    """
     xp = array_namespace(logits)
     behind = _behind(logits)
-    return behind - xp.log(xp.sum(xp.exp(behind), axis=1))[:, None]
+    others = xp.exp(behind)
+    others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
+    return behind - xp.log1p(xp.sum(others, axis=1))[:, None]
 
 
 def sorted_softmax(logits: Any) -> tuple[Any, Any]:

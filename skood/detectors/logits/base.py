@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skood.detectors.base import BaseDetector
+from skood.detectors.head.label_columns import label_columns
 from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
@@ -57,7 +58,23 @@ class LearnedLogitDetector(BaseDetector):
             )
         self._learn_logits(training, logits_of)
 
+    def _label_columns(self, training: Training, n_logits: int) -> NDArray[np.intp]:
+        """Return the column of the logits that each row's label stands for."""
+        if training.classes is None or training.labels is None:
+            raise ValueError(
+                f"{type(self).__name__} learns from right and wrong predictions, and y "
+                "is None: give fit the class labels of the rows."
+            )
+        labels = getattr(self, "_all_labels", training.labels)
+        columns = label_columns(labels, n_logits)
+        return columns[np.searchsorted(labels, training.labels)][training.classes]
+
     # Of the base -------------------------------------------------------------------
+
+    def _read_labels(self, features: LayerFeatures, y: ArrayLike | None) -> Training:
+        training = super()._read_labels(features, y)
+        self._all_labels = training.labels  # rows held out may be all of a class
+        return training
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
         return features.select(LOGITS)

@@ -114,7 +114,8 @@ class OptFS(ShapingDetector):
         weight, _ = self._weights(h)
         parts = to_numpy(h * weight[predicted(z)]).ravel()
         bins = to_numpy(self._bins(h)).ravel()
-        return Contributions(np.bincount(bins, parts, self.n_bins + 2))
+        totals = np.bincount(bins, parts, self.n_bins + 2).astype(np.float64)
+        return Contributions(totals)
 
     def _bins(self, h: Any) -> Any:
         """Return the bins of the activations, 0 and n_bins + 1 out of the range."""

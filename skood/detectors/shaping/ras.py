@@ -24,7 +24,8 @@ class RAS(ShapingDetector):
 
     Units that tie are in the order of their columns, as with the authors' stable sort.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from the scores of the rows given to ``fit``, which are those of
+    new rows: a row enters m with its sorted activations, its score with their order.
 
     Parameters
     ----------
@@ -65,6 +66,8 @@ class RAS(ShapingDetector):
     >>> detector.profile_.shape
     (10,)
     """
+
+    _unbiased = "the profile knows the sorted activations, the score the order only"
 
     def _learn_shape(self, training: Training) -> None:
         sums = self._gathered(_sorted_sums, training)
