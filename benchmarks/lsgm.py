@@ -67,7 +67,7 @@ def write_data(folder: Path, n: int, d: int, k: int, cov: str) -> None:
 
 
 def centred(X: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return points - rows_of(X).frame.centre
+    return rows_of(X).frame.of(points)
 
 
 def rows_of(X: np.ndarray) -> Any:

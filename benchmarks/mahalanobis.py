@@ -5,6 +5,7 @@ product a class). Answers are compared with differences in float64.
 
     python benchmarks/mahalanobis.py --n 50000 --d 512 --classes 10
     python benchmarks/mahalanobis.py --n 50000 --d 2048 --classes 1000
+    python benchmarks/mahalanobis.py --n 50000 --d 512 --classes 10000 --rounds 1
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def skood_peer(folder: Path, dtype: str, threshold: bool) -> Peer:
     from skood.detectors import base
 
     if not threshold:  # the peers set none
-        base.THRESHOLD_ROWS = 1
+        base.threshold_rows = lambda n_rows: np.arange(2)
     data = Data(folder)
     X, y, Q = data.X.astype(dtype), data.y, data.Q.astype(dtype)
     detector = Mahalanobis(device="cpu")

@@ -111,7 +111,8 @@ def as_array(
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_readable`, and for a sparse matrix and columns of dates.
+        As :func:`check_readable`, and for a sparse matrix, columns of dates and a list
+        whose rows differ in length.
 
     Examples
     --------
@@ -131,7 +132,10 @@ def as_array(
     _check_no_dates(values, name)
     if dtype is None and hasattr(values, "iloc") and values.ndim == 2:
         return _of_frame(values)
-    return np.asarray(values, dtype=dtype)
+    try:
+        return np.asarray(values, dtype=dtype)
+    except ValueError as error:
+        raise _ragged(values, name) or error from error
 
 
 def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -174,6 +178,9 @@ def validated_table(estimator: Any, X: Any, **options: Any) -> NDArray[Any]:
     try:
         return cast(NDArray[Any], validate_data(estimator, X, **options))
     except (TypeError, ValueError) as error:
+        ragged = _ragged(X, "X")
+        if ragged is not None:
+            raise ragged from error
         unread = "; ".join(unread_columns(X))
         if not unread or "feature names" in str(error):
             raise
@@ -191,6 +198,24 @@ def unread_columns(X: Any) -> Iterator[str]:
             readable = False
         if not readable:
             yield f"{name!r} ({kind})"
+
+
+def _ragged(values: Any, name: str) -> ValueError | None:
+    """Return the error of a list whose rows differ in length, or None."""
+    if not isinstance(values, (list, tuple)):
+        return None
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in values]
+    for row, length in enumerate(lengths):
+        if length != lengths[0]:
+            return ValueError(
+                f"{name} is a ragged list: row 0 {_size(lengths[0])}, but row {row} "
+                f"{_size(length)}. Give rows of one length."
+            )
+    return None
+
+
+def _size(length: int | None) -> str:
+    return "is a number" if length is None else f"has length {length}"
 
 
 def _check_no_dates(X: Any, name: str = "X") -> None:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, eigh
-from scipy.linalg.blas import dsyrk, ssyrk
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg.blas import dsyrk
 from scipy.sparse import csr_array
 
 from skood._device import to_numpy
 
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 1024
+MERGED_CLASSES = 2048
+
+SAMPLE = 64
+"""Rows of a class that say roughly where its mean is."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassMoments:
     """Counts, means and pooled within-class scatter of labelled rows.
 
-    Two sets of rows merge pairwise (Chan, Golub and LeVeque 1979), so that nothing is
-    ever the difference of two large sums.
+    Everything is in float64, from centred differences, whatever the rows are: products
+    of float32 lose the directions of little variance, and those decide a distance. Two
+    sets of rows merge pairwise (Chan, Golub and LeVeque 1979), so that nothing is ever
+    the difference of two large sums.
 
     Parameters
     ----------
@@ -41,13 +46,12 @@ class ClassMoments:
 
     @classmethod
     def of(cls, x: Any, classes: NDArray[np.intp], n_classes: int) -> ClassMoments:
-        """Return the moments of one chunk.
+        """Return the moments of some rows.
 
         Parameters
         ----------
         x : array of shape (n, d)
-            float32 or float64, NumPy or torch. The products are in its precision (the
-            rows are centred first), the sums over blocks in float64.
+            float32 or float64, NumPy or torch.
         classes : ndarray of int, shape (n,)
             Class of each row.
         n_classes : int
@@ -57,19 +61,39 @@ class ClassMoments:
         -------
         ClassMoments
         """
-        counts = np.bincount(classes, minlength=n_classes).astype(np.float64)
-        means = class_sums(x, classes, n_classes) / np.maximum(counts, 1)[:, None]
-        return cls(counts, means, _scatter(x, classes, means))
+        return PartMoments.of(x, classes).whole(n_classes)
 
     def merge(self, other: ClassMoments) -> ClassMoments:
         """Return the moments of both sets of rows."""
-        counts = self.counts + other.counts
-        share = other.counts / np.maximum(counts, 1)
-        shift = other.means - self.means
-        means = self.means + share[:, None] * shift
-        between = shift * np.sqrt(self.counts * share)[:, None]
-        used = (self.counts > 0) & (other.counts > 0)
-        scatter = self.scatter + other.scatter + _products(between[used])
+        return self.extended(other, np.arange(len(other.counts)))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def extended(self, other: ClassMoments, places: NDArray[np.intp]) -> ClassMoments:
+        """Return the moments of both sets of rows.
+
+        Parameters
+        ----------
+        other : ClassMoments
+            Of other rows.
+        places : ndarray of int
+            The number, here, of each of its classes; each once.
+
+        Returns
+        -------
+        ClassMoments
+        """
+        counts, means = self.counts.copy(), self.means.copy()
+        scatter = self.scatter + other.scatter
+        for start in range(0, len(places), MERGED_CLASSES):
+            some = slice(start, start + MERGED_CLASSES)
+            here, more = places[some], other.counts[some]
+            before, together = counts[here], counts[here] + more
+            share = more / np.maximum(together, 1)
+            shift = other.means[some] - means[here]
+            counts[here] = together
+            means[here] += share[:, None] * shift
+            shift *= np.sqrt(before * share)[:, None]
+            scatter += _products(shift[(before > 0) & (more > 0)])
         return ClassMoments(counts, means, scatter)
 
     def among(self, places: NDArray[np.intp], n_classes: int) -> ClassMoments:
@@ -81,11 +105,21 @@ class ClassMoments:
 
     def pooled(self) -> ClassMoments:
         """Return the moments of the same rows as one class."""
-        n = self.counts.sum()
-        mean = self.counts @ self.means / n
-        between = (self.means - mean) * np.sqrt(self.counts)[:, None]
-        scatter = self.scatter + _products(between)
+        n, mean = self.counts.sum(), self.mean()
+        scatter = self.scatter.copy()
+        for start in range(0, len(self.counts), MERGED_CLASSES):
+            some = slice(start, start + MERGED_CLASSES)
+            weights = np.sqrt(self.counts[some])[:, None]
+            scatter += _products((self.means[some] - mean) * weights)
         return ClassMoments(np.array([n]), mean[None], scatter)
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean of all rows, shape (d,)."""
+        return np.asarray(self.counts / self.counts.sum() @ self.means)
+
+    def variances(self) -> NDArray[np.float64]:
+        """Return the features' variances within the classes, shape (d,)."""
+        return np.asarray(np.diag(self.scatter) / self.counts.sum())
 
     def covariance(self) -> NDArray[np.float64]:
         """Return the tied (pooled within-class) covariance, divided by n."""
@@ -93,40 +127,78 @@ class ClassMoments:
         return lower + np.tril(lower, -1).T
 
 
-def whitening_of(covariance: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-    """Return W with W W^T the inverse of ``covariance`` + ``ridge`` * trace / d * I.
+@dataclass(frozen=True, eq=False)
+class PartMoments:
+    """Moments of a chunk, which hold the classes that it has rows of.
+
+    A chunk of few rows among many classes would else be mostly zeros.
 
     Parameters
     ----------
-    covariance : ndarray of shape (d, d)
-        Symmetric, positive semi-definite up to rounding.
-    ridge : float
-        Relative to the mean variance, so that the scale of the features is no matter.
-
-    Returns
-    -------
-    ndarray of shape (d, d)
-        Rows x are whitened by ``x @ W``.
-
-    Raises
-    ------
-    ValueError
-        If the features do not vary at all.
+    present : ndarray of int
+        Those classes, ascending.
+    moments : ClassMoments
+        Theirs, in this order.
     """
-    level = np.trace(covariance) / len(covariance)
-    if not level > 0:
-        raise ValueError(
-            "the features are constant within the classes (n_features = "
-            f"{len(covariance)}): there is no covariance to measure distances with."
-        )
-    padded = covariance + ridge * level * np.eye(len(covariance))
-    try:
-        lower = cholesky(padded, lower=True, check_finite=False)
-    except LinAlgError:
-        # Rounding made small eigenvalues negative: they are zero, the ridge stays.
-        values, vectors = eigh(covariance, check_finite=False)
-        return vectors / np.sqrt(np.maximum(values, 0) + ridge * level)
-    return np.ascontiguousarray(dtrtri(lower, lower=1)[0].T)
+
+    present: NDArray[np.intp]
+    moments: ClassMoments
+
+    @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # Whitening says what is too large
+    def of(cls, x: Any, classes: NDArray[np.intp]) -> PartMoments:
+        """Return the moments of rows of shape (n, d)."""
+        present, labels = np.unique(classes, return_inverse=True)
+        counts = np.bincount(labels, minlength=len(present)).astype(np.float64)
+        centres = _rough_means(x, labels, counts)
+        sums, scatter = _sums_and_scatter(x, labels, centres)
+        shifts = sums / counts[:, None]
+        centres += shifts
+        # A class of few rows was centred on its mean: the shift is rounding then.
+        many = counts > SAMPLE
+        scatter -= _products(shifts[many] * np.sqrt(counts[many])[:, None])
+        return cls(present, ClassMoments(counts, centres, scatter))
+
+    def merge(self, other: PartMoments) -> PartMoments:
+        """Return the moments of both sets of rows."""
+        present = np.union1d(self.present, other.present)
+        mine = self.moments
+        if len(present) > len(self.present):
+            mine = mine.among(np.searchsorted(present, self.present), len(present))
+        places = np.searchsorted(present, other.present)
+        return PartMoments(present, mine.extended(other.moments, places))
+
+    def whole(self, n_classes: int) -> ClassMoments:
+        """Return the moments among all classes."""
+        if len(self.present) == n_classes:
+            return self.moments
+        return self.moments.among(self.present, n_classes)
+
+
+@dataclass(frozen=True, eq=False)
+class FourthMoment:
+    """Sum over rows of the fourth power of their distance to their class mean.
+
+    Ledoit's and Wolf's shrinkage needs it. The means are those of all rows, so that it
+    takes a second look at them.
+    """
+
+    total: float
+
+    @classmethod
+    def of(
+        cls, x: Any, classes: NDArray[np.intp], means: NDArray[np.float64]
+    ) -> FourthMoment:
+        """Return the sum of some rows."""
+        total = 0.0
+        for centred, _ in _centred_blocks(x, classes, means):
+            squares = np.einsum("ij,ij->i", centred, centred)
+            total += float(squares @ squares)
+        return cls(total)
+
+    def merge(self, other: FourthMoment) -> FourthMoment:
+        """Return the sum of both sets of rows."""
+        return FourthMoment(self.total + other.total)
 
 
 def class_sums(
@@ -137,7 +209,7 @@ def class_sums(
     Parameters
     ----------
     x : array of shape (n, d)
-        NumPy or torch. Short blocks are summed in its precision, then in float64.
+        NumPy or torch; summed in float64.
     classes : ndarray of int, shape (n,)
         Class of each row.
     n_classes : int
@@ -147,43 +219,113 @@ def class_sums(
     -------
     ndarray of float64, shape (C, d)
     """
-    sums = np.zeros((n_classes, x.shape[1]))
-    for start in range(0, len(classes), BLOCK_ROWS):
-        block, labels = (
-            x[start : start + BLOCK_ROWS],
-            classes[start : start + BLOCK_ROWS],
-        )
-        if isinstance(block, np.ndarray):
-            rows = np.arange(len(labels))
-            ones = np.ones(len(labels), dtype=block.dtype)
-            sums += csr_array((ones, (labels, rows)), (n_classes, len(labels))) @ block
-        else:
-            part = block.new_zeros((n_classes, block.shape[1]))
-            part.index_add_(0, part.new_tensor(labels).long(), block)
-            sums += to_numpy(part)
+    return _sums(x, classes, np.zeros((n_classes, x.shape[1])))
+
+
+def _sums(
+    x: Any,
+    classes: NDArray[np.intp],
+    sums: NDArray[np.float64],
+    origin: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Add the rows, less an origin, to the sums of their classes."""
+    one = np.zeros((1, x.shape[1])) if origin is None else origin[None]
+    for block, labels in _centred_blocks(x, np.zeros_like(classes), one, classes):
+        _add(block, labels, sums)
     return sums
 
 
-def _scatter(
-    x: Any, classes: NDArray[np.intp], means: NDArray[np.float64]
+def _add(
+    block: NDArray[np.float64], labels: NDArray[np.intp], sums: NDArray[np.float64]
+) -> None:
+    if len(sums) == 1:
+        sums += block.sum(axis=0)
+        return
+    few = len(sums) <= len(labels)
+    present, places = (
+        (slice(None), labels) if few else np.unique(labels, return_inverse=True)
+    )
+    ones, rows = np.ones(len(labels)), np.arange(len(labels))
+    n_classes = len(sums) if few else len(present)  # type: ignore[arg-type]
+    members = csr_array((ones, (places, rows)), (n_classes, len(labels)))
+    sums[present] += members @ block
+
+
+def _rough_means(
+    x: Any, labels: NDArray[np.intp], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """Return each class's mean over some of its rows, evenly among all; of few, all.
+
+    What is centred on it is small, so that nothing is lost when the rest is corrected.
+    """
+    order = np.argsort(labels, kind="stable")
+    sizes = counts.astype(np.intp)
+    ends = np.cumsum(sizes)
+    places = np.arange(len(labels)) - np.repeat(ends - sizes, sizes)
+    steps = -(-sizes // SAMPLE)
+    rows = np.sort(order[places % np.repeat(steps, sizes) == 0])
+    if len(rows) < len(labels):
+        x, labels = x[rows], labels[rows]
+    # Sums are taken from one of the rows: far from zero they would lose digits.
+    origin = to_numpy(x[0]).astype(np.float64)
+    means = _sums(x, labels, np.zeros((len(counts), x.shape[1])), origin)
+    means /= np.bincount(labels)[:, None]
+    means += origin
+    return means
+
+
+def _sums_and_scatter(
+    x: Any, labels: NDArray[np.intp], centres: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums of rows less their centres, and of their outer products."""
+    sums = np.zeros_like(centres)
+    if not isinstance(x, np.ndarray):
+        return sums, _scatter_on_device(x, labels, centres, sums)
     total = np.zeros((x.shape[1], x.shape[1]), order="F")
-    numpy = isinstance(x, np.ndarray)
-    centres = means.astype(x.dtype) if numpy else x.new_tensor(means)
-    syrk = ssyrk if numpy and x.dtype == np.float32 else dsyrk
-    buffer = np.empty((min(BLOCK_ROWS, len(x)), x.shape[1]), x.dtype) if numpy else None
+    for centred, some in _centred_blocks(x, labels, centres):
+        total = dsyrk(1.0, centred.T, beta=1.0, c=total, lower=1, overwrite_c=1)
+        _add(centred, some, sums)
+    return sums, total
+
+
+def _scatter_on_device(
+    x: Any,
+    labels: NDArray[np.intp],
+    centres: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    on_device = x.new_tensor(centres, dtype=x.double().dtype)
+    total = x.new_zeros((x.shape[1], x.shape[1])).double()
+    for start in range(0, len(labels), BLOCK_ROWS):
+        some = slice(start, start + BLOCK_ROWS)
+        centred = x[some].double() - on_device[labels[some]]
+        total += centred.T @ centred
+        _add(to_numpy(centred), labels[some], sums)
+    return np.tril(to_numpy(total))
+
+
+def _centred_blocks(
+    x: Any,
+    classes: NDArray[np.intp],
+    means: NDArray[np.float64],
+    labels: NDArray[np.intp] | None = None,
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.intp]]]:
+    """Yield rows less the mean of their class, in one buffer, and their labels.
+
+    The labels are the classes where no others are given.
+    """
+    labels = classes if labels is None else labels
+    buffer = np.empty((min(BLOCK_ROWS, len(classes)), x.shape[1]))
     for start in range(0, len(classes), BLOCK_ROWS):
-        labels = classes[start : start + BLOCK_ROWS]
-        block = x[start : start + BLOCK_ROWS]
-        if buffer is not None:
-            centred = buffer[: len(block)]
-            np.take(centres, labels, axis=0, out=centred, mode="clip")
-            np.subtract(block, centred, out=centred)
-            total += syrk(1.0, centred.T, lower=1)
+        some = slice(start, start + BLOCK_ROWS)
+        block = to_numpy(x[some])
+        centred = buffer[: len(block)]
+        if len(means) == 1:
+            np.subtract(block, means[0], out=centred)
         else:
-            centred = block - centres[labels]
-            total += np.tril(to_numpy(centred.T @ centred))
-    return total
+            np.take(means, classes[some], axis=0, out=centred, mode="clip")
+            np.subtract(block, centred, out=centred)
+        yield centred, labels[some]
 
 
 def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ def checked_scores(
     if not mask.any():
         raise ValueError(
             "y_true has no inliers: every label is -1. Give in-distribution rows their "
-            "class label (0 if there are no classes)."
+            "class label, or any other one where they have none."
         )
     n_nan = int(np.isnan(scores).sum())
     if n_nan:

@@ -7,9 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from skood._seeds import RandomStateLike, stream_seed
 
-__all__ = ["folds", "held_out_splits", "share"]
+__all__ = ["Split", "folds", "held_out_splits", "nested_splits", "share"]
 
 Rows = NDArray[np.intp]
+Split = tuple[Rows, Rows]
+"""Rows to fit on, and rows held out."""
 
 HELD_OUT_SHARE = 0.2
 """The share that is held out where one is enough."""
@@ -23,7 +25,7 @@ FEW_ROWS = 2_000
 
 def held_out_splits(
     n_rows: int, classes: ArrayLike | None = None, *, at_most: int | None = None
-) -> list[tuple[Rows, Rows]]:
+) -> list[Split]:
     """Return (fitted, held out) rows from which a threshold for new rows comes.
 
     From 5,000 rows on a fifth is held out once; below, every row is held out once, in
@@ -60,11 +62,61 @@ def held_out_splits(
             "out of a fit, and so at least 2 in-distribution rows."
         )
     if n_rows >= MANY_ROWS:
-        wanted = HELD_OUT_SHARE if at_most is None else at_most / n_rows
-        held_out = [share(n_rows, min(HELD_OUT_SHARE, wanted), classes)]
+        held_out = [_one_share(n_rows, classes, HELD_OUT_SHARE, at_most)]
     else:
         count = 10 if n_rows <= FEW_ROWS else 5
         held_out = folds(n_rows, min(count, n_rows), classes)
+    return _with_the_others(n_rows, held_out)
+
+
+def nested_splits(
+    n_rows: int, classes: ArrayLike | None = None, *, at_most: int | None = None
+) -> tuple[list[Split], list[Split]]:
+    """Return splits that fit on 0.8 of the rows, and splits that fit on 0.9.
+
+    Both hold out the same rows: each once in 5 and in 10 folds, or from 5,000 rows on
+    a tenth, which the coarse split has beside another tenth.
+
+    Parameters
+    ----------
+    n_rows : int
+        At least 10.
+    classes : array-like of shape (n_rows,), optional
+        Rows are drawn within classes.
+    at_most : int, optional
+        Hold out no more than so many rows of many.
+
+    Returns
+    -------
+    coarse, fine : list of (ndarray of int, ndarray of int)
+        (fitted, held out) rows; seeded.
+
+    Examples
+    --------
+    >>> from skood._splits import nested_splits
+    >>> coarse, fine = nested_splits(100)
+    >>> len(coarse), len(coarse[0][0]), len(fine), len(fine[0][0])
+    (5, 80, 10, 90)
+    """
+    if n_rows < MANY_ROWS:
+        halves = folds(n_rows, 10, classes)
+        pairs = zip(halves[::2], halves[1::2], strict=True)
+        wholes = [np.sort(np.concatenate(pair)) for pair in pairs]
+        return _with_the_others(n_rows, wholes), _with_the_others(n_rows, halves)
+    whole = _one_share(n_rows, classes, HELD_OUT_SHARE, at_most)
+    half = whole[::2]
+    ((fewer, _),) = _with_the_others(n_rows, [whole])
+    return [(fewer, half)], _with_the_others(n_rows, [half])
+
+
+def _one_share(
+    n_rows: int, classes: ArrayLike | None, size: float, at_most: int | None
+) -> Rows:
+    wanted = size if at_most is None else at_most / n_rows
+    return share(n_rows, min(size, wanted), classes)
+
+
+def _with_the_others(n_rows: int, held_out: list[Rows]) -> list[Split]:
     everything = np.arange(n_rows)
     return [(np.setdiff1d(everything, rows), rows) for rows in held_out]
 

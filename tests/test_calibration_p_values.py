@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from references import conformal as reference
 from scipy.stats import beta
 
+from skood import KNN, NAP, ConformalDetector, FeatureNorm
 from skood._ranks import rank_for_rate, rows_for_rate
 from skood.calibration import conditional_p_values, conformal_p_values, discoveries
 from skood.calibration.betting import POWERS, ChangeMixture
@@ -164,3 +165,27 @@ def test_mixture_is_a_martingale():
     v = 0.5**0.1 * (points + 1) / 2
     expected = 0.5**0.1 / 2 * weights @ [near(x) for x in v]
     assert expected == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("score", [-0.3, 2.5e4, -1e-30, 0.0])
+def test_rounding_of_a_batch_moves_no_p_value(score):
+    known = np.sort(np.r_[np.full(10, score), np.linspace(-1e5, 1e5, 20)])
+    noise = 1 + np.array([-1e-7, 0, 1e-7])
+    assert len(set(conformal_p_values(known, score * noise))) == 1
+    found = Reference([[known]]).counts_below([score * noise])
+    np.testing.assert_array_equal(found, (known <= score).sum())
+    assert conformal_p_values(known, [-np.inf, np.inf]).tolist() == [1 / 31, 1]
+
+
+def test_duplicates_have_one_p_value_alone_and_in_company():
+    rng = np.random.default_rng(0)
+    X = np.r_[rng.normal(size=(270, 40)), np.tile(rng.normal(size=(1, 40)), (30, 1))]
+    X = X.astype(np.float32)
+    for detector in (KNN(5), FeatureNorm(), NAP(statistic="avg")):
+        conformal = ConformalDetector(detector).fit(X)
+        alone = conformal.p_values(X[-1:])
+        for batch in (X[::-1], np.asfortranarray(X)[::-1], X[-7:]):
+            rows = np.flatnonzero((batch == X[-1]).all(axis=1))
+            np.testing.assert_array_equal(
+                conformal.p_values(batch)[rows], np.full(len(rows), alone[0])
+            )

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from skood import LayerEnergy, LayerFeatures, Mahalanobis, _chunks
+from skood.detectors import energy
 from skood.estimator_checks import synthetic_features
 
 AGGREGATIONS = ["zscore", "mahalanobis", "signed"]
@@ -192,8 +193,31 @@ def test_offset_and_scale_of_a_layer_are_no_matter(seed, offset, scale):
         )
 
 
-def test_two_rows_have_a_threshold():
-    assert np.isfinite(LayerEnergy().fit([[0.0], [1.0]]).offset_)
+def test_of_two_rows_none_is_like_the_other():
+    with pytest.raises(ValueError, match="found no finite threshold"):
+        LayerEnergy().fit([[0.0], [1.0]])
+
+
+def test_a_row_unlike_all_others_is_infinitely_far_from_them():
+    X = np.zeros((40, 1))
+    X[7] = 1.0
+    z = (X - X.mean()) / X.std()
+    with np.errstate(divide="ignore"):
+        unseen = energy._unseen_z(z, len(X))
+    assert unseen[7, 0] == np.inf
+    assert np.isfinite(np.delete(unseen, 7)).all()
+
+
+def test_energies_whose_squares_do_not_fit_are_refused_by_layer(data):
+    features, _ = data["train"]
+    huge = LayerFeatures(
+        {
+            ("early", "lse"): features.block("early", "lse"),
+            ("late", "lse"): 1e160 * features.block("late", "lse"),
+        }
+    )
+    with pytest.raises(ValueError, match="energy of layer 'late' is too large"):
+        LayerEnergy().fit(huge)
 
 
 def test_signs_without_outliers(data):

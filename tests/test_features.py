@@ -132,6 +132,18 @@ def test_concatenate(features, matrix):
         (lambda f: LayerFeatures({}), "blocks is empty"),
         (lambda f: LayerFeatures({"a": np.zeros(3)}), r"block a/avg has shape \(3,\)"),
         (
+            lambda f: LayerFeatures({"a": np.ones((3, 1)), "b": np.ones((3, 0))}),
+            r"block b/avg has 0 columns \(shape \(3, 0\)\)",
+        ),
+        (
+            lambda f: LayerFeatures({"a": [[1, 2], [3, 4], [5]]}),
+            "block a/avg is a ragged list: row 0 has length 2, but row 2 has length 1",
+        ),
+        (
+            lambda f: LayerFeatures({"a": [[1, 2], 3]}),
+            "a/avg is a ragged list: row 0 has length 2, but row 1 is a number",
+        ),
+        (
             lambda f: LayerFeatures({"a": np.zeros((3, 1)), "b": np.zeros((4, 1))}),
             "blocks differ in their number of rows",
         ),

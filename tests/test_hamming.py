@@ -149,22 +149,60 @@ def test_nothing_to_search_and_nothing_to_find(way):
 @pytest.mark.parametrize(
     ("work", "faiss", "torch_loaded", "int8", "expected"),
     [
-        (search.SMALL_WORK - 1, True, True, True, "popcount"),
-        (search.SMALL_WORK, True, True, True, "faiss"),
-        (search.SMALL_WORK, False, True, True, "product"),
-        (search.LARGE_WORK - 1, False, False, True, "popcount"),
-        (search.LARGE_WORK, False, False, True, "product"),
-        (search.LARGE_WORK, False, True, False, "popcount"),
+        (search.SMALL_WORK - 1, True, False, True, {"popcount"}),
+        (search.SMALL_WORK, True, True, True, {"popcount", "faiss"}),
+        (search.SMALL_WORK, False, True, True, {"popcount", "product"}),
+        (search.LARGE_WORK - 1, False, False, True, {"popcount"}),
+        (search.LARGE_WORK, False, False, True, {"popcount", "product"}),
+        (search.LARGE_WORK, False, True, False, {"popcount"}),
     ],
 )
-def test_the_automatic_choice(monkeypatch, work, faiss, torch_loaded, int8, expected):
+def test_what_is_worth_loading(monkeypatch, work, faiss, torch_loaded, int8, expected):
     monkeypatch.setattr(search, "find_spec", lambda name: faiss or None)
     monkeypatch.setattr(search, "multiplies_int8_fast", lambda: int8)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
     if not torch_loaded:
         monkeypatch.delitem(sys.modules, "torch")
-    assert search._chosen_backend("auto", work, "cpu") == expected
-    assert search._chosen_backend("auto", work, "cuda") == "product"
-    assert search._chosen_backend("popcount", work, "cpu") == "popcount"
+    assert search.usable_backends(work, "cpu") == expected
+    assert search.usable_backends(work, "cuda") == {"product"}
+
+
+@pytest.mark.parametrize(
+    ("usable", "sizes", "expected"),
+    [
+        ({"popcount", "faiss"}, (1, 5, 1), "faiss"),
+        ({"popcount", "product"}, (1000, 5000, 8), "product"),
+        ({"popcount", "product"}, (1, 50_000, 8), "popcount"),
+        ({"popcount", "product"}, (50, 50, 32), "popcount"),
+        ({"product"}, (1, 1, 1), "product"),
+    ],
+)
+def test_the_fastest(usable, sizes, expected):
+    assert search.fastest(frozenset(usable), *sizes) == expected
+
+
+def test_groups_together_are_worth_a_library(monkeypatch):
+    used = set()
+    count = search.BACKENDS["popcount"]
+    for name in search.BACKENDS:
+
+        def noted(*args, name=name):
+            used.add(name)
+            return count(*args)
+
+        monkeypatch.setitem(search.BACKENDS, name, noted)
+    monkeypatch.setattr(search, "find_spec", lambda name: None)
+    monkeypatch.setattr(search, "multiplies_int8_fast", lambda: True)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(search, "LARGE_WORK", 10 * 300 * 300)
+    rng = np.random.default_rng(0)
+    groups = np.arange(6000) % 10
+    rows = packed_bits(rng.random((6000, 256)) < 0.5)
+    bank = PatternBank.of(rows[:3000], groups[:3000], 10, 256)
+    found = bank.nearest(rows[3000:], groups[3000:])
+    assert used == {"product"}
+    assert found.shape == (3000,)
 
 
 def test_errors_say_what_is_wanted(monkeypatch):

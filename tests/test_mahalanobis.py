@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import mahalanobis as reference
 from references.threshold import kth_smallest
-from sklearn.covariance import EmpiricalCovariance
+from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from skood import LayerFeatures, Mahalanobis
+from skood import LayerFeatures, Mahalanobis, _chunks
 from skood._gaussian import TiedGaussian
-from skood._moments import ClassMoments, whitening_of
+from skood._moments import ClassMoments, FourthMoment
+from skood._shrinkage import Shrinkage
 from skood.detectors import threshold
 from skood.estimator_checks import synthetic_features
 
@@ -51,7 +55,7 @@ def test_float32_is_close(data):
     scores = (
         Mahalanobis().fit(X.astype(np.float32), y).score_samples(new.astype(np.float32))
     )
-    np.testing.assert_allclose(scores, reference.scores(X, y, new), rtol=2e-4)
+    np.testing.assert_allclose(scores, reference.scores(X, y, new), rtol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
@@ -176,15 +180,200 @@ def test_a_negligible_background_leaves_plain_distances(data):
     X, y, new = data
     plain, relative = Mahalanobis().fit(X, y), Mahalanobis(relative=True).fit(X, y)
     own, background = relative._gaussians["array", "avg"]
-    wide = TiedGaussian(
-        background.counts,
-        background.means,
-        background.whitening * 1e-9,
-        background.centre,
-        background.points * 1e-9,
+    wide = replace(
+        background,
+        whitening=background.whitening * 1e-9,
+        points=background.points * 1e-9,
     )
     relative._gaussians["array", "avg"] = (own, wide)
     np.testing.assert_allclose(relative.score_samples(new), plain.score_samples(new))
+
+
+def tied_gaussian(X, y, ridge=1e-12, covariance="empirical"):
+    moments = ClassMoments.of(X, y, y.max() + 1)
+    fourth = FourthMoment.of(X, y, moments.means).total
+    return TiedGaussian.of(
+        moments, ridge, Shrinkage.of(covariance, moments, fourth)
+    ), moments
+
+
+def few_rows(rng, kind):
+    """Return rows that do not determine a covariance, and their classes."""
+    y = np.arange(14) % 3
+    if kind == "in a subspace":
+        return rng.normal(size=(40, 3)) @ rng.normal(size=(3, 8)), np.arange(40) % 2
+    if kind == "each its own direction":
+        X = np.c_[rng.normal(size=(14, 4)), np.eye(14)[:, :3]]
+        return X, np.arange(14) % 2
+    if kind == "one class":
+        y = np.zeros(14, dtype=int)
+    if kind == "a class of one":
+        y[0] = 3
+    return rng.normal(size=(14, 20)), y
+
+
+@pytest.mark.parametrize("ridge", [1e-6, 1e-2])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one class",
+        "three classes",
+        "a class of one",
+        "in a subspace",
+        "each its own direction",
+    ],
+)
+def test_leaving_a_row_out_of_few_is_a_refit(kind, ridge):
+    X, y = few_rows(np.random.default_rng(0), kind)
+    gaussian, moments = tied_gaussian(X, y, ridge)
+    added = reference.ridge_of(moments.covariance(), ridge)
+    if gaussian.spectrum is None:  # the ridge's part in the sums is what is held
+        added *= len(X) / (len(X) - 1)
+    expected = reference.unseen_distances(X, y, ridge, added)
+    np.testing.assert_allclose(gaussian.nearest_unseen(X, y), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("covariance", ["oas", "ledoit_wolf"])
+@pytest.mark.parametrize("n", [14, 60])
+def test_leaving_a_row_out_of_a_shrunk_covariance_is_a_refit(n, covariance):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 9)) * np.arange(1, 10), np.arange(n) % 3
+    gaussian, moments = tied_gaussian(X, y, 0.0, covariance)
+    share = gaussian.shrinkage
+    added = share * moments.variances().mean() * np.eye(9) / (1 - share)
+    expected = reference.unseen_distances(X, y, 0.0, added) / (1 - share)
+    np.testing.assert_allclose(gaussian.nearest_unseen(X, y), expected, rtol=1e-9)
+
+
+def test_rows_that_rounding_decides_are_not_left_out_in_closed_form():
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.normal(size=(60, 4)), np.eye(60)[:, 0]]  # one row has a direction
+    gaussian, _ = tied_gaussian(X, np.zeros(60, dtype=int))
+    assert gaussian.nearest_unseen(X, np.zeros(60, dtype=int)) is None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "d", "n_classes"), [(200, 256, 8), (300, 290, 1)])
+def test_the_threshold_holds_with_few_rows(n, d, n_classes, dtype):
+    rng = np.random.default_rng(0)
+    rates, found = [], []
+    for _ in range(6):
+        X, new, odd = (
+            (s * rng.normal(size=(size, d))).astype(dtype)
+            for s, size in ((1, n), (1, 500), (3, 50))
+        )
+        detector = Mahalanobis().fit(X, np.arange(n) % n_classes)
+        rates.append(np.mean(detector.predict(new) == -1))
+        found.append(np.mean(detector.predict(odd) == -1))
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.03)
+    assert np.mean(found) > 0.98
+
+
+def decaying(n, d, condition, rng, offset=0.0):
+    turn = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    deviations = np.geomspace(1, condition**-0.5, d)
+    return rng.normal(size=(n, d)) * deviations @ turn + offset
+
+
+@pytest.mark.parametrize(
+    ("condition", "offset", "rtol"), [(1e6, 0, 1e-9), (1e6, 1e6, 1e-5), (1e12, 0, 1e-4)]
+)
+def test_hard_covariances_against_many_digits(condition, offset, rtol):
+    """Float32 products have a relative error of 35 at condition 1e12."""
+    rng = np.random.default_rng(0)
+    rows = decaying(460, 12, condition, rng, offset)
+    X, new = rows[:400], rows[400:]
+    y = np.arange(400) % 4
+    exact = reference.exact_distances(X, y, new)
+    scores = -Mahalanobis(ridge=1e-15).fit(X, y).score_samples(new)
+    np.testing.assert_allclose(scores, exact, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_the_type_of_the_rows_makes_no_difference(dtype):
+    rng = np.random.default_rng(0)
+    X = decaying(400, 12, 1e10, rng, 3.0).astype(dtype)
+    wide = X.astype(np.float64)
+    one, other = (Mahalanobis().fit(x[:300]) for x in (X, wide))
+    np.testing.assert_array_equal(
+        one.score_samples(X[300:]), other.score_samples(wide[300:])
+    )
+    assert one.offset_ == other.offset_
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 100), st.lists(st.integers(-140, 140), min_size=5, max_size=5))
+def test_units_make_no_difference(seed, exponents):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)), np.arange(60) % 3
+    units = 10.0 ** np.array(exponents)
+    detector, other = Mahalanobis().fit(X, y), Mahalanobis().fit(X * units, y)
+    np.testing.assert_allclose(
+        other.score_samples(X * units), detector.score_samples(X), rtol=1e-7
+    )
+    assert other.offset_ == pytest.approx(detector.offset_, rel=1e-7)
+
+
+@pytest.mark.parametrize("variant", [*VARIANTS, {"covariance": "oas"}], ids=str)
+@pytest.mark.parametrize(("d", "n_classes"), [(5, 3), (33, 2), (129, 50), (256, 10)])
+def test_a_row_has_one_score_whatever_stands_beside_it(d, n_classes, variant):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5 * d, d)), rng.integers(0, n_classes, 5 * d)
+    detector = Mahalanobis(**variant).fit(X, y)
+    new = rng.normal(size=(600, d)).astype(np.float32)
+    together = detector.score_samples(new)
+    for n in (1, 2, 7, 65, 300):
+        rows = rng.permutation(600)[:n]
+        np.testing.assert_array_equal(detector.score_samples(new[rows]), together[rows])
+
+
+@pytest.mark.parametrize("variant", VARIANTS[:2], ids=str)
+@pytest.mark.parametrize(
+    ("covariance", "estimator"),
+    [("empirical", EmpiricalCovariance), ("ledoit_wolf", LedoitWolf), ("oas", OAS)],
+)
+def test_covariances_are_those_of_scikit_learn(
+    data, covariance, estimator, variant, monkeypatch
+):
+    X, y, _ = data
+    means = np.array([X[y == c].mean(axis=0) for c in range(3)])
+    expected = estimator(assume_centered=True).fit(X - means[y])
+    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 100)
+    found = Mahalanobis(covariance=covariance, ridge=0, **variant).fit(X, y)
+    key = ("array", "avg")
+    np.testing.assert_allclose(found.covariances_[key], expected.covariance_, rtol=1e-9)
+    assert found.shrinkages_[key] == pytest.approx(
+        getattr(expected, "shrinkage_", 0), rel=1e-9
+    )
+    if variant:
+        background = estimator().fit(X)
+        np.testing.assert_allclose(
+            found._gaussians[key][1].covariance(), background.covariance_, rtol=1e-9
+        )
+
+
+def test_shrinkage_at_its_ends():
+    rng = np.random.default_rng(0)
+    for X in (rng.normal(size=(2000, 1)), rng.normal(size=(3, 50))):
+        for covariance, estimator in (("oas", OAS), ("ledoit_wolf", LedoitWolf)):
+            found = Mahalanobis(covariance=covariance, ridge=0).fit(X)
+            np.testing.assert_allclose(
+                found.covariances_["array", "avg"],
+                estimator().fit(X).covariance_,
+                rtol=1e-9,
+                atol=1e-12,
+            )
+
+
+def test_a_singular_covariance_is_told_with_rank_and_remedy():
+    rng = np.random.default_rng(0)
+    text = r"layer 'array' \(avg\) has rank 17 of 40 features \(20 rows, 3 classes\)"
+    X, y = rng.normal(size=(20, 40)), np.arange(20) % 3
+    with pytest.warns(UserWarning, match=text + ".*covariance='oas'.*ridge.*PCA"):
+        Mahalanobis().fit(X, y)
+    Mahalanobis(covariance="oas").fit(X, y)
+    with pytest.raises(ValueError, match="40 features is singular: its rank is 17"):
+        Mahalanobis(ridge=0).fit(X, y)
 
 
 def test_rank_deficient_and_dead_features_work():
@@ -195,8 +384,102 @@ def test_rank_deficient_and_dead_features_work():
         X[:, 5] = X[:, 6]
         scores = Mahalanobis().fit(X).score_samples(X)
         assert np.isfinite(scores).all()
-    covariance = np.diag([1.0, -1e-13])
-    assert np.isfinite(whitening_of(covariance, 1e-14)).all()
+
+
+def test_a_row_that_differs_in_a_constant_feature_is_far():
+    rng = np.random.default_rng(0)
+    X = np.c_[1e9 * rng.normal(size=(300, 2)), np.full(300, 0.1), rng.normal(size=300)]
+    detector = Mahalanobis().fit(X)
+    same, other = X[:1].copy(), X[:1].copy()
+    other[0, 2] += 1
+    without = Mahalanobis().fit(np.delete(X, 2, 1))
+    np.testing.assert_allclose(
+        detector.score_samples(same),
+        without.score_samples(np.delete(same, 2, 1)),
+        rtol=1e-6,
+    )
+    # The threshold comes from rows that do not differ in it.
+    assert detector.score_samples(other)[0] < detector.score_samples(same)[0]
+
+
+@pytest.mark.parametrize("unit", [1e20, 1e-25])
+def test_float32_of_any_size_works(unit):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 4))
+    huge = (unit * X).astype(np.float32)
+    detector = Mahalanobis().fit(huge)
+    assert detector.offset_ == pytest.approx(Mahalanobis().fit(X).offset_, rel=1e-4)
+
+
+def test_values_whose_squares_do_not_fit_are_refused_by_column():
+    X = np.random.default_rng(0).normal(size=(100, 4))
+    X[3, 2] = np.finfo(np.float32).max
+    assert np.isfinite(Mahalanobis().fit(X.astype(np.float32)).offset_)
+    X[:, 1] *= 1e155
+    text = "layer 'array'.*values of column 1 are too large.*Divide the column"
+    with pytest.raises(ValueError, match=text):
+        Mahalanobis().fit(X)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_rows_as_far_as_numbers_go_are_outliers(data, relative):
+    X, y, _ = data
+    detector = Mahalanobis(relative=relative).fit(X, y)
+    far = np.array([[1e300] * 6, [-1e300] * 6, [1.7e308, -1.7e308, 0, 0, 0, 0]])
+    scores = detector.score_samples(far)
+    assert np.isfinite(scores).all()
+    if not relative:
+        assert (detector.predict(far) == -1).all()
+
+
+def test_layers_together_are_one_vector():
+    features, y = synthetic_features()
+    blocks = [features.block(layer) for layer in ("layer1", "layer2")]
+    layers = ["layer1", "layer2"]
+    joint = Mahalanobis(layers=layers, joint=True).fit(features, y)
+    whole = np.concatenate(blocks, axis=1)
+    expected = Mahalanobis().fit(whole, y)
+    np.testing.assert_array_equal(
+        joint.score_samples(features), expected.score_samples(whole)
+    )
+    assert joint.offset_ == expected.offset_
+    assert list(joint.means_) == [("joint", "avg")]
+    unit = Mahalanobis(layers=layers, joint=True, normalize=True).fit(features, y)
+    rows = [b / np.linalg.norm(b, axis=1, keepdims=True) for b in blocks]
+    rows = np.concatenate(rows, axis=1)
+    np.testing.assert_allclose(
+        unit.score_samples(features),
+        Mahalanobis().fit(rows, y).score_samples(rows),
+        rtol=1e-7,
+    )
+    with pytest.raises(ValueError, match="'logistic' weighs layers, and joint=True"):
+        Mahalanobis(layers=layers, joint=True, layer_weights="logistic").fit(
+            features, y
+        )
+
+
+def test_ledoit_and_wolf_look_at_all_rows_twice(data):
+    X, y, _ = data
+    with pytest.raises(ValueError, match="'ledoit_wolf' looks at all rows twice"):
+        Mahalanobis(covariance="ledoit_wolf").partial_fit(X, y)
+    parts = Mahalanobis(covariance="oas").partial_fit(X[:40], y[:40])
+    whole = Mahalanobis(covariance="oas").fit(X, y)
+    np.testing.assert_allclose(
+        parts.partial_fit(X[40:], y[40:]).score_samples(X),
+        whole.score_samples(X),
+        rtol=1e-9,
+    )
+
+
+def test_many_classes_take_little_beside_their_means():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(16000, 32)).astype(np.float32), np.arange(16000) % 4000
+    tracemalloc.start()
+    detector = Mahalanobis().fit(X, y)
+    detector.score_samples(X[:100])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6  # one matrix of rows by classes takes 320
 
 
 def test_a_class_of_one_row_is_told():

@@ -19,7 +19,6 @@ from skood.mixtures.bounds import MarginalBounds
 from skood.mixtures.em import MixtureFit, Run
 from skood.mixtures.expectation import responsibilities
 from skood.mixtures.gaussians import EPSILON
-from skood.mixtures.left_out import left_out_log_densities
 from skood.mixtures.mixture import KINDS
 from skood.mixtures.products import mostly_empty
 from skood.mixtures.rows import LayerRows
@@ -44,7 +43,7 @@ def rows_of(X, *, scaled=False, read=block_of):
 def fitted(X, points, covariance_type="diag", prior=None, *, read=block_of, **options):
     rows = rows_of(X, read=read)
     fit = MixtureFit(len(points), covariance_type, prior, **{"tol": 0} | options)
-    return Run.of(rows, fit).from_points(points - rows.frame.centre)
+    return Run.of(rows, fit).from_points(rows.frame.of(points))
 
 
 def k_means(X, n_components, seed=0):
@@ -232,49 +231,6 @@ def test_shares_multiply_alike_sparse_or_dense(per_row):
         row[rng.choice(20, per_row, replace=False)] = 1 / per_row
     y = rng.normal(size=(50, 3))
     np.testing.assert_allclose(mostly_empty(shares) @ y, shares.T @ y, rtol=1e-12)
-
-
-def exact_change(X, mixture, shares, i, k):
-    mean, covariance = reference.parameters_without(X, shares, i, k)
-    if mixture.covariances.ndim == 2:
-        covariance = np.diag(covariance)
-    return reference.log_density(X[i], mean, covariance)
-
-
-@pytest.mark.parametrize("covariance_type", ["diag", "full"])
-def test_left_out_densities_are_those_of_the_other_rows(X, covariance_type):
-    X = X[:60]
-    points = k_means(X, 3)
-    before = fitted(X, points, covariance_type, max_iter=4, reg_covar=0)
-    mixture = fitted(X, points, covariance_type, max_iter=5, reg_covar=0)
-    # The parameters come from the responsibilities of the pass before.
-    shares = before.responsibilities(X)
-    found, own = left_out_log_densities(mixture, X)
-    for i, k in zip(*np.nonzero(own > 0.999), strict=True):
-        if abs(shares[i, k] - own[i, k]) < 1e-6:
-            expected = exact_change(X, mixture, shares, i, k)
-            assert found[i, k] == pytest.approx(expected, rel=1e-4)
-    assert (own > 0.999).any()
-
-
-def test_left_out_densities_under_one_tied_gaussian(X):
-    X = X[:40]
-    mixture = fitted(X, X.mean(axis=0)[None], "tied", max_iter=1, reg_covar=0)
-    found, _ = left_out_log_densities(mixture, X)
-    shares = np.ones((len(X), 1))
-    expected = [
-        reference.log_density(x, *reference.parameters_without(X, shares, i, 0))
-        for i, x in enumerate(X)
-    ]
-    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-9)
-
-
-def test_a_row_alone_in_its_component_leaves_nothing(X):
-    far = np.concatenate([X[:50], [X[0] + 1000]])
-    mixture = fitted(far, far[[0, -1]], "diag", max_iter=3)
-    logs, _ = left_out_log_densities(mixture, far)
-    assert logs[-1, 1] == -np.inf
-    assert np.isfinite(np.delete(logs, -1, axis=0)).all()
 
 
 def test_an_empty_component_stays_empty_and_harmless(X):

@@ -208,6 +208,23 @@ def test_float32_and_float64_have_the_same_patterns(data):
 # Ties --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("parameters", [{}, {"per_class": False}, {"statistic": "avg"}])
+def test_a_row_scores_the_same_in_every_batch(data, parameters):
+    known, y, new = data
+    for dtype in (np.float32, np.float64):
+        narrow = LayerFeatures(
+            {name: new.block(*name).astype(dtype) for name in new.block_names}
+        )
+        detector = NAP(**parameters).fit(known, y)
+        whole = detector.score_samples(narrow)
+        alone = [detector.score_samples(narrow[[i]])[0] for i in range(len(new))]
+        np.testing.assert_array_equal(whole, alone)
+        turned = LayerFeatures(
+            {n: np.asfortranarray(narrow.block(*n)) for n in narrow.block_names}
+        )
+        np.testing.assert_array_equal(detector.score_samples(turned), whole)
+
+
 @pytest.mark.parametrize("per_class", [True, False])
 def test_ties_are_broken_by_the_cosine_to_the_class(data, per_class):
     known, y, new = data
@@ -280,18 +297,97 @@ def test_breaking_ties_helps_on_digits():
 # Labels and logits -------------------------------------------------------------------
 
 
-def test_labels_are_numbers_or_names_of_columns(data):
+def test_labels_are_numbers_or_matched_with_columns(data):
     known, y, new = data
     expected = NAP("layer0").fit(known, y).score_samples(new)
-    for labels in (y + 5, np.array(["a", "b", "c"])[y], y.astype(object)):
+    for labels in (
+        y + 5,
+        np.array(["c", "a", "b"])[y],
+        np.array(["2", "1", "0"])[2 - y],
+        np.array([b"00", b"01", b"02"])[y],
+        np.array([30.5, 1e9, -7.0])[y],
+        y.astype(object),
+        y.astype(float),
+    ):
         scores = NAP("layer0").fit(known, labels).score_samples(new)
         np.testing.assert_array_equal(scores, expected)
+
+
+def wide(n_classes, rows=20):
+    """Features of well told classes, with logits that are right."""
+    rng = np.random.default_rng(0)
+    y = np.arange(n_classes * rows) % n_classes
+    x = rng.normal(size=(len(y), 24)) + 2 * rng.normal(size=(n_classes, 24))[y]
+    blocks = {("layer", "max"): x, "logits": 9 * np.eye(n_classes)[y]}
+    return LayerFeatures(blocks), y
+
+
+def test_texts_of_numbers_are_numbers():
+    features, y = wide(12)
+    expected = NAP().fit(features, y)
+    found = NAP().fit(features, y.astype(str))
+    np.testing.assert_array_equal(found._columns[:2], [0, 1])
+    np.testing.assert_array_equal(
+        found.score_samples(features), expected.score_samples(features)
+    )
+    assert found.offset_ == expected.offset_
+
+
+def test_a_column_is_of_the_class_that_its_rows_have():
+    features, y = wide(12)
+    names = np.array([f"{'even' if c % 2 == 0 else 'odd'}" for c in range(12)])
+    detector = NAP().fit(features, names[y])
+    np.testing.assert_array_equal(detector._columns, np.arange(12) % 2)
+    seen = np.isin(y, [3, 7])
+    few = NAP().fit(features[seen], np.array([f"class {c}" for c in y])[seen])
+    assert few._columns[3] == 0
+    assert few._columns[7] == 1
+    assert (np.delete(few._columns, [3, 7]) == -1).all()
+
+
+def test_one_label_for_all_is_no_class():
+    features, y = wide(12)
+    expected = NAP().fit(features).score_samples(features)
+    for labels in (0 * y, np.full(len(y), "in")):
+        np.testing.assert_array_equal(
+            NAP().fit(features, labels).score_samples(features), expected
+        )
+        with pytest.raises(ValueError, match=r"y has one class, \[.*12 columns"):
+            NAP(per_class=True).fit(features, labels)
+    threes = NAP().fit(features[y == 3], y[y == 3])
+    np.testing.assert_array_equal(np.flatnonzero(threes._columns == 0), [3])
+
+
+@pytest.mark.parametrize("wrong", ["shifted", "swapped", "coarse"])
+def test_numbers_that_the_logits_contradict_are_refused(wrong):
+    features, y = wide(12)
+    labels = {
+        "shifted": (y + 1) % 12,
+        "swapped": np.where(y < 8, 7 - y, y),
+        "coarse": y // 2,
+    }[wrong]
+    with pytest.raises(ValueError, match=r"taken for the logits' columns 0 to 11.*100"):
+        NAP().fit(features, labels)
+
+
+def test_numbers_hold_where_logits_say_nothing():
+    features, y = wide(12)
+    rng = np.random.default_rng(0)
+    noise = LayerFeatures(
+        {
+            ("layer", "max"): features.block("layer", "max"),
+            "logits": rng.normal(size=(len(y), 12)),
+        }
+    )
+    np.testing.assert_array_equal(NAP().fit(noise, y)._columns, np.arange(12))
+    with pytest.raises(ValueError, match="the best match holds for"):
+        NAP().fit(noise, np.array([f"class {c}" for c in y]))
 
 
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        ([5, 7], r"y has 2 classes \(5, 7\) and the logits 3 columns.*from 0 to 2"),
+        ([5, 7], r"y has 2 classes \(5, 7\), and the logits 3 columns.*rows fitted on"),
         (["a", "b"], "y has 2 classes"),
         ([0, 1.5], r"y has 2 classes \(0.0, 1.5\)"),
         (range(8), r"y has 8 classes \(0, 1, 2, 3, 4, ...\).*use per_class=False"),

@@ -261,6 +261,23 @@ def test_memory_maps_and_read_only_arrays(kind, blobs, tmp_path):
     np.testing.assert_array_equal(net.predict_proba(mapped), expected)
 
 
+@both
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "longdouble", ">i4", ">u2"])
+def test_types_that_torch_lacks(kind, blobs, dtype):
+    X, y = np.rint(np.abs(blobs[0])), blobs[1]
+    native = {">f4": "f4", ">i4": "i4", ">u2": "u2"}.get(dtype, "f8")
+    expected = net_of(kind).fit(X.astype(native), y).predict_proba(X.astype(native))
+    found = net_of(kind).fit(X.astype(dtype), y).predict_proba(X.astype(dtype))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_too_large_for_torch_is_told():
+    if np.finfo(np.longdouble).max == np.finfo(np.float64).max:
+        pytest.skip("longdouble is float64 here")
+    with pytest.raises(ValueError, match="X contains infinity"):
+        as_rows(np.array([[np.longdouble("1e400")]]))
+
+
 def test_pixels_are_cast(blobs):
     images = np.random.default_rng(0).integers(0, 255, (40, 1, 6, 6)).astype(np.uint8)
     y = np.arange(40) % 2

@@ -47,6 +47,7 @@ CHANGES = [
     (Mahalanobis(), COMMON),
     (Mahalanobis(), {"relative": True, "normalize": True, "ridge": 0.1}),
     (Mahalanobis(), {"layer_weights": "logistic"}),
+    (Mahalanobis(), {"covariance": "oas", "joint": True}),
     (KNN(5), {**COMMON, "n_neighbors": 20, "normalize": False}),
     (MSP(), {"contamination": 0.2}),
     (MaxLogit(), {"contamination": 0.2}),

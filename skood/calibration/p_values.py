@@ -14,13 +14,20 @@ from skood._ranks import rank_for_rate
 
 Floats = NDArray[np.float64]
 
+TIE = 1e-6
+"""Scores that differ by less of their size are equal: by as much may a row's score
+depend on the rows scored beside it, as the products of float32 do."""
+
 
 def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floats:
     r"""Return :math:`(1 + \#\{i : S_i \le s\}) / (n + 1)` for each score s.
 
     For a row that is exchangeable with the calibration rows, none of which the detector
     was fitted on, :math:`P(p \le \alpha) \le \alpha` for every :math:`\alpha`, and
-    without ties it is :math:`\lfloor \alpha (n + 1) \rfloor / (n + 1)`.
+    without ties it is :math:`\lfloor \alpha (n + 1) \rfloor / (n + 1)`. A score that is
+    higher by less than a millionth of its size counts as equal, since rounding makes
+    such differences between the scores of one row in two batches; p is the larger for
+    it, and no less valid.
 
     Parameters
     ----------
@@ -47,8 +54,26 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floa
     array([0.2, 0.4, 1. ])
     """
     reference = np.sort(_numbers(calibration_scores, "calibration_scores"))
-    below = np.searchsorted(reference, _numbers(scores, "scores"), side="right")
+    below = no_higher(reference, _numbers(scores, "scores"))
     return (1 + below) / (len(reference) + 1)
+
+
+def no_higher(reference: Floats, scores: Floats) -> NDArray[np.intp]:
+    """Return how many of the reference scores are no higher than each score.
+
+    Parameters
+    ----------
+    reference : ndarray of shape (n,)
+        In ascending order.
+    scores : ndarray of shape (m,)
+
+    Returns
+    -------
+    ndarray of int, shape (m,)
+        With those that are higher by less than a millionth.
+    """
+    finite = np.where(np.isfinite(scores), scores, 0.0)
+    return np.searchsorted(reference, scores + TIE * np.abs(finite), side="right")
 
 
 def _numbers(values: ArrayLike, name: str) -> Floats:
@@ -107,7 +132,7 @@ class Reference:
             [
                 np.sum(
                     [
-                        np.searchsorted(known, new, side="right")
+                        no_higher(known, new)
                         for known, new in zip(own, scores, strict=True)
                     ],
                     axis=0,

@@ -24,7 +24,7 @@ from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
-from skood._splits import held_out_splits
+from skood._splits import Split, held_out_splits, nested_splits
 from skood._version import Stamped
 from skood.detectors.declared import Declared
 from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
@@ -39,6 +39,9 @@ ARRAY = "array"
 
 EXECUTION = ("device", "n_jobs", "random_state", "verbose")
 """Parameters that change no score of a fitted detector: they count as they are now."""
+
+MANY_COLUMNS = 10
+"""With fewer rows a column, a fit on a few rows less is another detector."""
 
 Self = TypeVar("Self", bound="BaseDetector")
 
@@ -61,7 +64,8 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     **The threshold** ``offset_`` is for new rows. It comes, in this order, from
     ``threshold_data``; from exact leave-one-out scores, where a class has them; from
     rows held out of other fits (10 folds up to 2,000 rows, 5 folds up to 5,000, above
-    that one fifth, all seeded), after which the detector is fitted on all rows. It is
+    that one fifth, all seeded; with under 10 rows a column twice, to see how the
+    threshold moves with the rows), after which the detector is fitted on all. It is
     the k-th smallest of n such scores with k = floor(contamination * (n + 1)), of at
     most 10,000 rows. A class whose scores of training rows are those of new rows says
     why in ``_unbiased``.
@@ -213,6 +217,11 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         return self._read_labels(features, y)
 
     def _fit_all(self, training: Training, threshold_data: Any) -> None:
+        if len(training) < 2:
+            raise ValueError(
+                f"fit got n_samples={len(training)} in-distribution row: a minimum of "
+                "2 is required, since one row says nothing of how rows differ."
+            )
         unfitted = dict(vars(self))
         self._learn(training)
         self._remember_parameters()
@@ -242,11 +251,34 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
-        """Return the scores of rows by detectors that were not fitted on them."""
+        """Return the scores of rows by detectors that were not fitted on them.
+
+        Such a detector has seen fewer rows than the one that is used. Where rows are
+        few for the columns that makes new rows score higher than these: their
+        quantile at the rate asked moves as the share fitted on grows from 0.8 to 0.9.
+        It is taken to move as much again on the way to 1 where columns outnumber rows,
+        whose span then grows with each row, and else half as far, as errors do that
+        fall with the rows beyond the columns.
+        """
+        n_rows, classes = len(training), training.classes
+        n_columns = training.features.shape[1]
+        if n_rows >= MANY_COLUMNS * n_columns or n_rows < 10:
+            return self._scores_out_of(
+                held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS),
+                training,
+                unfitted,
+            )
+        coarse, fine = nested_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
+        scores = self._scores_out_of(fine, training, unfitted)
+        fewer = self._scores_out_of(coarse, training, unfitted)
+        rate = self.contamination or 0.05
+        shift = np.quantile(scores, rate) - np.quantile(fewer, rate)
+        return scores + (shift if n_rows <= n_columns else shift / 2)
+
+    def _scores_out_of(
+        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
         found = []
-        splits = held_out_splits(
-            len(training), training.classes, at_most=THRESHOLD_ROWS
-        )
         for kept, held_out in splits:
             other = object.__new__(type(self))
             other.__dict__.update(unfitted)
@@ -355,6 +387,9 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float32 if block.dtype.itemsize < 4 else np.float64)
         assert_all_finite(block, input_name=f"layer {layer!r} ({statistic})")
+        # Rows in C order: sums over other strides round otherwise, so that a row would
+        # score differently alone.
+        block = np.ascontiguousarray(block)
         return on_device(block, resolved_device(device or self.device))
 
     def _arrays(self, chunk: LayerFeatures, device: Any = None) -> list[Any]:

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import array_namespace, like, to_numpy
-from skood._gaussian import EPSILON, TiedGaussian
+from skood._gaussian import TiedGaussian
 from skood._logsumexp import log_sum_exp
 from skood._moments import ClassMoments
 from skood.detectors.base import ARRAY, BaseDetector
@@ -23,6 +23,7 @@ __all__ = ["LayerEnergy"]
 LSE = "lse"
 RIDGE = 1e-8
 ROUNDING = 1e-10
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 class LayerEnergy(BaseDetector):
@@ -142,7 +143,7 @@ class LayerEnergy(BaseDetector):
 
     def _joint_gaussian(self, moments: ClassMoments) -> TiedGaussian:
         """Return the Gaussian of the standardised energies."""
-        scatter = moments.scatter / np.outer(self.scales_, self.scales_)
+        scatter = moments.scatter / self.scales_ / self.scales_[:, None]
         standardised = ClassMoments(moments.counts, 0 * moments.means, scatter)
         return TiedGaussian.of(standardised, RIDGE)
 
@@ -177,14 +178,15 @@ class LayerEnergy(BaseDetector):
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float64] | None:
         def scores(chunk: LayerFeatures, _: slice) -> NDArray[Any]:
             z = self._standardised(chunk)
-            if self._gaussian:
-                one_class = np.zeros(len(chunk), dtype=np.intp)
-                return to_numpy(-self._gaussian.nearest_unseen(z, one_class))
             return to_numpy(self._summed(_unseen_z(z, self._n_rows)))
 
+        if self._gaussian:
+            z = self._standardised(training.features)
+            distances = self._gaussian.nearest_unseen(z, np.zeros(len(z), np.intp))
+            return None if distances is None else to_numpy(-distances)
         return by_chunks(scores, training.features)
 
     def _summed(self, z: Any) -> Any:
@@ -198,24 +200,33 @@ def _unseen_z(z: Any, n_rows: int) -> Any:
     """Return what z of each training row is by the moments of the other rows.
 
     Without a row at z, the mean moves by -z / (n - 1) standard deviations, and the
-    variance is n / (n - 1) * (1 - z^2 / (n - 1)) of what it was.
+    variance is n / (n - 1) * (1 - z^2 / (n - 1)) of what it was. Where that is nothing,
+    the others being equal, the row is infinitely far from them.
     """
     xp = array_namespace(z)
-    kept = xp.clip(1 - z * z / (n_rows - 1), EPSILON, None)
-    return z * (n_rows / (n_rows - 1) / kept) ** 0.5
+    kept = 1 - z * z / (n_rows - 1)
+    some = kept > n_rows * EPSILON
+    stretch = n_rows / (n_rows - 1) / xp.where(some, kept, 0 * kept + 1)
+    return xp.where(some, z * stretch**0.5, xp.sign(z) * np.inf)
 
 
 def _check_varying(
     features: LayerFeatures, means: NDArray[np.float64], scales: NDArray[np.float64]
 ) -> None:
-    # The rounding of the mean gives equal values a spread, too.
-    varying = scales > ROUNDING * np.abs(means)
     names = [
         repr(layer) if columns == 1 else f"{layer!r} (column {column})"
         for (layer, _), width in features.widths.items()
         for columns in [1 if layer == LOGITS else width]
         for column in range(columns)
     ]
+    huge = [name for name, s in zip(names, scales, strict=True) if not np.isfinite(s)]
+    if huge:
+        raise ValueError(
+            f"the energy of layer {', '.join(huge)} is too large: the squares of its "
+            "deviations do not fit float64. Leave the layer out."
+        )
+    # The rounding of the mean gives equal values a spread, too.
+    varying = scales > ROUNDING * np.abs(means)
     constant = [name for name, varies in zip(names, varying, strict=True) if not varies]
     if constant:
         raise ValueError(

@@ -57,8 +57,8 @@ class LayerFeatures:
     Raises
     ------
     ValueError
-        If there is no block, a block is not two-dimensional or not of real numbers,
-        or lengths differ.
+        If there is no block, a block is not two-dimensional, has no columns or is not
+        of real numbers, or lengths differ.
     TypeError
         If a block cannot be read: a sparse matrix, a LazyFrame.
 
@@ -484,6 +484,11 @@ def _two_dimensional(key: Key, block: Any) -> Any:
         raise ValueError(f"{name} has {unread}: a block holds real numbers.")
     if len(block.shape) != 2:
         raise ValueError(f"{name} has shape {tuple(block.shape)}: a block is (n, d).")
+    if block.shape[1] == 0:
+        raise ValueError(
+            f"{name} has 0 columns (shape {tuple(block.shape)}): a block has at least "
+            "one. Leave the layer out, or look at how its columns were chosen."
+        )
     return block
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.hamming.search import nearest_hamming
+from skood.hamming.packing import WORD_BYTES
+from skood.hamming.search import fastest, nearest_hamming, usable_backends
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,16 +144,25 @@ class PatternBank:
     ) -> NDArray[np.int32]:
         distances = np.full((len(rows), n_neighbors), self.n_bits, dtype=np.int32)
         order = np.argsort(groups, kind="stable")
-        asked, begins = np.unique(groups[order], return_index=True)
+        asked, begins, counts = np.unique(
+            groups[order], return_index=True, return_counts=True
+        )
+        words = rows.shape[1] // WORD_BYTES
+        sizes = np.r_[np.diff(self.starts), 0][asked]  # the last is that of group -1
+        # A library that no single group is worth loading for may be so for them all.
+        usable = usable_backends(words * float(counts @ sizes), device)
         for group, members in zip(asked, np.split(order, begins[1:]), strict=True):
             if group >= 0:
                 patterns = self.patterns[self.starts[group] : self.starts[group + 1]]
+                chosen = backend
+                if backend == "auto":
+                    chosen = fastest(usable, len(members), len(patterns), words)
                 distances[members] = nearest_hamming(
                     rows[members],
                     patterns,
                     self.n_bits,
                     n_neighbors=n_neighbors,
-                    backend=backend,
+                    backend=chosen,
                     device=device,
                 )
         return distances

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
 from skood._device import like, to_numpy
-from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians, rank_one_downdate
+from skood._fixed_blocks import filled, filled_rows, product, whole
+from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
 from skood.mixtures.products import mostly_empty
 
 
@@ -60,28 +61,34 @@ class DiagonalGaussians(Gaussians):
         return counts[:, None]
 
     @staticmethod
-    def ridge(n_features: int) -> NDArray[np.float64]:
-        """Return ones, shape (d,)."""
-        return np.ones(n_features)
+    def ridge(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the numbers, shape (d,)."""
+        return levels
 
     def log_densities(self, y: Any) -> Any:
         """Return log densities, the square multiplied out."""
+        square, linear, constants = self._coefficients()
+        logs = (y * y) @ like(square, y)
+        logs += y @ like(linear, y)
+        logs += like(constants, y)
+        return logs
+
+    def row_log_densities(self, y: Any) -> Any:
+        """Return the same from products of one shape."""
+        square, linear, constants = self._coefficients()
+        rows = filled_rows(y, whole(y.shape[1]))
+        logs = product(rows, like(filled(linear), rows))
+        rows *= rows
+        logs += product(rows, like(filled(square), rows))
+        return logs[: len(y), : len(constants)] + like(constants, rows)
+
+    def _coefficients(self) -> tuple[NDArray[np.float64], ...]:
+        """Return those of squares, of features, and constants, (d, K) and (K,)."""
         precisions = 1 / self.covariances
         constants = (self.points**2 * precisions).sum(axis=1) + self.log_determinants
         constants = -0.5 * (constants + self.points.shape[1] * LOG_2_PI)
-        logs = (y * y) @ like(-0.5 * precisions.T, y)
-        logs += y @ like((self.points * precisions).T, y)
-        logs += like(constants, y)
-        return logs
+        return -0.5 * precisions.T, (self.points * precisions).T, constants
 
     def float32_error(self) -> NDArray[np.float64]:
         """Return nats lost where large terms cancel, near a mean."""
         return np.asarray(EPSILON * (self.points**2 / self.covariances).sum(axis=1))
-
-    def downdated(
-        self, u: NDArray[np.float64], components: NDArray[np.intp], shares: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return distances and log determinants, feature by feature."""
-        squares = u**2 / self.covariances[components]
-        distances, logs = rank_one_downdate(squares, shares[:, None])
-        return distances.sum(axis=1), logs.sum(axis=1)

@@ -20,7 +20,11 @@ class DirichletProcess:
     """A truncated Dirichlet process over the weights, normal-Wishart over the rest.
 
     The priors are scikit-learn's defaults: the mean and the covariance of all rows,
-    one row's worth of belief in the mean and d in the covariance.
+    one row's worth of belief in the mean and, for a Wishart distribution takes as many,
+    d in the covariance. Where a component has fewer rows than features that belief
+    rules, and the process ends with one or two components. Features with variances of
+    their own need no Wishart distribution: each has a gamma distribution, for which
+    one row's worth is enough.
 
     Parameters
     ----------
@@ -30,8 +34,13 @@ class DirichletProcess:
         Of all rows, relative to their centre.
     covariance : ndarray of shape (d,) or (d, d)
         Of all rows.
-    reg_covar : float
+    reg_covar : ndarray of shape (d,)
         Added to the covariances' diagonals.
+    log_unit : float
+        Log of the factor by which densities in the rows' frame are too large.
+    freedom : float, optional
+        Rows' worth of belief in each feature's variance, for diagonal covariances;
+        None is a Wishart distribution of d.
 
     References
     ----------
@@ -42,7 +51,9 @@ class DirichletProcess:
     concentration: float
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
-    reg_covar: float
+    reg_covar: NDArray[np.float64]
+    log_unit: float = 0.0
+    freedom: float | None = None
 
     def parameters(self, moments: Moments) -> MixtureParameters:
         """Return the posterior's parameters.
@@ -56,19 +67,19 @@ class DirichletProcess:
         -------
         MixtureParameters
         """
-        counts, n_features = moments.counts, len(self.mean)
+        counts = moments.counts
         mean_counts = 1 + counts
         points = (self.mean + counts[:, None] * moments.means) / mean_counts[:, None]
         first, second = self._sticks(counts)
         sharers = len(counts) if moments.kind.tied else 1
         average = np.full_like(counts, counts.mean()) if moments.kind.tied else counts
-        freedom = n_features + average
+        freedom = self._rows_believed + average
         return MixtureParameters(
             weights=_mean_weights(first, second),
             log_weights=_mean_log_weights(first, second),
             points=points,
             covariances=self._covariances(moments, sharers),
-            offsets=density_offsets(freedom, mean_counts, n_features),
+            offsets=density_offsets(freedom, mean_counts, self._halves(freedom)),
             mean_counts=mean_counts,
             scatter_counts=sharers * freedom,
         )
@@ -97,11 +108,10 @@ class DirichletProcess:
         n_features, n_components = len(self.mean), len(found.points)
         freedom = found.scatter_counts / (n_components if gaussians.tied else 1)
         # Minus the log normalisers of the Wishart distributions of the precisions.
-        wishart = (
-            -0.5 * freedom * (gaussians.log_determinants + n_features * np.log(freedom))
-        )
+        levels = gaussians.log_determinants + 2 * self.log_unit
+        wishart = -0.5 * freedom * (levels + n_features * np.log(freedom))
         wishart += 0.5 * LOG_2 * n_features * freedom
-        wishart += gammaln(_halves(freedom, n_features)).sum(axis=0)
+        wishart += gammaln(self._halves(freedom)).sum(axis=0)
         # The counts are those that parameters() saw: the last digits matter here.
         sticks = betaln(*self._sticks(found.mean_counts - 1))
         mean_terms = 0.5 * n_features * np.log(found.mean_counts)
@@ -117,41 +127,54 @@ class DirichletProcess:
         return 1 + counts, self.concentration + later
 
     def _covariances(self, moments: Moments, sharers: int) -> NDArray[np.float64]:
-        counts, kind, n_features = moments.counts, moments.kind, len(self.mean)
+        counts, kind = moments.counts, moments.kind
         shared = kind.shared(counts)
-        scatter = moments.scatter + shared * self.reg_covar * kind.ridge(n_features)
+        scatter = moments.scatter + shared * kind.ridge(self.reg_covar)
         pull = kind.outer(moments.means - self.mean, counts / (1 + counts))
         return np.asarray(
-            (sharers * self.covariance + scatter + pull)
-            / (sharers * n_features + shared)
+            (sharers * self._weight * self.covariance + scatter + pull)
+            / (sharers * self._rows_believed + shared)
         )
+
+    @property
+    def _rows_believed(self) -> float:
+        return len(self.mean) if self.freedom is None else self.freedom
+
+    @property
+    def _weight(self) -> float:
+        """How much the covariance of all rows weighs; scikit-learn has 1."""
+        return 1.0 if self.freedom is None else self.freedom
+
+    def _halves(self, freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the arguments of the gamma functions of the precisions, (d, p)."""
+        fewer = np.arange(len(self.mean)) if self.freedom is None else 0 * self.mean
+        return np.asarray(0.5 * (freedom - fewer[:, None]))
 
 
 def density_offsets(
-    freedom: NDArray[np.float64], mean_counts: NDArray[np.float64], n_features: int
+    freedom: NDArray[np.float64],
+    mean_counts: NDArray[np.float64],
+    halves: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the expected log density minus that at the expected parameters.
 
     Parameters
     ----------
     freedom : ndarray of shape (p,)
-        Degrees of freedom of a Wishart distribution.
+        Degrees of freedom of the precisions.
     mean_counts : ndarray of shape (p,)
         Rows that the mean stands for.
-    n_features : int
-        d.
+    halves : ndarray of shape (d, p)
+        The arguments of the gamma functions in the precisions' distribution.
 
     Returns
     -------
     ndarray of shape (p,)
     """
+    n_features = len(halves)
     log_precision = n_features * (LOG_2 - np.log(freedom))
-    log_precision = log_precision + digamma(_halves(freedom, n_features)).sum(axis=0)
+    log_precision = log_precision + digamma(halves).sum(axis=0)
     return np.asarray(0.5 * (log_precision - n_features / mean_counts))
-
-
-def _halves(freedom: NDArray[np.float64], n_features: int) -> NDArray[np.float64]:
-    return np.asarray(0.5 * (freedom - np.arange(n_features)[:, None]))
 
 
 def _mean_weights(

@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 """Nats a feature that rounding to float32 may cost the lower bound."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixtureFit:
     """How to fit a mixture; see :class:`skood.LSGM` for what the words mean."""
 
@@ -36,10 +36,11 @@ class MixtureFit:
     covariance_type: str = "diag"
     prior: str | None = None
     weight_concentration_prior: float | None = None
-    reg_covar: float = 1e-6
+    reg_covar: float | NDArray[np.float64] = 1e-6
     max_iter: int = 1000
     tol: float = 1e-3
     n_init: int = 1
+    freedom: float | None = None
 
     def of(self, rows: LayerRows, random_state: np.random.RandomState) -> Mixture:
         """Return the best of ``n_init`` fits.
@@ -75,6 +76,12 @@ class Fitted:
     parameters: MixtureParameters
     gaussians: Gaussians
     double: bool
+
+    def single_will_do(self) -> bool:
+        """Return whether float32 rows may be computed with in float32."""
+        if self.double or not self.gaussians.single:
+            return False
+        return self.float32_error() <= TOLERANCE
 
     def float32_error(self) -> float:
         """Return what float32 may cost the lower bound, in nats a row and feature."""
@@ -149,10 +156,11 @@ class Run:
         kind = KINDS[self.fit.covariance_type]
         passed = partial(assigned_statistics, kind=kind, points=points)
         with _singular_covariances_refused():
-            return self._maximised(self.rows.merged(passed), kind, points, False)
+            statistics = self.rows.merged(passed)
+            return self._maximised(statistics, kind, points, self.rows.far_apart)
 
     def _advanced(self, state: Fitted) -> tuple[MixtureStatistics, Fitted]:
-        if not state.double and state.float32_error() <= TOLERANCE:
+        if state.single_will_do():
             with suppress(LinAlgError):
                 return self._passed(state, double=False)
         with _singular_covariances_refused():
@@ -195,8 +203,10 @@ def _singular_covariances_refused() -> Iterator[None]:
 def _maximisation(
     rows: LayerRows, fit: MixtureFit, total: NDArray[np.float64]
 ) -> Maximisation:
+    frame = rows.frame
+    reg_covar = np.full(rows.mean.shape, fit.reg_covar) / frame.unit**2
     if fit.prior is None:
-        return MaximumLikelihood(len(rows), fit.reg_covar)
+        return MaximumLikelihood(len(rows), reg_covar, frame.log_unit)
     concentration = fit.weight_concentration_prior
     if concentration is None:
         concentration = 1 / fit.n_components
@@ -204,4 +214,6 @@ def _maximisation(
     covariance = rows.variances
     if fit.covariance_type != "diag":
         covariance = (total - n * np.outer(mean, mean)) / (n - 1)
-    return DirichletProcess(concentration, mean, covariance, fit.reg_covar)
+    return DirichletProcess(
+        concentration, mean, covariance, reg_covar, frame.log_unit, fit.freedom
+    )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skood._device import array_namespace, like, to_numpy
+from skood._fixed_blocks import filled, filled_rows, transposed_product, whole
 from skood.mixtures.bounds import MarginalBounds
-from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians, rank_one_downdate
+from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
 from skood.mixtures.products import (
     gram,
     nearest_points,
@@ -44,6 +45,7 @@ class FullGaussians(Gaussians):
     """
 
     whitenings: NDArray[np.float64]
+    single: ClassVar[bool] = False  # second moments that are inverted keep their digits
 
     @classmethod
     def of(
@@ -101,9 +103,9 @@ class FullGaussians(Gaussians):
         return counts[:, None, None]
 
     @staticmethod
-    def ridge(n_features: int) -> NDArray[np.float64]:
-        """Return the identity, shape (d, d)."""
-        return np.eye(n_features)
+    def ridge(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the numbers on a diagonal, shape (d, d)."""
+        return np.diag(levels)
 
     def log_densities(self, y: Any) -> Any:
         """Return log densities, component by component."""
@@ -113,6 +115,17 @@ class FullGaussians(Gaussians):
         for k, whitening in enumerate(like(self.whitenings, y)):
             self._fill(logs[k], y, everyone, k, whitening)
         return logs.T
+
+    def row_log_densities(self, y: Any) -> Any:
+        """Return the same from products of one shape."""
+        xp = array_namespace(y)
+        columns = []
+        for k, whitening in enumerate(self.whitenings):
+            rows = filled_rows(y, whole(y.shape[1]), like(self.points[k], y))
+            white = transposed_product(rows, like(filled(whitening), rows))
+            squares = xp.linalg.vecdot(white, white)[: len(y)]
+            columns.append(float(self._constants[k]) - 0.5 * squares)
+        return xp.stack(columns, axis=1)
 
     def likely_log_joint(self, y: Any, log_weights: NDArray[np.float64]) -> Any:
         """Return log weight plus log density, exact where it can matter.
@@ -163,16 +176,6 @@ class FullGaussians(Gaussians):
         precision = (self.whitenings**2).sum(axis=(1, 2))
         moved = EPSILON * np.sqrt(variance * precision / self.points.shape[1])
         return np.asarray(moved + (0.2 * moved**2 / EPSILON) ** 2)
-
-    def downdated(
-        self, u: NDArray[np.float64], components: NDArray[np.intp], shares: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return distances and log determinants."""
-        squares = np.empty(len(u))
-        for k in np.unique(components):
-            own = components == k
-            squares[own] = ((u[own] @ self.whitenings[k].T) ** 2).sum(axis=1)
-        return rank_one_downdate(squares, shares)
 
     @staticmethod
     def block_rows(n_components: int) -> int:

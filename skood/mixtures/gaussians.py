@@ -35,6 +35,8 @@ class Gaussians(ABC):
     covariances: NDArray[np.float64]
     log_determinants: NDArray[np.float64]
     tied: ClassVar[bool] = False
+    single: ClassVar[bool] = True
+    """Whether float32 will do for float32 rows, where its error is small."""
 
     @classmethod
     @abstractmethod
@@ -127,12 +129,26 @@ class Gaussians(ABC):
 
     @staticmethod
     @abstractmethod
-    def ridge(n_features: int) -> NDArray[np.float64]:
-        """Return the identity, so that it adds to a covariance."""
+    def ridge(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return one number a feature, so that they add to a covariance's diagonal."""
 
     @abstractmethod
     def log_densities(self, y: Any) -> Any:
         """Return the log density of each row under each component, shape (n, K)."""
+
+    @abstractmethod
+    def row_log_densities(self, y: Any) -> Any:
+        """Return the same in float64, to the last bit alike in every batch.
+
+        Parameters
+        ----------
+        y : array of float64, shape (n, d)
+            Centred rows, NumPy or torch.
+
+        Returns
+        -------
+        array of float64, shape (n, K)
+        """
 
     def likely_log_joint(self, y: Any, log_weights: NDArray[np.float64]) -> Any:
         """Return log weight plus log density, shape (n, K).
@@ -153,27 +169,6 @@ class Gaussians(ABC):
         three, or too large.
         """
 
-    @abstractmethod
-    def downdated(
-        self, u: NDArray[np.float64], components: NDArray[np.intp], shares: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return distances under covariances that each lost one outer product.
-
-        Parameters
-        ----------
-        u : ndarray of shape (p, d)
-            A row minus the mean of its component.
-        components : ndarray of int, shape (p,)
-            The component of each.
-        shares : ndarray of shape (p,)
-            a in Sigma - a u u^T.
-
-        Returns
-        -------
-        ndarray of shape (p,), ndarray of shape (p,)
-            u^T (Sigma - a u u^T)^-1 u, and log det (Sigma - a u u^T) - log det Sigma.
-        """
-
     def __getstate__(self) -> dict[str, Any]:
         # What is worked out of the fields when first needed stays out of files.
         return {one.name: getattr(self, one.name) for one in fields(self)}
@@ -182,15 +177,3 @@ class Gaussians(ABC):
     def block_rows(n_components: int) -> int:
         """Return how many rows to take at once."""
         return max(1024, BLOCK_ELEMENTS // n_components)
-
-
-def rank_one_downdate(
-    squares: NDArray[np.float64], shares: NDArray[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return s / (1 - a s) and log(1 - a s), by Sherman and Morrison.
-
-    A row that held its component's covariance up alone leaves nothing behind: what is
-    left is kept above zero, and the distance is large instead of infinite.
-    """
-    left = np.maximum(1 - shares * squares, np.finfo(np.float64).eps)
-    return squares / left, np.log(left)

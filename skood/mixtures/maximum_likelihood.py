@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skood.mixtures.expectation import MixtureStatistics
 from skood.mixtures.gaussians import Gaussians
 from skood.mixtures.parameters import MixtureParameters, Moments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaximumLikelihood:
     """Weights, means and covariances as the rows have them.
 
@@ -19,12 +20,15 @@ class MaximumLikelihood:
     ----------
     n_rows : int
         Rows fitted on.
-    reg_covar : float
+    reg_covar : ndarray of shape (d,)
         Added to the covariances' diagonals.
+    log_unit : float
+        Log of the factor by which densities in the rows' frame are too large.
     """
 
     n_rows: int
-    reg_covar: float
+    reg_covar: NDArray[np.float64]
+    log_unit: float = 0.0
 
     def parameters(self, moments: Moments) -> MixtureParameters:
         """Return the parameters of the largest likelihood.
@@ -40,7 +44,7 @@ class MaximumLikelihood:
         """
         counts, kind = moments.counts, moments.kind
         weights = counts / counts.sum()
-        ridge = self.reg_covar * kind.ridge(moments.means.shape[1])
+        ridge = kind.ridge(self.reg_covar)
         behind = np.full_like(counts, counts.sum()) if kind.tied else counts
         return MixtureParameters(
             weights=weights,
@@ -71,4 +75,4 @@ class MaximumLikelihood:
         -------
         float
         """
-        return statistics.log_likelihood / self.n_rows
+        return statistics.log_likelihood / self.n_rows - self.log_unit

@@ -91,8 +91,8 @@ class Mixture:
             scaled features. Under a Dirichlet process it is the exponential of the
             expected log density.
         """
-        logs = self.gaussians.log_densities(self._seen(x))
-        logs += like(self.parameters.offsets, logs)
+        logs = self.gaussians.row_log_densities(self._seen(x))
+        logs += like(self.parameters.offsets - self.frame.log_unit, logs)
         return logs
 
     def log_joint(self, x: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._device import array_namespace, like, to_numpy
+from skood._fixed_blocks import filled, filled_rows, product, whole
 
 SMOOTHING = 1e-8
 """Added to every count: a component without rows goes everywhere alike."""
@@ -87,47 +88,10 @@ def log_likelihood(
     level = 0.0
     for emission, transition in zip(emissions[1:], transitions, strict=True):
         shares, peaks = _scaled(forward)
-        forward = xp.log(shares @ like(transition, shares)) + emission
+        forward = xp.log(_moved(shares, transition)) + emission
         level = level + peaks
     shares, peaks = _scaled(forward)
     return xp.log(xp.sum(shares, axis=1)) + peaks + level
-
-
-def left_out_log_likelihood(
-    emissions: Sequence[NDArray[np.float64]],
-    shares: Sequence[NDArray[np.float64]],
-    counted: TransitionCounts,
-) -> NDArray[np.float64]:
-    """Return the log likelihood of rows that were counted, each without itself.
-
-    Parameters
-    ----------
-    emissions : sequence of ndarray of shape (n, K)
-        Log densities of the layers.
-    shares : sequence of ndarray of shape (n, K)
-        What the rows were counted with.
-    counted : TransitionCounts
-        Of all rows.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-    """
-    forward = emissions[0]
-    level = np.zeros(len(forward))
-    for number, counts in enumerate(counted.counts):
-        smooth = counts + SMOOTHING
-        here, there = shares[number], shares[number + 1]
-        probabilities, peaks = _scaled(forward)
-        # Row i has the transitions (smooth - here_i there_i^T) / their row sums.
-        leaving = probabilities / (smooth.sum(axis=1) - here)
-        arriving = leaving @ smooth
-        arriving -= (leaving * here).sum(axis=1)[:, None] * there
-        least = SMOOTHING * leaving.sum(axis=1)[:, None]
-        forward = np.log(np.maximum(arriving, least)) + emissions[number + 1]
-        level += peaks
-    probabilities, peaks = _scaled(forward)
-    return np.log(probabilities.sum(axis=1)) + peaks + level
 
 
 def likeliest_path(
@@ -162,6 +126,13 @@ def likeliest_path(
     for origin in reversed(steps):
         path.append(origin[np.arange(len(origin)), path[-1]])
     return np.column_stack(path[::-1])
+
+
+def _moved(shares: Any, transition: NDArray[np.float64]) -> Any:
+    """Return ``shares @ transition``, each row alike in every batch."""
+    rows = filled_rows(shares, whole(shares.shape[1]))
+    moved = product(rows, like(filled(transition), rows))
+    return moved[: len(shares), : transition.shape[1]] + 0  # contiguous again
 
 
 def _scaled(logs: Any) -> tuple[Any, Any]:

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from skood._chunks import merged_statistics
 from skood._device import like, to_numpy
+from skood._whitening import ROUNDING, check_squares
 from skood.features import LayerFeatures
 from skood.mixtures.products import gram
 
 BLOCK_ROWS = 8192
+
+FLOAT32_SQUARES = 1e-24
+"""Variances below this, beside others near 1, have squares that float32 loses."""
 
 Read = Callable[[LayerFeatures], Any]
 S = TypeVar("S", bound=Any)
@@ -28,14 +32,23 @@ class Frame:
     Parameters
     ----------
     centre : ndarray of shape (d,)
-        Taken off every row. It has float32 digits only, so that every type of row is
-        moved by exactly the same.
+        Taken off every row. It has the digits of float32 only, so that every type of
+        row is moved by exactly the same.
     scale : ndarray of shape (d,) or None
         What every centred row is divided by; None leaves it.
+    unit : float
+        What densities do not count as a change of scale: they are those of the rows
+        divided by ``scale / unit``.
     """
 
     centre: NDArray[np.float64]
     scale: NDArray[np.float64] | None = None
+    unit: float = 1.0
+
+    @property
+    def log_unit(self) -> float:
+        """Log of the factor by which densities in this frame are too large."""
+        return float(len(self.centre) * np.log(self.unit))
 
     def of(self, x: Any) -> Any:
         """Return rows in this frame, in their own type."""
@@ -65,24 +78,63 @@ class FeatureMoments:
     @classmethod
     def _of_block(cls, x: NDArray[Any]) -> FeatureMoments:
         block = x.astype(np.float64)
-        mean = block.mean(axis=0)
-        return cls(len(block), mean, ((block - mean) ** 2).sum(axis=0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = block.mean(axis=0)
+            return cls(len(block), mean, ((block - mean) ** 2).sum(axis=0))
 
     def merge(self, other: FeatureMoments) -> FeatureMoments:
         """Return the moments of both sets of rows."""
         count = self.count + other.count
-        shift = other.mean - self.mean
-        mean = self.mean + other.count / count * shift
-        between = self.count * other.count / count * shift**2
-        return FeatureMoments(count, mean, self.squares + other.squares + between)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shift = other.mean - self.mean
+            mean = self.mean + other.count / count * shift
+            between = self.count * other.count / count * shift**2
+            squares = self.squares + other.squares + between
+        return FeatureMoments(count, mean, squares)
 
     def frame(self, scaled: bool) -> Frame:
-        """Return the frame of these rows; a constant feature keeps its unit."""
-        centre = self.mean.astype(np.float32).astype(np.float64)
-        if not scaled:
-            return Frame(centre)
-        deviation = np.sqrt(self.squares / self.count)
-        return Frame(centre, np.where(deviation > 0, deviation, 1.0))
+        """Return the frame of these rows.
+
+        Parameters
+        ----------
+        scaled : bool
+            Whether each feature gets unit variance; one that is constant keeps the
+            others' unit. If not, all are divided by one power of two, which changes no
+            digit, so that squares fit float32 whatever the unit.
+        """
+        centre = _with_digits_of_float32(self.mean)
+        variances = self.unit_variances()
+        if scaled:
+            return Frame(centre, np.sqrt(variances))
+        _, exponent = np.frexp(np.sqrt(variances.mean()))
+        unit = float(np.ldexp(1.0, int(exponent)))
+        return Frame(centre, np.full(len(centre), unit), unit)
+
+    def unit_variances(self) -> NDArray[np.float64]:
+        """Return the variances, those of constant features as the others' median.
+
+        Raises
+        ------
+        ValueError
+            If no feature varies, beyond the rounding of its mean, or if squares of
+            deviations do not fit.
+        """
+        variances = self.squares / max(self.count - 1, 1)
+        check_squares(variances, self.mean)
+        varies = variances > (ROUNDING * np.abs(self.mean)) ** 2
+        if not varies.any():
+            raise ValueError(
+                f"the features are constant (n_features = {len(varies)}), or vary by "
+                "so little that the squares vanish: there is nothing to tell "
+                "components apart by. Leave the layer out, or give it in a smaller "
+                "unit."
+            )
+        return np.where(varies, variances, np.median(variances[varies]))
+
+
+def _with_digits_of_float32(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    fractions, exponents = np.frexp(values)
+    return np.ldexp(fractions.astype(np.float32).astype(np.float64), exponents)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,21 +199,22 @@ class LayerRows:
         unbiased = self.moments.squares / (self.moments.count - 1)
         return unbiased if self.frame.scale is None else unbiased / self.frame.scale**2
 
-    def mean_variance(self) -> float:
-        """Return the mean of the features' variances.
+    @property
+    def unit_variances(self) -> NDArray[np.float64]:
+        """The variances in units of the densities, shape (d,).
 
-        Raises
-        ------
-        ValueError
-            If no feature varies, beyond the rounding of its mean.
+        Those of constant features are the others' median.
         """
-        rounding = 10 * np.finfo(np.float64).eps * np.abs(self.moments.mean)
-        if (self.moments.squares <= len(self) * rounding**2).all():
-            raise ValueError(
-                f"the features are constant (n_features = {len(rounding)}): there is "
-                "nothing to tell components apart by. Leave the layer out."
-            )
-        return float(self.variances.mean())
+        scale = 1.0 if self.frame.scale is None else self.frame.scale
+        return np.asarray(
+            self.moments.unit_variances() / (scale / self.frame.unit) ** 2
+        )
+
+    @property
+    def far_apart(self) -> bool:
+        """Whether the squares of some features would be lost in float32."""
+        smallest = self.unit_variances.min() / self.frame.unit**2
+        return bool(smallest < FLOAT32_SQUARES)
 
     def merged(self, statistics_of: Callable[[Any], S]) -> S:
         """Return the statistics of all rows, merged in order from those of chunks."""

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._device import like, to_numpy
-from skood.mixtures.left_out import left_out_log_densities
 from skood.mixtures.mixture import Mixture
 from skood.mixtures.paths import (
     TransitionCounts,
     assigned,
-    left_out_log_likelihood,
     likeliest_path,
     log_likelihood,
 )
@@ -56,17 +54,6 @@ class MixtureSequence:
     ) -> Any:
         """Return the log likelihood of each row, summed over all paths, shape (n,)."""
         return log_likelihood(self._emissions(arrays), transitions)
-
-    def left_out_scores(
-        self, arrays: Sequence[Any], counted: TransitionCounts
-    ) -> NDArray[np.float64]:
-        """Return the scores of fitted and counted rows, each without itself."""
-        emissions, shares = [], []
-        for number, x in enumerate(arrays):
-            logs, share = left_out_log_densities(self.mixtures[number], to_numpy(x))
-            emissions.append(self._emission(number, logs))
-            shares.append(self._counted(share))
-        return left_out_log_likelihood(emissions, shares, counted)
 
     def paths(
         self, arrays: Sequence[Any], transitions: Sequence[NDArray[np.float64]]

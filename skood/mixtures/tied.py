@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._device import array_namespace, like, to_numpy
-from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians, rank_one_downdate
+from skood._fixed_blocks import (
+    filled,
+    filled_rows,
+    product,
+    transposed_product,
+    whole,
+)
+from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
 from skood.mixtures.products import mostly_empty, triangular_product, whitening_triangle
 
 
@@ -74,9 +81,9 @@ class TiedGaussians(Gaussians):
         return np.asarray(counts.sum())
 
     @staticmethod
-    def ridge(n_features: int) -> NDArray[np.float64]:
-        """Return the identity, shape (d, d)."""
-        return np.eye(n_features)
+    def ridge(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the numbers on a diagonal, shape (d, d)."""
+        return np.diag(levels)
 
     def log_densities(self, y: Any) -> Any:
         """Return log densities from products with whitened means."""
@@ -89,14 +96,19 @@ class TiedGaussians(Gaussians):
         logs -= 0.5 * xp.sum(white * white, axis=1)[:, None]
         return logs
 
+    def row_log_densities(self, y: Any) -> Any:
+        """Return the same from products of one shape."""
+        xp = array_namespace(y)
+        rows = filled_rows(y, whole(y.shape[1]))
+        white = transposed_product(rows, like(filled(self.whitening), rows))
+        points = self.points @ self.whitening.T
+        levels = self.log_determinants + self.points.shape[1] * LOG_2_PI
+        logs = product(white, like(filled(points.T), rows))
+        logs = logs[: len(y), : len(points)]
+        logs = logs + like(-0.5 * ((points**2).sum(axis=1) + levels), rows)
+        return logs - 0.5 * xp.linalg.vecdot(white, white)[: len(y), None]
+
     def float32_error(self) -> NDArray[np.float64]:
         """Return nats lost where large terms cancel, near a mean."""
         white = self.points @ self.whitening.T
         return np.asarray(EPSILON * (white**2).sum(axis=1))
-
-    def downdated(
-        self, u: NDArray[np.float64], components: NDArray[np.intp], shares: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return distances and log determinants."""
-        white = u @ self.whitening.T
-        return rank_one_downdate((white**2).sum(axis=1), shares)

@@ -37,8 +37,9 @@ def as_rows(X: Any) -> NDArray[Any] | StoredRows:
     Returns
     -------
     ndarray or StoredRows
-        Not a copy where none is needed; a memory map stays one, and what is in a
-        store stays there.
+        Of a type that torch has: not of another byte order, and not longer than
+        float64. Not a copy where none is needed; a memory map of such a type stays
+        one, and what is in a store stays there.
 
     Raises
     ------
@@ -68,6 +69,8 @@ def as_rows(X: Any) -> NDArray[Any] | StoredRows:
             f"X has shape {rows.shape}: wanted is (n, d) or (n, channels, ...) with "
             "at least one row. Reshape a single row by X[None]."
         )
+    with np.errstate(over="ignore"):  # told as an infinite entry
+        rows = rows.astype(_torch_type(rows.dtype), copy=False)
     if rows.dtype.kind == "f":
         assert_all_finite(rows, input_name="X")
     return rows
@@ -88,6 +91,13 @@ def as_batch(rows: NDArray[Any]) -> Tensor:
     """Return rows as a tensor that shares no memory with them."""
     # A copy: tensors of memory that may not be written to make torch warn.
     return torch.from_numpy(np.array(rows))
+
+
+def _torch_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type nearest to one that torch has no tensors of, or itself."""
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        return np.dtype(np.float64)
+    return dtype.newbyteorder("=")
 
 
 def as_labels(y: ArrayLike | None, n_rows: int) -> NDArray[Any]:

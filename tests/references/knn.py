@@ -14,11 +14,30 @@ def scores(X_train, X, k, normalize=True):
     )
 
 
-def of_layers(known, y, new, n_neighbors=50, statistic="avg", normalize=True):
-    names = [name for name in known.block_names if name[1] == statistic]
+def is_table(rows):
+    """The signs that are stated for normalize="auto", column by column."""
+    varying = [c for c in np.asarray(rows, dtype=float).T if np.ptp(c) > 0]
+    if len(varying) < 16 or any((c == np.round(c)).all() for c in varying):
+        return True
+    spreads = [np.std(c) for c in varying]
+    if np.quantile(spreads, 0.95) > 1000 * np.quantile(spreads, 0.05):
+        return True
+    return np.median([abs(np.mean(c)) / np.std(c) for c in varying]) <= 0.1
+
+
+def neighbors(y):
+    """What is stated for n_neighbors="auto"."""
+    size = int(np.median(np.unique(y[y != -1], return_counts=True)[1]))
+    return max(1, min(max(size // 10, 5), 50, size // 2))
+
+
+def of_layers(known, y, new, n_neighbors="auto", statistic="avg", normalize="auto"):
+    k = neighbors(y) if n_neighbors == "auto" else n_neighbors
+    blocks = [known.block(*n) for n in known.block_names if n[1] == statistic]
+    others = [new.block(*n) for n in new.block_names if n[1] == statistic]
     return sum(
-        scores(known.block(*name), new.block(*name), n_neighbors, normalize)
-        for name in names
+        scores(x, z, k, not is_table(x) if normalize == "auto" else normalize)
+        for x, z in zip(blocks, others, strict=True)
     )
 
 

@@ -68,11 +68,3 @@ def emissions(arrays, mixtures, weighting, temper=False):
             logs = logs + np.log(mixture.weights)
         result.append(logs)
     return result
-
-
-def parameters_without(X, shares, i, k):
-    """Return mean and covariance of component k from all rows but row i."""
-    X, weights = np.delete(X, i, axis=0), np.delete(shares[:, k], i)
-    mean = weights @ X / weights.sum()
-    outer = [w * np.outer(x - mean, x - mean) for x, w in zip(X, weights, strict=True)]
-    return mean, sum(outer) / weights.sum()

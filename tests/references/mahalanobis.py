@@ -2,28 +2,71 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 
 
-def tied_covariance(X, y, ridge):
+def within_class_covariance(X, y):
+    """Return the covariance of the rows less their class means, divided by n."""
     X = np.asarray(X, dtype=np.float64)
     covariance = np.zeros((X.shape[1], X.shape[1]))
     for x, label in zip(X, y, strict=True):
         u = x - X[y == label].mean(axis=0)
         covariance += np.outer(u, u) / len(X)
-    return covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(
-        len(covariance)
-    )
+    return covariance
 
 
-def nearest_class_distances(X_train, y, X, ridge=1e-10):
+def ridge_of(covariance, ridge):
+    """Return what is added to the diagonal, relative to each variance."""
+    variances = np.diag(covariance).copy()
+    variances[variances == 0] = np.median(variances[variances > 0])
+    return ridge * np.diag(variances)
+
+
+def nearest_class_distances(X_train, y, X, ridge=1e-12, added=None):
+    """Return the distances; ``added`` stands for the ridge where it is given."""
     X_train, X = np.asarray(X_train, float), np.asarray(X, float)
-    precision = np.linalg.inv(tied_covariance(X_train, y, ridge))
+    covariance = within_class_covariance(X_train, y)
+    covariance += ridge_of(covariance, ridge) if added is None else added
+    precision = np.linalg.inv(covariance)
     means = [X_train[y == label].mean(axis=0) for label in np.unique(y)]
     return np.array([min((x - m) @ precision @ (x - m) for m in means) for x in X])
 
 
-def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-10):
+def exact_distances(X_train, y, X):
+    """Return the distances without a ridge, in fifty digits."""
+    with mpmath.workdps(50):
+        return _exact_distances(X_train, y, X)
+
+
+def _exact_distances(X_train, y, X):
+    classes = [_exact(X_train[y == label]) for label in np.unique(y)]
+    means = [rows.sum(axis=0) / len(rows) for rows in classes]
+    centred = np.concatenate([r - m for r, m in zip(classes, means, strict=True)])
+    covariance = mpmath.matrix((centred.T @ centred / mpmath.mpf(len(y))).tolist())
+    precision = np.array(mpmath.inverse(covariance).tolist())
+    return np.array(
+        [float(min((x - m) @ precision @ (x - m) for m in means)) for x in _exact(X)]
+    )
+
+
+def _exact(values):
+    return np.vectorize(mpmath.mpf, otypes=[object])(np.asarray(values, float))
+
+
+def unseen_distances(X, y, ridge, added):
+    """Return the distances of rows by a refit without each, the addend held."""
+    return np.array(
+        [
+            nearest_class_distances(
+                np.delete(X, i, 0), np.delete(y, i), X[i : i + 1], ridge, added
+            )[0]
+            for i in range(len(X))
+        ]
+    )
+
+
+def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-12):
     if normalize:
         X_train = np.array([x / np.linalg.norm(x) for x in X_train])
         X = np.array([x / np.linalg.norm(x) for x in X])

@@ -1,4 +1,4 @@
-"""Which blocks NAP reads, and which class a column of the logits stands for."""
+"""Which blocks NAP reads."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skood.detectors.nap.auto import STATISTICS, LayerChoice
 from skood.features import LOGITS, Key, LayerFeatures
 
 __all__ = [
     "OUTPUT",
     "candidate_blocks",
-    "column_classes",
-    "columns_to_search",
     "searched_blocks",
     "stated_blocks",
     "stated_layers",
@@ -143,93 +138,3 @@ def searched_blocks(
     stated = [(layer, statistic) for layer, _ in candidates]
     there = [name for name in stated if name in features.block_names]
     return list(dict.fromkeys([*candidates, *there]))
-
-
-def columns_to_search(
-    features: LayerFeatures, labels: NDArray[Any] | None, per_class: bool | str
-) -> NDArray[np.intp] | None:
-    """Return the class that each column of the logits stands for, if that is wanted.
-
-    Parameters
-    ----------
-    features : LayerFeatures
-        With logits, or not.
-    labels : ndarray of shape (C,), or None
-        The class labels, sorted.
-    per_class : bool or "auto"
-        As given to the detector.
-
-    Returns
-    -------
-    ndarray of int, shape (n_columns,), or None
-        None when the patterns of all classes are searched.
-
-    Raises
-    ------
-    ValueError
-        If ``per_class`` is True and labels or logits are not there, or if they do not
-        go together.
-    """
-    n_columns = features.widths.get(OUTPUT)
-    if per_class is False:
-        return None
-    if labels is not None and n_columns is not None:
-        return column_classes(labels, n_columns)
-    if per_class == "auto":
-        return None
-    missing = "y" if labels is None else "the layer 'logits' in X (LayerFeatures)"
-    raise ValueError(
-        "per_class=True searches the patterns of the class that the network predicts, "
-        f"and needs {missing}: give it, or use per_class=False."
-    )
-
-
-def column_classes(labels: NDArray[Any], n_columns: int) -> NDArray[np.intp]:
-    """Return the class that each column of the logits stands for.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (C,)
-        The class labels, sorted.
-    n_columns : int
-        Columns of the logits.
-
-    Returns
-    -------
-    ndarray of int, shape (n_columns,)
-        Index into ``labels``; -1 for a column of which there was no row.
-
-    Raises
-    ------
-    ValueError
-        If labels are neither numbers of columns nor as many as these.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skood.detectors.nap.blocks import column_classes
-    >>> column_classes(np.array([0, 2]), 4)
-    array([ 0, -1,  1, -1])
-    >>> column_classes(np.array(["cat", "dog"]), 2)
-    array([0, 1])
-    """
-    if _number_columns(labels, n_columns):
-        classes = np.full(n_columns, -1, dtype=np.intp)
-        classes[labels.astype(np.intp)] = np.arange(len(labels))
-        return classes
-    if len(labels) == n_columns:
-        return np.arange(n_columns)
-    raise ValueError(
-        f"y has {len(labels)} classes ({', '.join(map(repr, labels[:5].tolist()))}"
-        f"{', ...' if len(labels) > 5 else ''}) and the logits {n_columns} columns: "
-        f"which belongs to which is only known for labels from 0 to {n_columns - 1}, "
-        f"or for {n_columns} classes, in sorted order. Mend y, or use per_class=False."
-    )
-
-
-def _number_columns(labels: NDArray[Any], n_columns: int) -> bool:
-    values = labels.tolist()
-    return all(
-        isinstance(value, (bool, Real)) and value in range(n_columns)
-        for value in values
-    )

@@ -56,7 +56,7 @@ class Decision:
         """
         if len(distances) == 1:
             return -distances[0]
-        return -(self.weights @ (distances - self.thresholds[:, None]))
+        return -self._sum(distances - self.thresholds[:, None])
 
     def majority(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the share of layers that vote for a row, the summed score within.
@@ -73,8 +73,12 @@ class Decision:
         """
         votes = (np.floor(distances) <= self.thresholds[:, None]).sum(axis=0)
         most = self.weights @ (self.widths + 1)
-        nearness = 1 - self.weights @ distances / most
+        nearness = 1 - self._sum(distances) / most
         return (votes + ORDER_SHARE * nearness) / len(distances)
+
+    def _sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weighted sum over layers, the same for a row in every batch."""
+        return np.sum(self.weights[:, None] * values, axis=0)
 
     @property
     def half(self) -> float:

@@ -19,11 +19,11 @@ from skood.detectors.nap.auto import LayerChoice, searched_layers, tail_cap
 from skood.detectors.nap.blocks import (
     OUTPUT,
     candidate_blocks,
-    columns_to_search,
     searched_blocks,
     stated_blocks,
     stated_layers,
 )
+from skood.detectors.nap.columns import column_classes, is_one_class
 from skood.detectors.nap.decision import Decision
 from skood.detectors.nap.layer import LayerRows, PatternLayer
 from skood.detectors.threshold import threshold_rows
@@ -76,13 +76,17 @@ class NAP(LayerDetector):
         In (0, 100), linearly interpolated.
     per_class : bool or "auto", default="auto"
         Search the predicted class only. ``"auto"`` does where ``fit`` has class labels
-        and the logits are among the layers, and otherwise searches all patterns.
-        Labels that are whole numbers below the number of logits are columns of the
-        logits; else there must be as many classes as columns, in sorted order.
+        and the logits are among the layers, and otherwise searches all patterns. One
+        label for all rows is no class, unless it is the number of the column that is
+        predicted for nine of ten. Labels that are whole numbers below the number of
+        logits, or texts of them, are columns of the logits. Others are matched by the
+        rows fitted on: a column stands for the class that most of the rows with their
+        largest logit in it have.
     voting : {"numeric", "majority"}, default="numeric"
         How several layers decide.
     tie_break : {"cosine"} or None, default="cosine"
-        None gives the distances of the paper.
+        None gives the distances of the paper; ``fit`` then warns where rows that tie at
+        the threshold make the rate much lower than ``contamination``.
     auto : bool, default=False
         Let the rows with label -1 that ``fit`` gets choose among ``layers`` (names
         only), the statistics max and avg, and the percentiles 10, 30, 50, 70 and 90,
@@ -118,8 +122,9 @@ class NAP(LayerDetector):
     Raises
     ------
     ValueError
-        In ``fit``: ``per_class=True`` without labels or logits; labels that cannot be
-        columns of the logits; ``auto=True`` without a max or avg statistic.
+        In ``fit``: ``per_class=True`` without labels or logits; labels that do not go
+        with the logits, as :func:`skood.detectors.nap.columns.column_classes` says;
+        ``auto=True`` without a max or avg statistic.
     ImportError
         If ``backend="faiss"`` and faiss is not installed.
 
@@ -187,7 +192,7 @@ class NAP(LayerDetector):
     def _fit(self, training: Training) -> None:
         features = training.features
         check_backend(self.backend)
-        self._columns = columns_to_search(features, training.labels, self.per_class)
+        self._columns = self._classes_of_columns(training)
         if self.auto and len(training.outliers):
             found = self._searched(training)
         else:
@@ -203,6 +208,36 @@ class NAP(LayerDetector):
         if self._columns is not None:
             self._used.append(OUTPUT)
         self._widths = features.select_blocks(self._used).widths
+
+    def _classes_of_columns(self, training: Training) -> NDArray[np.intp] | None:
+        """Return the class of each column of the logits; None to search all classes."""
+        features, labels = training.features, training.labels
+        n_columns = features.widths.get(OUTPUT)
+        if self.per_class is False:
+            return None
+        if training.classes is None or labels is None or n_columns is None:
+            if self.per_class == "auto":
+                return None
+            logits = "the layer 'logits' in X (LayerFeatures)"
+            raise ValueError(
+                "per_class=True searches the patterns of the class that the network "
+                f"predicts, and needs {'y' if labels is None else logits}: give it, "
+                "or use per_class=False."
+            )
+        predicted = by_chunks(
+            lambda chunk, _: self._largest_logits(chunk),
+            features.select_blocks([OUTPUT]),
+        ).astype(np.intp)
+        if is_one_class(labels, predicted, n_columns):
+            if self.per_class == "auto":
+                return None
+            raise ValueError(
+                f"per_class=True but y has one class, {labels.tolist()}, and the "
+                f"logits {n_columns} columns, of which the network predicts "
+                f"{len(np.unique(predicted))}: give the class labels, or use "
+                "per_class=False."
+            )
+        return column_classes(labels, training.classes, predicted, n_columns)
 
     def _stated(self, features: LayerFeatures) -> list[LayerChoice]:
         return stated_layers(features, self.layers, self.statistic, self.percentile)
@@ -316,8 +351,10 @@ class NAP(LayerDetector):
         """Return the class to search for each row, -1 for one without patterns."""
         if self._columns is None:
             return None
-        logits = to_numpy(self._array(chunk, *OUTPUT))
-        return self._columns[logits.argmax(axis=1)]
+        return self._columns[self._largest_logits(chunk)]
+
+    def _largest_logits(self, chunk: LayerFeatures) -> NDArray[np.intp]:
+        return to_numpy(self._array(chunk, *OUTPUT)).argmax(axis=1)
 
     def _decision(self) -> Decision:
         widths = [layer.bank.n_bits for layer in self._layers]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import like, to_numpy, unit_rows
+from skood._device import unit_rows
 from skood._moments import class_sums
+from skood.detectors.nap.angles import class_angles
 from skood.features import Key
 from skood.hamming import PatternBank, packed_bits
 
@@ -17,9 +18,6 @@ __all__ = ["LayerRows", "PatternLayer", "activation_patterns"]
 
 TIE_RANGE = 0.999
 """What breaks ties stays below one bit, whatever it is added to."""
-
-SMALLEST_SQUARE = 1e-9
-"""Squared length of a sum of directions below which it points nowhere."""
 
 
 def activation_patterns(x: Any, percentile: float) -> NDArray[np.uint8]:
@@ -176,42 +174,4 @@ class PatternLayer:
             bits = self.bank.nearest_unseen(patterns, groups, stored, **where)
         if self.directions is None:
             return bits.astype(np.float64)
-        return bits + TIE_RANGE * self._angles(x, lookup, own)
-
-    def _angles(
-        self, x: Any, lookup: NDArray[np.intp] | None, own: NDArray[np.intp] | None
-    ) -> NDArray[np.float64]:
-        """Return (1 - cosine) / 2 of rows and their class's, or the nearest, mean."""
-        assert self.directions is not None
-        if own is not None:
-            x = to_numpy(x).astype(np.float64)
-        unit = unit_rows(x)
-        products = to_numpy(unit @ like(self.directions.T, x)).astype(np.float64)
-        squares = np.broadcast_to((self.directions**2).sum(axis=1), products.shape)
-        if own is not None:
-            products, squares = _without_own(unit, products, squares, own)
-        known = squares > SMALLEST_SQUARE
-        cosines = np.divide(
-            products, np.sqrt(squares), out=np.zeros_like(products), where=known
-        )
-        if lookup is None:
-            cosine = cosines.max(axis=1)
-        else:
-            chosen = np.take_along_axis(cosines, lookup[:, None], axis=1)[:, 0]
-            cosine = np.where(lookup >= 0, chosen, 0.0)
-        return (1 - np.clip(cosine, -1, 1)) / 2
-
-
-def _without_own(
-    unit: NDArray[np.float64],
-    products: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    own: NDArray[np.intp],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return products and squared lengths with each row taken off its class's sum."""
-    products, squares = products.copy(), squares.copy()
-    rows = np.arange(len(own))
-    length = (unit * unit).sum(axis=1)
-    squares[rows, own] += length - 2 * products[rows, own]
-    products[rows, own] -= length
-    return products, squares
+        return bits + TIE_RANGE * class_angles(x, self.directions, lookup, own)
