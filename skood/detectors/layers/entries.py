@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from skood.detectors.entry import Entry
 
+_AXES = [[float(row == column) for column in range(10)] for row in range(10)]
+"""Negative embeddings for the batteries: each along one of 10 columns."""
+
 ENTRIES = (
     Entry(
         "Mahalanobis",
@@ -146,6 +149,68 @@ ENTRIES = (
         on_features=(
             {},
             {"layers": ["layer1", "logits"], "aggregation": "mahalanobis"},
+        ),
+    ),
+    Entry(
+        "GaussianMixtureDetector",
+        "skood.detectors.layers.gaussian_mixture",
+        family="layers",
+        summary="density of a Gaussian a class, each with its own covariance",
+        paper="Deep deterministic uncertainty: A new simple baseline",
+        venue="CVPR",
+        year=2023,
+        code="omegafragger/DDU",
+        uses_labels=True,
+        cost="C d²",
+        on_features=(
+            {},
+            {"layers": ["layer1", "penultimate"], "shrinkage": 0.1},
+        ),
+    ),
+    Entry(
+        "Gram",
+        "skood.detectors.layers.gram",
+        family="layers",
+        summary="correlations between channels outside of the class's range",
+        paper="Detecting out-of-distribution examples with Gram matrices",
+        venue="ICML",
+        year=2020,
+        code="VectorInstitute/gram-ood-detection",
+        needs=("gram", "logits"),
+        tasks=("classification",),
+        cost="10 d",
+        on_arrays=(),
+        on_features=({}, {"layers": ["layer1", "penultimate"]}),
+    ),
+    Entry(
+        "ActivationPrior",
+        "skood.detectors.layers.activation_prior",
+        family="layers",
+        summary="how far each channel's peak stands out of its mean",
+        paper="Out-of-distribution detection using neural activation prior",
+        venue="arXiv",
+        year=2024,
+        needs=("max",),
+        negative_features=False,
+        on_arrays=(),
+        on_features=({}, {"layers": "penultimate", "energy_weight": 0.5}),
+    ),
+    Entry(
+        "ConceptMatching",
+        "skood.detectors.layers.concept_matching",
+        family="layers",
+        summary="image embeddings against those of texts that name the classes",
+        paper="Delving into out-of-distribution detection with vision-language "
+        "representations",
+        venue="NeurIPS",
+        year=2022,
+        code="deeplearning-wisc/MCM",
+        needs=("text embeddings",),
+        cost="C d",
+        on_arrays=(),
+        on_features=(
+            {"layers": "penultimate"},
+            {"layers": "penultimate", "negatives": _AXES, "groups": 3},
         ),
     ),
 )
