@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 
 from skood import (
+    ASH,
+    DICE,
     GEN,
     MSP,
+    RAS,
     SCALE,
+    VRA,
     Energy,
+    KLMatching,
     LayerFeatures,
+    LINe,
     LinearHead,
     MaxLogit,
+    OpenMax,
+    OptFS,
     ReAct,
     _chunks,
 )
@@ -82,3 +90,73 @@ def test_blocks_of_rows_are_no_matter(known, detector):
     ):
         parts = detector.fit(features, y).score_samples(features)
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("score", [KLMatching(), OpenMax(n_tail=5)], ids=repr)
+def test_a_score_that_learns_does_so_from_the_new_logits(known, score):
+    features, y = known
+    detector = ReAct(80, score=score).fit(features, y)
+    h = np.minimum(features.block("penultimate"), detector.limit_)
+    logits = LayerFeatures({("logits", "logits"): features.head.logits(h)})
+    expected = score.fit(logits, y)
+    np.testing.assert_allclose(
+        detector.score_samples(features), expected.score_samples(logits), rtol=1e-9
+    )
+
+
+def test_scale_with_a_score_that_learns_holds_rows_out(known):
+    features, y = known
+    detector = SCALE(60, score=KLMatching()).fit(features, y)
+    own = detector.score_samples(features)
+    assert detector.offset_ not in own  # it comes from other fits
+    assert SCALE(60).fit(features, y).offset_ in SCALE(60).fit(
+        features, y
+    ).score_samples(features)
+
+
+@pytest.mark.parametrize("detector", [ASH(), LINe()], ids=repr)
+def test_negative_features_are_refused_where_the_method_has_no_sense(known, detector):
+    features, y = known
+    shifted = with_features(features.block("penultimate") - 0.5, features.head)
+    with pytest.raises(ValueError, match="made for features behind a ReLU"):
+        detector.fit(shifted, y)
+
+
+def test_ash_keeps_units_that_tie_and_no_zeros():
+    head = LinearHead(np.eye(4), np.zeros(4))
+    rows = np.array([[2.0, 1.0, 1.0, 0.0], [3.0, 0.0, 0.0, 0.0]] * 15)
+    features = with_features(rows, head)
+    tied = ASH(50, variant="B", score=MaxLogit()).fit(features)
+    np.testing.assert_allclose(tied.score_samples(features[:2]), [4 / 3, 3])
+    order = with_features(rows[:, ::-1], head)
+    np.testing.assert_allclose(tied.score_samples(order[:2]), [4 / 3, 3])
+
+
+def test_ras_knows_the_order_only(known):
+    features, y = known
+    detector = RAS().fit(features, y)
+    h = features.block("penultimate")
+    changed = with_features(np.exp(3 * h) - 7, features.head)
+    np.testing.assert_allclose(
+        detector.score_samples(changed), detector.score_samples(features), rtol=1e-12
+    )
+
+
+def test_vra_says_that_its_limits_are_one(known):
+    features, y = known
+    with pytest.raises(ValueError, match="nothing lies between them"):
+        VRA(low_percentile=1, high_percentile=2).fit(features, y)
+
+
+def test_dice_without_a_weight_left_is_refused(known):
+    features, y = known
+    head = LinearHead(np.ones((3, 10)), np.zeros(3))
+    same = with_features(np.ones((50, 10)), head)
+    with pytest.raises(ValueError, match="no weight is left"):
+        DICE().fit(same)
+
+
+def test_optfs_of_activations_all_the_same_is_refused():
+    head = LinearHead(np.ones((3, 10)), np.zeros(3))
+    with pytest.raises(ValueError, match="no sizes of activations"):
+        OptFS().fit(with_features(np.ones((50, 10)), head))

@@ -8,8 +8,6 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.covariance import oas
 
-from skood._splits import share
-
 
 def gaussian_mixture(known, y, new, layers=None, shrinkage="oas"):
     scores = np.zeros(len(new))
@@ -39,37 +37,33 @@ def softmax(row):
 
 
 def gram(known, y, new, layers=None):
-    held_out = set(share(len(known), 0.1).tolist())
     predicted = known.block("logits").argmax(axis=1)
     totals = np.zeros(len(new))
+
+    def deviation(row, others, small):
+        total = 0.0
+        for value, column in zip(row, np.transpose(others), strict=True):
+            low, high = min(column), max(column)
+            total += max(low - value, 0) / abs(low + small)
+            total += max(value - high, 0) / abs(high + small)
+        return total
+
     for layer in layers or [n for n in known.layers if n != "logits"]:
         values, rows = known.block(layer, "gram"), new.block(layer, "gram")
-        ranges = {}
-        for k in np.unique(predicted):
-            own = [
-                values[i]
-                for i in range(len(values))
-                if predicted[i] == k and i not in held_out
-            ]
-            ranges[k] = np.min(own, axis=0), np.max(own, axis=0)
-        small = 1e-6 * max(abs(end).max() for both in ranges.values() for end in both)
-
-        def deviation(row, k, ranges=ranges, small=small):
-            total = 0.0
-            for value, low, high in zip(row, *ranges[k], strict=True):
-                total += max(low - value, 0) / abs(low + small)
-                total += max(value - high, 0) / abs(high + small)
-            return total
-
-        mean = np.mean([deviation(values[i], predicted[i]) for i in held_out])
-        for i, row in enumerate(rows):
-            totals[i] += deviation(row, int(np.argmax(new.block("logits")[i]))) / mean
+        small = 1e-6 * max(abs(values.min()), abs(values.max()))
+        own = []
+        for i, k in enumerate(predicted):
+            others = [v for j, v in enumerate(values) if predicted[j] == k and j != i]
+            own.append(deviation(values[i], others, small))
+        for i, logits in enumerate(new.block("logits")):
+            others = values[predicted == np.argmax(logits)]
+            totals[i] += deviation(rows[i], others, small) / np.mean(own)
     best = [max(softmax(row)) for row in new.block("logits")]
     return -totals / np.array(best)
 
 
 def activation_prior(known, y, new, layers=None, energy_weight=0.0):
-    names = [layers] if layers else [n for n in new.layers if n != "logits"]
+    names = layers or [n for n in new.layers if n != "logits"]
     scores = []
     for i, logits in enumerate(new.block("logits")):
         priors = []
@@ -85,15 +79,16 @@ def activation_prior(known, y, new, layers=None, energy_weight=0.0):
     return np.array(scores)
 
 
-def concept_matching(known, y, new, layers, negatives=None, groups=1):
+def concept_matching(known, y, new, layers, negatives=None, groups=1, temperature=1.0):
     texts = known.head.weight / np.linalg.norm(known.head.weight, axis=1)[:, None]
     scores = []
     for v in new.block(layers, "avg"):
         v = v / math.sqrt(math.fsum(v**2))
         if negatives is None:
-            scores.append(max(softmax([v @ t for t in texts])))
+            scores.append(max(softmax([v @ t / temperature for t in texts])))
             continue
         words = np.array(negatives)
+        words = words / np.linalg.norm(words, axis=1)[:, None]
         size = len(words) // groups
         drawn = np.random.default_rng(0).permutation(len(words))
         parts = []

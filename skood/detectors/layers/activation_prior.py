@@ -73,9 +73,10 @@ class ActivationPrior(BaseDetector):
     >>> from skood import ActivationPrior
     >>> from skood.estimator_checks import synthetic_features
     >>> features, y = synthetic_features()
-    >>> detector = ActivationPrior("penultimate").fit(features, y)
-    >>> float((detector.predict(features[y == -1]) == -1).mean())
-    1.0
+    >>> detector = ActivationPrior(["layer1", "layer2"]).fit(features, y)
+    >>> scores = detector.score_samples(features)
+    >>> bool(scores[y >= 0].mean() > scores[y == -1].mean())
+    True
     """
 
     layers: Layers = field(default=None, kw_only=False)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from skood.detectors.entry import Entry
 
-_AXES = [[float(row == column) for column in range(10)] for row in range(10)]
-"""Negative embeddings for the batteries: each along one of 10 columns."""
-
 ENTRIES = (
     Entry(
         "Mahalanobis",
@@ -193,7 +190,7 @@ ENTRIES = (
         needs=("max",),
         negative_features=False,
         on_arrays=(),
-        on_features=({}, {"layers": "penultimate", "energy_weight": 0.5}),
+        on_features=({}, {"layers": ["layer1", "layer2"]}),
     ),
     Entry(
         "ConceptMatching",
@@ -210,7 +207,7 @@ ENTRIES = (
         on_arrays=(),
         on_features=(
             {"layers": "penultimate"},
-            {"layers": "penultimate", "negatives": _AXES, "groups": 3},
+            {"layers": "penultimate", "temperature": 0.1},
         ),
     ),
 )

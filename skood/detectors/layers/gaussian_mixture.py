@@ -96,7 +96,9 @@ class GaussianMixtureDetector(LayerDetector):
     }
 
     def _fit(self, training: Training) -> None:
-        self.means_, self.whitenings_, self.log_weights_ = {}, {}, {}
+        self.means_: dict[Key, NDArray[np.float64]] = {}
+        self.whitenings_: dict[Key, NDArray[np.float64]] = {}
+        self.log_weights_: dict[Key, NDArray[np.float64]] = {}
         for name in training.features.block_names:
             moments_of = partial(self._moments, n_classes=training.n_classes)
             block = training.features.select_blocks([name])

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import array_namespace, like, to_numpy
-from skood._splits import share
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.logits._probabilities import log_softmax
@@ -21,9 +20,6 @@ from skood.features import LOGITS, LayerFeatures, Layers
 __all__ = ["Gram"]
 
 Key = tuple[str, str]
-
-HELD_OUT = 0.1
-"""The share of the rows that sets the layers' normalisers, the authors'."""
 
 SMALL = 1e-6
 """What is added to the ends of ranges, as a part of the layer's largest."""
@@ -41,17 +37,20 @@ class Gram(BaseDetector):
        \delta_l = \sum_j \frac{\max(0, \min_{cj} - g_j)}{|\min_{cj}|}
                   + \frac{\max(0, g_j - \max_{cj})}{|\max_{cj}|}
 
-    and its score :math:`-\frac{1}{\max_k p_k} \sum_l \delta_l / \bar\delta_l`, with the
-    mean deviation :math:`\bar\delta_l` of a tenth of the training rows, drawn by a seed
-    and left out of the ranges.
+    and its score :math:`-\frac{1}{\max_k p_k} \sum_l \delta_l / \bar\delta_l`. The
+    normaliser :math:`\bar\delta_l` is the mean deviation of the training rows, each
+    from the range of the others of its class: only the least and the largest deviate
+    from it, as far as the next ones are away.
 
-    The authors take :math:`\bar\delta_l` from a tenth of the *test* data and read every
-    convolution and activation; OpenOOD takes true labels for the ranges and powers up
-    to 5; pytorch-ood leaves the probability out. A class that no row is predicted as
-    has the range of all rows. The authors add 1e-6 to the ends of the ranges, here it
-    is that part of the layer's largest, so that units are no matter.
+    That is ours: the authors take the mean of a tenth of the *test* data, OpenOOD and
+    pytorch-ood hold training rows out. The authors read every convolution and
+    activation; OpenOOD takes true labels for the ranges and powers up to 5; pytorch-ood
+    leaves the probability out. A class that no row is predicted as has the range of all
+    rows. The authors add 1e-6 to the ends of the ranges, here it is that part of the
+    layer's largest, so that units are no matter.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores: a training row is compared with the
+    range of the others.
 
     Parameters
     ----------
@@ -107,22 +106,34 @@ class Gram(BaseDetector):
 
     def _fit(self, training: Training) -> None:
         features = training.features
-        held_out = share(len(features), HELD_OUT)
-        others = features[np.setdiff1d(np.arange(len(features)), held_out)]
-        self.lower_, self.upper_ = {}, {}
+        nobody = np.zeros(len(features), np.intp)
+        self.lower_, self.upper_, self._next, means = {}, {}, {}, []
         for name in features.block_names[:-1]:
-            of_layer = others.select_blocks([name, (LOGITS, LOGITS)])
+            of_layer = features.select_blocks([name, (LOGITS, LOGITS)])
             of_chunk = partial(self._ranges, name=name)
-            nobody = np.zeros(len(others), np.intp)
-            ranges = merged_statistics(of_chunk, of_layer, nobody).filled()
-            self.lower_[name], self.upper_[name] = ranges.lower, ranges.upper
-        self.normalisers_ = self._mean_deviations(features[held_out])
+            ranges = merged_statistics(of_chunk, of_layer, nobody)
+            means.append(ranges.own_deviation(SMALL) / len(features))
+            (self.lower_[name], next_lower), (self.upper_[name], next_upper) = (
+                ranges.ends()
+            )
+            self._next[name] = next_lower, next_upper
+            if not means[-1] > 0:
+                raise ValueError(
+                    f"no row deviates from the range of the others in layer {name[0]!r}"
+                    f", of {len(features)} rows: Gram needs more of them, or a layer "
+                    "that varies."
+                )
+        self.normalisers_ = np.array(means)
+
+    def _fit_all(self, training: Training, threshold_data: Any) -> None:
+        super()._fit_all(training, threshold_data)
+        del self._next  # as large as the ranges, and only for the threshold
 
     def _ranges(
         self, chunk: LayerFeatures, _: NDArray[np.intp], *, name: Key
     ) -> Ranges:
         values = to_numpy(self._array(chunk, *name)).astype(np.float64)
-        classes, n_classes, _ = self._predictions(chunk)
+        classes, n_classes, _best = self._predictions(chunk)
         return Ranges.of(values, to_numpy(classes), n_classes)
 
     def _predictions(self, chunk: LayerFeatures) -> tuple[Any, int, Any]:
@@ -132,55 +143,48 @@ class Gram(BaseDetector):
         best = xp.max(log_softmax(logits), axis=1)
         return xp.argmax(logits, axis=1), logits.shape[1], best
 
-    def _mean_deviations(self, features: LayerFeatures) -> NDArray[np.float64]:
-        means = []
-        for place, (layer, _) in enumerate(self.lower_):
-
-            def deviations(
-                chunk: LayerFeatures, _: slice, place: int = place
-            ) -> NDArray[Any]:
-                return to_numpy(self._deviations(chunk)[place])
-
-            means.append(by_chunks(deviations, features).mean())
-            if not means[-1] > 0:
-                raise ValueError(
-                    f"none of {len(features)} rows that were held out deviates from "
-                    f"the ranges of the others in layer {layer!r}: Gram needs more "
-                    "rows."
-                )
-        return np.array(means)
-
-    def _deviations(self, chunk: LayerFeatures) -> list[Any]:
-        """Return the deviation in each layer, of shape (rows,)."""
+    def _deviation(self, chunk: LayerFeatures, name: Key, unseen: bool) -> Any:
+        """Return the deviation in a layer, of shape (rows,)."""
         classes, _, _ = self._predictions(chunk)
-        found = []
-        for name, lower in self.lower_.items():
-            values = self._array(chunk, *name)
-            xp = array_namespace(values)
-            values = xp.astype(values, xp.float64)
-            upper = self.upper_[name]
-            small = SMALL * max(np.abs(lower).max(), np.abs(upper).max())
-            below, above = like(lower, values)[classes], like(upper, values)[classes]
-            under = xp.clip(below - values, 0, None) / xp.abs(below + small)
-            over = xp.clip(values - above, 0, None) / xp.abs(above + small)
-            found.append(xp.sum(under + over, axis=1))
-        return found
+        values = self._array(chunk, *name)
+        xp = array_namespace(values)
+        values = xp.astype(values, xp.float64)
+        ends = self.lower_[name], self.upper_[name]
+        small = SMALL * max(np.abs(end).max() for end in ends)
+        below, above = (like(end, values)[classes] for end in ends)
+        if unseen:
+            lower, upper = (like(end, values)[classes] for end in self._next[name])
+            below = xp.where(values <= below, lower, below)
+            above = xp.where(values >= above, upper, above)
+        under = xp.clip(below - values, 0, None) / xp.abs(below + small)
+        over = xp.clip(values - above, 0, None) / xp.abs(above + small)
+        return xp.sum(under + over, axis=1)
 
-    def _score(self, chunk: LayerFeatures) -> Any:
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        return by_chunks(
+            lambda chunk, _: to_numpy(self._score(chunk, unseen=True)),
+            training.features,
+        )
+
+    def _score(self, chunk: LayerFeatures, unseen: bool = False) -> Any:
         _, _, log_best = self._predictions(chunk)
-        layers = zip(self._deviations(chunk), self.normalisers_, strict=True)
-        total = sum(deviation / mean for deviation, mean in layers)
+        layers = zip(self.lower_, self.normalisers_, strict=True)
+        total = sum(
+            self._deviation(chunk, name, unseen) / mean for name, mean in layers
+        )
         return -total / array_namespace(log_best).exp(log_best)
 
 
 @dataclass(frozen=True, eq=False)
 class Ranges:
-    """The least and the largest of each column by class.
+    """The two least and the two largest of each column by class.
 
     Parameters
     ----------
-    lower, upper : ndarray of shape (C, n_columns)
-        Infinite for a class without rows.
+    lower, upper : ndarray of shape (2, C, n_columns)
+        The outermost first; infinite for a class with fewer rows.
     """
 
     lower: NDArray[np.float64]
@@ -191,23 +195,36 @@ class Ranges:
         cls, values: NDArray[np.float64], classes: NDArray[np.intp], n_classes: int
     ) -> Ranges:
         """Return the ranges of some rows."""
-        lower = np.full((n_classes, values.shape[1]), np.inf)
-        upper = np.full((n_classes, values.shape[1]), -np.inf)
+        lower = np.full((2, n_classes, values.shape[1]), np.inf)
+        upper = -lower
         for k in np.unique(classes):
-            rows = values[classes == k]
-            lower[k], upper[k] = rows.min(axis=0), rows.max(axis=0)
+            rows = np.sort(values[classes == k], axis=0)
+            lower[: len(rows), k], upper[: len(rows), k] = rows[:2], rows[::-1][:2]
         return cls(lower, upper)
 
     def merge(self, other: Ranges) -> Ranges:
         """Return the ranges of both sets of rows."""
-        return Ranges(
-            np.minimum(self.lower, other.lower), np.maximum(self.upper, other.upper)
+        lower = np.sort(np.concatenate([self.lower, other.lower]), axis=0)[:2]
+        upper = np.sort(np.concatenate([self.upper, other.upper]), axis=0)[:-3:-1]
+        return Ranges(lower, upper)
+
+    def ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return both, with those of all rows for a class that has too few."""
+        lowest, highest = self.lower[0].min(axis=0), self.upper[0].max(axis=0)
+        return (
+            np.where(np.isinf(self.lower), lowest, self.lower),
+            np.where(np.isinf(self.upper), highest, self.upper),
         )
 
-    def filled(self) -> Ranges:
-        """Return them with the range of all rows for a class that has none."""
-        lower, upper = self.lower.min(axis=0), self.upper.max(axis=0)
-        empty = np.isinf(self.lower)
-        return Ranges(
-            np.where(empty, lower, self.lower), np.where(empty, upper, self.upper)
+    def own_deviation(self, small: float) -> float:
+        """Return the summed deviation of all rows, each from the range of the others.
+
+        ``small`` is added to the ends, as a part of the largest of them.
+        """
+        ends = self.ends()
+        least = small * max(np.abs(end[0]).max() for end in ends)
+        return float(
+            sum(
+                (np.abs(end[1] - end[0]) / np.abs(end[1] + least)).sum() for end in ends
+            )
         )
