@@ -64,7 +64,7 @@ def test_shrinkage_is_asked_for_where_rows_are_few(known):
     features, y = known
     few = features[:20]
     GaussianMixtureDetector(layers="layer2").fit(few, y[:20])
-    with pytest.raises(ValueError, match="shrinkage=0.0 leaves a singular covariance"):
+    with pytest.raises(ValueError, match="leaves a singular covariance"):
         GaussianMixtureDetector(layers="layer2", shrinkage=0.0).fit(few, y[:20])
 
 
@@ -98,7 +98,7 @@ def test_a_layer_that_does_not_vary_has_no_ranges(known):
         ("layer1", "gram"): np.ones((len(y), 4)),
         ("logits", "logits"): features.block("logits"),
     }
-    with pytest.raises(ValueError, match="no row deviates .* in layer 'layer1'"):
+    with pytest.raises(ValueError, match="no row deviates from the range"):
         Gram().fit(LayerFeatures(blocks), y)
 
 

@@ -148,8 +148,7 @@ def test_vra_says_that_its_limits_are_one(known):
         VRA(low_percentile=1, high_percentile=2).fit(features, y)
 
 
-def test_dice_without_a_weight_left_is_refused(known):
-    features, y = known
+def test_dice_without_a_weight_left_is_refused():
     head = LinearHead(np.ones((3, 10)), np.zeros(3))
     same = with_features(np.ones((50, 10)), head)
     with pytest.raises(ValueError, match="no weight is left"):

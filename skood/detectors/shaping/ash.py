@@ -31,10 +31,10 @@ class ASH(ShapingDetector):
     the order of the units is no matter; other implementations keep some of them. Zeros
     are never kept: with fewer active units than wanted, the authors' B fills zeros in.
 
-    The percentile is that of the authors' runs with variant S. They chose it with
-    outliers at hand; here it is fixed, and the useful value depends on the network. The
-    method is made for features behind a ReLU: on others it does harm, and it refuses
-    negative ones.
+    The percentile is that of the authors' runs with variant S. OpenOOD chooses between
+    65 and 95 with outliers; here it is fixed, and the useful value depends on the
+    network. The method is made for features behind a ReLU: on others it does harm, and
+    it refuses negative ones.
 
     The threshold comes from the scores of the rows given to ``fit``: give
     in-distribution rows that the network was not trained on, as X or as

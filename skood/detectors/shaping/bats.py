@@ -25,8 +25,8 @@ class BATS(ShapingDetector):
 
     The authors clip before the last pooling as well, by the statistics that a batch
     normalisation keeps; here it is what the head gets, and its own moments. Their
-    :math:`\lambda` was chosen for each network with outliers at hand, see
-    ``published_n_std``. The default of 2 is ours and sees none.
+    :math:`\lambda` differs between networks, see ``published_n_std``. The default of 2
+    is ours and sees no outliers.
 
     The threshold comes from rows held out of other fits.
 

@@ -25,8 +25,8 @@ class DICE(ShapingDetector):
     a percentile of all :math:`C d` contributions become zero; the logits
     :math:`(W \circ M) h + b` are scored.
 
-    The default is the authors' for CIFAR, and OpenOOD's; for ImageNet the authors keep
-    more. LINe takes the contributions by their size (:class:`skood.LINe`).
+    The default is the authors' for CIFAR, and OpenOOD's. Nothing of it was chosen for
+    other networks: the useful value depends on how many weights matter.
 
     The threshold comes from rows held out of other fits.
 

@@ -33,9 +33,8 @@ class LINe(ShapingDetector):
     for no training row has the mean of all. The masks of the weights are made anew for
     each class that is predicted: they are never all in memory.
 
-    The percentiles of 10 are the authors' defaults, and the activations' is that of
-    :class:`skood.ReAct`; for each of their networks they chose them with outliers at
-    hand.
+    The percentiles of 10 are the defaults of the authors' code, and the activations' is
+    that of :class:`skood.ReAct`: none of them saw outliers here.
 
     The threshold comes from rows held out of other fits.
 

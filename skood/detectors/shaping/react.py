@@ -23,8 +23,8 @@ class ReAct(ShapingDetector):
     rows together, and the logits :math:`W h' + b` are scored. The percentile is exact,
     and memory does not grow with the rows.
 
-    The default is the authors' 90 for all their networks; OpenOOD chooses it with
-    outliers, and takes the activations of held-out rows. The threshold comes from rows
+    The default is the authors' 90; OpenOOD chooses it with outliers, and takes the
+    activations of held-out rows. The threshold comes from rows
     held out of other fits.
 
     Parameters

@@ -29,9 +29,9 @@ class SCALE(ShapingDetector):
     Nothing is pruned, and nothing is learned from data. Activations below zero count as
     zero in r, as LTS has it; on features behind a ReLU it is the same.
 
-    The percentiles are the authors' published ones: 85, and for LTS 95. They chose
-    them with outliers at hand, and OpenOOD chooses between 65 and 95; here they are
-    fixed, and the useful value depends on the network.
+    The percentiles are the authors' published ones: 85, and for LTS 95. OpenOOD chooses
+    between 65 and 95 with outliers; here they are fixed, and the useful value depends
+    on the network.
 
     The threshold comes from the scores of the rows given to ``fit``: give
     in-distribution rows that the network was not trained on, as X or as

@@ -21,11 +21,11 @@ class VRA(ShapingDetector):
     activations above b become b, and those below a become 0 [1]_. With ``low="clip"``
     they become a, as OpenOOD and pytorch-ood have it, which raises them instead.
 
-    The authors take the percentiles of each unit by itself for CIFAR, the defaults
-    here, and constants for ImageNet, all chosen with outliers at hand. That the
-    percentiles are of all units together, as in OpenOOD, keeps the memory bounded and
-    is ours. OpenOOD clips between 10 and 90, chosen on outliers; pytorch-ood clips
-    feature maps between 1 and 99, entry by entry.
+    The authors take the percentiles of each unit by itself for CIFAR, for CIFAR-10 the
+    defaults here, and constants for ImageNet. That the percentiles are of all units
+    together, as in OpenOOD, keeps the memory bounded and is ours. OpenOOD clips between
+    10 and 90, chosen on outliers; pytorch-ood clips feature maps between 1 and 99,
+    entry by entry.
 
     The threshold comes from rows held out of other fits.
 
