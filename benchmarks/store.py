@@ -210,7 +210,7 @@ class Skood(Format):
         self.store = FeatureStore(folder / "store")
 
     def write(self, number, rows):
-        from skood.extraction.store.row_keys import row_keys
+        from skood.store.row_keys import row_keys
 
         numbers = np.arange(len(rows)) + number * PIECE
         arrays = {"keys": row_keys(numbers), "avg/layer": rows}
@@ -218,7 +218,7 @@ class Skood(Format):
         self.store.opened.add("features", arrays, about)
 
     def opened(self):
-        from skood.extraction.store.shard import reader
+        from skood.store.shard import reader
 
         reader.__init__()  # as a new process
         return self.store.features()._blocks[("layer", "avg")]
@@ -378,8 +378,8 @@ CLASSES = 10
 def fill(folder: Path, gigabytes: float) -> int:
     """Write a store of random features of so many gigabytes; return its rows."""
     from skood import FeatureStore
-    from skood.extraction.store.listing import Listing
-    from skood.extraction.store.row_keys import row_keys
+    from skood.store.listing import Listing
+    from skood.store.row_keys import row_keys
 
     store, rng = FeatureStore(folder), np.random.default_rng(0)
     width = sum(BIG_BLOCKS.values()) + CLASSES

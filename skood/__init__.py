@@ -15,7 +15,7 @@ _HOMES = {
     "ClassHoldout": "skood.model_selection",
     "ConformalDetector": "skood.calibration",
     "EnergyRegularizedClassifier": "skood.neural",
-    "FeatureStore": "skood.extraction.store",
+    "FeatureStore": "skood.store",
     "InlierKFold": "skood.model_selection",
     "Jigsaw": "skood.model_selection",
     "LayerFeatureTransformer": "skood.extraction.transformer",

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from skood import FeatureStore, LayerFeatureTransformer
-from skood.extraction.store.row_keys import row_keys
+from skood.store.row_keys import row_keys
 
 BLOCKS = [("0", "avg"), ("0", "max"), ("logits", "logits")]
 

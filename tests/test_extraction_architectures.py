@@ -17,8 +17,8 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from skood import LayerFeatureTransformer, list_layers
-from skood.extraction.network import weights_digest
 from skood.features import LOGITS
+from skood.store.identity.weights import weights_digest
 
 LAYERS = ["layer1", "penultimate", "logits"]
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from networks import Sequence1d, Tokens
 from torch import nn
 
 from skood import LayerFeatureTransformer
-from skood.extraction.layout import (
-    channel_width,
-    first_tensor,
-    is_channels_last,
-    is_guess,
-)
+from skood.extraction.channels import Before, Reading, channel_width, reading
+from skood.extraction.entries import first_tensor
 
 
 class Permute(nn.Module):
@@ -95,8 +92,8 @@ def test_channels_can_be_forced(channels, width):
 
 
 def test_tokens_without_any_hint_have_their_channels_last():
-    assert is_channels_last(nn.Identity(), (2, 7, 5), None)
-    assert not is_channels_last(nn.Identity(), (2, 7, 5, 5), None)
+    assert reading(nn.Identity(), torch.ones(2, 7, 5), None) == Reading(True)
+    assert reading(nn.Identity(), torch.ones(2, 7, 5, 5), None) == Reading(False)
 
 
 @pytest.mark.parametrize(
@@ -158,21 +155,86 @@ def test_attention_layers_give_their_tokens():
     assert found == [8, 8, 8, 8, 12]
 
 
+def made(module, shape):
+    """What a layer put out before."""
+    return Before.of(module, torch.randn(shape))
+
+
 @pytest.mark.parametrize(
-    ("module", "shape", "before", "guess"),
+    ("module", "shape", "before", "last", "guess"),
     [
-        (nn.Identity(), (2, 6, 6), (6, False), True),
-        (nn.Identity(), (2, 9, 6), (6, False), False),
-        (nn.Identity(), (2, 6, 9), (6, True), False),
-        (nn.Identity(), (2, 9, 8), (6, False), True),
-        (nn.Identity(), (2, 6, 6), None, False),  # three axes are tokens, of any size
-        (nn.Identity(), (2, 6), (6, False), False),
-        (nn.Identity(), (2, 6, 6, 6), (6, True), False),
-        (nn.LayerNorm(6), (2, 6, 6), (6, False), False),
-        (nn.Conv1d(6, 6, 1), (2, 6, 6), (6, True), False),
+        (nn.Identity(), (2, 6, 6), (nn.Linear(1, 6), (2, 6)), True, True),
+        (nn.Identity(), (2, 9, 6), (nn.Linear(1, 6), (2, 6)), True, False),
+        (nn.Identity(), (2, 6, 9), (nn.Conv1d(1, 6, 1), (2, 6, 7)), False, False),
+        (nn.Identity(), (2, 9, 8), (nn.Linear(1, 6), (2, 4, 6)), True, True),
+        # without anything before, three axes are tokens, of any size
+        (nn.Identity(), (2, 6, 6), None, True, False),
+        # the sides tell, whatever became of the channels
+        (nn.Identity(), (2, 6, 6, 9), (nn.Conv2d(1, 6, 1), (2, 6, 6, 6)), True, False),
+        (nn.Identity(), (2, 9, 6, 6), (nn.Conv2d(1, 6, 1), (2, 6, 6, 6)), False, False),
+        (nn.Identity(), (2, 5, 7, 9), (nn.Conv2d(1, 6, 1), (2, 6, 5, 7)), True, False),
+        # pooled by no layer: two sides that could be anything, one of them the width
+        (nn.Identity(), (2, 9, 3, 6), (nn.Conv2d(1, 6, 1), (2, 6, 8, 8)), False, True),
+        (nn.Identity(), (2, 4, 4, 6), (nn.LayerNorm(6), (2, 8, 8, 6)), True, False),
+        (nn.LayerNorm(6), (2, 6, 6), (nn.Linear(1, 6), (2, 6)), True, False),
+        (nn.Conv1d(6, 6, 1), (2, 6, 6), (nn.Linear(1, 6), (2, 6)), False, False),
     ],
 )
-def test_a_layout_that_the_sizes_of_the_input_decide_is_a_guess(
-    module, shape, before, guess
+def test_channels_are_read_from_kind_sides_and_width(
+    module, shape, before, last, guess
 ):
-    assert is_guess(module, shape, before) is guess
+    given = None if before is None else made(*before)
+    assert reading(module, torch.randn(shape), given) == Reading(last, guess)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 6), (2, 6, 6, 6)])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_cubes_are_told_by_their_values(shape, channels_last, turned):
+    torch.manual_seed(0)
+    given = torch.randn(shape)
+    output = (
+        given.movedim(*((-1, 1) if channels_last else (1, -1))) if turned else given
+    )
+    output = output.relu() + 0.3 * torch.randn(shape)
+    found = reading(nn.ReLU(), output, Before(6, channels_last, given))
+    assert found == Reading(channels_last != turned)
+    unlike = reading(nn.ReLU(), torch.ones(shape), Before(6, channels_last, given))
+    assert unlike == Reading(channels_last, is_guess=True)
+
+
+def test_a_guess_is_a_warning_that_says_how_to_settle_it():
+    class Sorted(nn.Module):
+        def forward(self, x):
+            return torch.ones_like(x) * x.sum(dim=(1, 2), keepdim=True)
+
+    network = nn.Sequential(nn.Linear(4, 6), Sorted())
+    X = torch.randn(3, 6, 4)
+    features = LayerFeatureTransformer(network, ["0", "1"])
+    with pytest.warns(UserWarning, match=r"layer '1' .* channels=\{'1': 'first'\}"):
+        features.fit(X)
+    features.set_params(channels={"1": "first"}).fit(X)  # no warning any more
+    with pytest.raises(ValueError, match=r"channels has 'x'; the layers are \['0'"):
+        features.set_params(channels={"x": "first"}).fit(X)
+    with pytest.raises(ValueError, match="channels has '1': 'middle'; wanted is"):
+        features.set_params(channels={"1": "middle"}).fit(X)
+
+
+def test_channels_can_be_said_for_one_layer():
+    network = nn.Sequential(nn.Identity(), nn.Conv1d(7, 3, 1))
+    features = LayerFeatureTransformer(network, ["0", "1"], channels={"0": "first"})
+    assert features.fit_transform(torch.randn(3, 7, 5)).widths == {
+        ("0", "avg"): 7,
+        ("1", "avg"): 3,
+    }
+
+
+def test_maps_that_were_permuted_are_read_by_their_sides():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), Permute(0, 2, 3, 1), nn.GELU())
+    X = torch.randn(4, 3, 16, 16)
+    assert widths(network, X, ["0", "1", "2"]) == {"0": 8, "1": 8, "2": 8}
+    X = torch.randn(4, 3, 10, 10)  # as wide and as high as it has channels
+    expected = network[0](X).mean((2, 3)).detach().numpy()
+    found = LayerFeatureTransformer(network, ["0", "1"]).fit_transform(X)
+    for layer in ("0", "1"):
+        np.testing.assert_allclose(found.block(layer), expected, atol=1e-6)

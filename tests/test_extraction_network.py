@@ -24,8 +24,9 @@ from torch import nn
 
 from skood import LayerFeatureTransformer, _version, layer_names
 from skood.extraction.borrow import borrowed
-from skood.extraction.network import in_file, weights_digest
+from skood.extraction.network import in_file
 from skood.features import LOGITS
+from skood.store.identity.weights import weights_digest
 
 HOOKS = [name for name in vars(nn.Module()) if "hooks" in name]
 

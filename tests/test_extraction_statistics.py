@@ -142,3 +142,31 @@ def test_statistics_are_checked_by_name():
         checked_statistics(["avg", "grams"])
     with pytest.raises(ValueError, match=r"\['avg', 'avg'\] names one of them twice"):
         checked_statistics(["avg", "avg"])
+
+
+@pytest.mark.parametrize("name", ["first", "last", "mean", "max", "std", "cls"])
+@pytest.mark.parametrize("padding", [np.nan, np.inf, 1e9])
+def test_token_statistics_are_those_of_the_kept_tokens(name, padding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 6, 3))
+    mask = np.array(
+        [[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+    )
+    kept = [row[keep.astype(bool)] for row, keep in zip(x, mask, strict=True)]
+    x[mask == 0] = padding
+    expected = {
+        "first": [row[0] for row in kept],
+        "cls": [row[0] for row in kept],
+        "last": [row[-1] for row in kept],
+        "mean": [row.mean(0) for row in kept],
+        "max": [row.max(0) for row in kept],
+        "std": [row.std(0) for row in kept],
+    }[name]
+    found = STATISTICS[name](maps(x, channels_last=True, mask=torch.tensor(mask)))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_deviation_of_maps_and_vectors():
+    x = np.random.default_rng(0).normal(size=(4, 3, 5, 5))
+    np.testing.assert_allclose(STATISTICS["std"](maps(x)), x.std((2, 3)), atol=1e-12)
+    assert not STATISTICS["std"](maps(x[:, :, 0, 0])).any()

@@ -343,6 +343,40 @@ def test_load_errors(tmp_path, saved):
         LayerFeatures.load(saved)
 
 
+BAD_MANIFESTS = [
+    "[]",
+    "null",
+    "{}",
+    '{"schema": Infinity}',
+    '{"schema": 1, "blocks": 3, "head": null, "views": []}',
+    '{"schema": 1, "blocks": [], "head": null, "views": []}',
+    '{"schema": 1, "blocks": [{"name": ["a"], "file": "b", "digest": "c"}], '
+    '"head": null, "views": []}',
+    '{"schema": 1, "blocks": [{"name": ["a", "b"], "file": "../b", "digest": "c"}], '
+    '"head": null, "views": []}',
+    "[" * 200_000,
+]
+
+
+@pytest.mark.parametrize("text", BAD_MANIFESTS, ids=range(len(BAD_MANIFESTS)))
+def test_a_bad_manifest_is_one_clear_error(saved, text):
+    (saved / "features.json").write_text(text)
+    with pytest.raises(ValueError, match=r"features.json is damaged .*save the"):
+        LayerFeatures.load(saved)
+
+
+@pytest.mark.parametrize("file", ["block0.npy", "head.npz"])
+def test_a_flipped_bit_of_what_was_saved_is_noticed(features, saved, file):
+    features.head = LinearHead(np.ones((2, 3)), np.zeros(2))
+    features.save(saved)
+    assert len(LayerFeatures.load(saved)) == 30
+    data = bytearray((saved / file).read_bytes())
+    data[-9] ^= 1
+    (saved / file).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{file} is damaged: its bytes are not"):
+        LayerFeatures.load(saved)
+
+
 # Selector and head ---------------------------------------------------
 
 

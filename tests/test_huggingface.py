@@ -27,11 +27,11 @@ from skood import (
     layer_names,
     list_layers,
 )
-from skood.extraction.store.fingerprint import (
+from skood.features import LOGITS
+from skood.store.identity.network import (
     callable_fingerprint,
     structure_fingerprint,
 )
-from skood.features import LOGITS
 
 transformers = pytest.importorskip("transformers", reason="needs skood[hf]")
 tokenizers = pytest.importorskip("tokenizers", reason="needs skood[hf]")

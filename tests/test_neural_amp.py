@@ -212,7 +212,8 @@ def test_a_fitted_classifier_is_not_fitted_again(rows):
     detector = AMP(net).fit(X[:100])
     assert detector.classifier_ is net
     assert all(torch.equal(before[k], v) for k, v in net.module_.state_dict().items())
-    assert np.mean(detector.predict(X[:100]) == -1) == 0.05
+    # The fifth of 100 scores is an inlier itself.
+    assert np.mean(detector.predict(X[:100]) == -1) == 0.04
     assert len(detector.held_out_) == 100
     initialised = AMP(head().initialize(), random_state=0).fit(X, y)
     assert initialised.classifier_ is not initialised.classifier

@@ -12,9 +12,9 @@ from sklearn.base import clone
 
 from skood import AMP, KNN, FeatureStore, LayerFeatures, Mahalanobis
 from skood.estimator_checks import synthetic_features
-from skood.extraction.store.catalogue import array_name
-from skood.extraction.store.row_keys import row_keys
 from skood.neural.stored_rows import StoredRows
+from skood.store.catalogue import array_name
+from skood.store.row_keys import row_keys
 
 ROWS = 37
 """In a shard: chunks begin and end within shards."""

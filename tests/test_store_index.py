@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skood.extraction.store.index import Table, first_of_each
-from skood.extraction.store.listing import Listing
+from skood.store.index import Table, first_of_each
+from skood.store.listing import Listing
 
 
 def keys_of(numbers):

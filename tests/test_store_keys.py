@@ -25,12 +25,12 @@ from torch import nn
 from torch.nn.utils import prune
 
 from skood import LayerFeatureTransformer
-from skood.extraction.checksum import checksum
-from skood.extraction.store.fingerprint import (
+from skood.store.identity.checksum import checksum
+from skood.store.identity.network import (
     callable_fingerprint,
     structure_fingerprint,
 )
-from skood.extraction.store.row_keys import numbered_keys, row_keys
+from skood.store.row_keys import numbered_keys, row_keys
 
 
 class Image:

@@ -15,14 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from skood.extraction.store import atomic
-from skood.extraction.store.container import (
-    DamagedFileError,
-    file_parts,
-    read_header,
-)
-from skood.extraction.store.shard import DamagedShardError, is_sound
-from skood.extraction.store.shard_folder import ABANDONED_AFTER, ShardFolder
+from skood.files import atomic
+from skood.files.sealed import file_parts, read_header
+from skood.files.tensors import DamagedFileError
+from skood.store.shard import DamagedShardError, is_sound
+from skood.store.shard_folder import ABANDONED_AFTER, ShardFolder
 
 DTYPES = ["float64", "float32", "float16", "int64", "uint8"]
 
@@ -170,7 +167,7 @@ def test_a_damaged_shard_is_named_in_a_warning(shard):
 
 def test_a_file_is_compared_once_while_it_stays(shard, monkeypatch):
     calls = []
-    digest_of = "skood.extraction.store.shard.digest_of"
+    digest_of = "skood.store.shard.digest_of"
     monkeypatch.setattr(digest_of, lambda parts: calls.append(1) or shard.name)
     os.utime(shard.path, ns=(1, 1))  # not the file that this process has written
     for _ in range(3):
@@ -196,7 +193,9 @@ def test_the_same_rows_make_the_same_shard(folder, shard):
 
 def test_a_damaged_shard_is_written_again(folder, shard):
     shard.path.write_bytes(shard.path.read_bytes()[:-1] + b"?")
-    folder.add(example(), {"kind": "features"}).verify()
+    with pytest.warns(UserWarning, match=f"{shard.name}.*is damaged.*set aside"):
+        again = folder.add(example(), {"kind": "features"})
+    again.verify()
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

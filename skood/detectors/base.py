@@ -24,7 +24,14 @@ from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
-from skood._splits import Split, held_out_splits, nested_splits
+from skood._ranks import rows_for_rate
+from skood._splits import (
+    HELD_OUT_SHARE,
+    Split,
+    held_out_splits,
+    nested_splits,
+    share,
+)
 from skood._version import Stamped
 from skood.detectors.declared import Declared
 from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
@@ -39,6 +46,9 @@ ARRAY = "array"
 
 EXECUTION = ("device", "n_jobs", "random_state", "verbose")
 """Parameters that change no score of a fitted detector: they count as they are now."""
+
+LOW_SHARE = 0.2
+"""The scores whose move counts for a threshold among them."""
 
 MANY_COLUMNS = 10
 """With fewer rows a column, a fit on a few rows less is another detector."""
@@ -65,7 +75,8 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     ``threshold_data``; from exact leave-one-out scores, where a class has them; from
     rows held out of other fits (10 folds up to 2,000 rows, 5 folds up to 5,000, above
     that one fifth, all seeded; with under 10 rows a column twice, to see how the
-    threshold moves with the rows), after which the detector is fitted on all. It is
+    threshold moves with the rows), after which the detector is fitted on all; one that
+    draws at random keeps a fifth out for good where rows are few for the columns. It is
     the k-th smallest of n such scores with k = floor(contamination * (n + 1)), of at
     most 10,000 rows. A class whose scores of training rows are those of new rows says
     why in ``_unbiased``.
@@ -254,39 +265,55 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
         """Return the scores of rows by detectors that were not fitted on them.
 
         Such a detector has seen fewer rows than the one that is used. Where rows are
-        few for the columns that makes new rows score higher than these: their
-        quantile at the rate asked moves as the share fitted on grows from 0.8 to 0.9.
-        It is taken to move as much again on the way to 1 where columns outnumber rows,
-        whose span then grows with each row, and else half as far, as errors do that
-        fall with the rows beyond the columns.
+        few for the columns that makes new rows score higher than these: the lower
+        scores move as the share fitted on grows from 0.8 to 0.9. They are taken to
+        move as much again on the way to 1 where columns outnumber rows, whose span
+        then grows with each row, and else half as far, as errors do that fall with the
+        rows beyond the columns. Where fits differ by chance as well, a fifth of the
+        rows is kept out of the detector itself.
         """
         n_rows, classes = len(training), training.classes
         n_columns = training.features.shape[1]
         if n_rows >= MANY_COLUMNS * n_columns or n_rows < 10:
-            return self._scores_out_of(
-                held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS),
-                training,
-                unfitted,
-            )
+            splits = held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
+            return self._scores_out_of(splits, training, unfitted)
+        if "random_state" in self._parameters():
+            return self._scores_kept_out(training, unfitted)
         coarse, fine = nested_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
         scores = self._scores_out_of(fine, training, unfitted)
-        fewer = self._scores_out_of(coarse, training, unfitted)
-        rate = self.contamination or 0.05
-        shift = np.quantile(scores, rate) - np.quantile(fewer, rate)
+        moved = scores - self._scores_out_of(coarse, training, unfitted)
+        low = scores <= np.quantile(scores, LOW_SHARE)
+        shift = float(np.median(moved[low]))
         return scores + (shift if n_rows <= n_columns else shift / 2)
+
+    def _scores_kept_out(
+        self, training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        """Fit anew on four fifths of the rows; return the scores of the others.
+
+        Folds, of which the rate is less sure, where the others are too few for it.
+        """
+        n_rows, classes = len(training), training.classes
+        out = share(n_rows, HELD_OUT_SHARE, classes)
+        if len(out) < rows_for_rate(self.contamination):
+            splits = held_out_splits(n_rows, classes)
+            return self._scores_out_of(splits, training, unfitted)
+        self._learn(training.alone(np.setdiff1d(np.arange(n_rows), out)))
+        return self._scores(training.features[out])
 
     def _scores_out_of(
         self, splits: list[Split], training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
-        found = []
+        rows, found = [], []
         for kept, held_out in splits:
             other = object.__new__(type(self))
             other.__dict__.update(unfitted)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the fit on all rows has said it
                 other._learn(training.alone(kept))
+            rows.append(held_out)
             found.append(other._scores(training.features[held_out]))
-        return np.concatenate(found)
+        return np.concatenate(found)[np.argsort(np.concatenate(rows))]
 
     def _set_threshold(
         self, scores: NDArray[np.float64], features: LayerFeatures

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "FeatureStore": "skood.extraction.store",
+    "FeatureStore": "skood.store",
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "layer_names": "skood.extraction.network",
     "list_layers": "skood.extraction.layers",

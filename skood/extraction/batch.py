@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from skood._arrays import as_array, unread_columns
 
@@ -29,11 +30,14 @@ class Batch:
         Keyword arguments, of a batch that is a mapping.
     n_rows : int
         How many rows of X these are.
+    shorten : callable, optional
+        From the attention mask and a layer's number of positions to that layer's mask.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     n_rows: int
+    shorten: Callable[[Tensor, int], Tensor] | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -67,6 +71,9 @@ class Batch:
         """Return a copy on a device, its floating tensors of a type if one is given."""
 
         def move(value: Any) -> Any:
+            if isinstance(value, PackedSequence):
+                wanted = dtype if value.data.is_floating_point() else None
+                return _moved_sequence(value, device, wanted)
             if isinstance(value, Mapping):
                 return {name: move(part) for name, part in value.items()}
             if type(value) in (tuple, list):
@@ -76,11 +83,29 @@ class Batch:
             wanted = dtype if value.is_floating_point() else None
             # A copy even where nothing changes: the network may work in place, and
             # the memory may be the user's X.
-            return value.to(device=device, dtype=wanted or value.dtype, copy=True)
+            kind = wanted or value.dtype
+            waits = device.type != "cuda"  # which copies by itself what is pinned
+            return value.to(
+                device=device, dtype=kind, non_blocking=not waits, copy=True
+            )
 
         args = tuple(move(value) for value in self.args)
         kwargs = {name: move(value) for name, value in self.kwargs.items()}
-        return Batch(args, kwargs, self.n_rows)
+        return replace(self, args=args, kwargs=kwargs)
+
+    def picked(self, rows: NDArray[np.intp]) -> Batch | None:
+        """Return some of the rows; None if they cannot be picked from what there is."""
+        if len(rows) == self.n_rows and (np.diff(rows) == 1).all():
+            return self
+        values = [*self.args, *self.kwargs.values()]
+        if not all(isinstance(v, Tensor) and v[:0].ndim > 0 for v in values):
+            return None
+        if any(len(value) != self.n_rows for value in values):
+            return None
+        chosen = torch.as_tensor(rows)
+        args = tuple(value[chosen] for value in self.args)
+        kwargs = {name: value[chosen] for name, value in self.kwargs.items()}
+        return replace(self, args=args, kwargs=kwargs, n_rows=len(rows))
 
     def viewed(self, view: Callable[..., Any], rows: NDArray[np.intp]) -> Batch:
         """Return the batch with its one tensor changed by ``view(tensor, rows)``.
@@ -105,11 +130,20 @@ class Batch:
                 f"a view returned {found} for a batch of shape {tuple(given.shape)}: "
                 "it returns a tensor of the same shape."
             )
-        return Batch((made.to(given.device, given.dtype),), {}, self.n_rows)
+        return replace(self, args=(made.to(given.device, given.dtype),))
 
     def call(self, module: nn.Module) -> Any:
         """Return the network's output."""
         return module(*self.args, **self.kwargs)
+
+
+def _moved_sequence(
+    packed: PackedSequence, device: torch.device, dtype: torch.dtype | None
+) -> PackedSequence:
+    data = packed.data.to(device=device, dtype=dtype or packed.data.dtype, copy=True)
+    orders = (packed.sorted_indices, packed.unsorted_indices)
+    moved = (None if order is None else order.to(device) for order in orders)
+    return PackedSequence(data, packed.batch_sizes, *moved)
 
 
 def _form(value: Any, n_rows: int, sizes: bool) -> str:
@@ -161,7 +195,7 @@ def _as_batch(part: Any, n_rows: int, is_raw: bool) -> Batch:
     if isinstance(part, Mapping):
         named = {str(name): _tensor_if_array(value) for name, value in part.items()}
         return Batch((), named, n_rows)
-    if isinstance(part, tuple) and not is_raw:
+    if isinstance(part, tuple) and not isinstance(part, PackedSequence):
         return Batch(tuple(_tensor_if_array(value) for value in part), {}, n_rows)
     return Batch((_as_tensor(part, is_raw),), {}, n_rows)
 
@@ -170,11 +204,13 @@ def _tensor_if_array(value: Any) -> Any:
     return _as_tensor(value, False) if isinstance(value, np.ndarray) else value
 
 
-def _as_tensor(part: Any, is_raw: bool) -> Tensor:
-    if isinstance(part, Tensor):
+def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
+    if isinstance(part, (Tensor, PackedSequence)):
         return part
     source = "X" if is_raw else "preprocess"
     try:
+        if isinstance(part, list) and part and isinstance(part[0], Tensor):
+            return torch.stack(part)
         array = as_array(part, source)
         # Torch takes arrays of the machine's byte order that may be written to.
         array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
@@ -189,7 +225,12 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
                 f"{source} has columns that are not numbers: {unread}. Leave them out, "
                 "or give a preprocess that makes a tensor of the rows."
             ) from error
-        kind = type(part[0]).__name__ if isinstance(part, list) else type(part).__name__
+        first = part[0] if isinstance(part, list) and part else part
+        kind = type(first).__name__
+        if hasattr(first, "shape") and is_raw:
+            help_ = _MAKE_EQUAL
+        if hasattr(first, "convert") and hasattr(first, "resize"):  # a PIL image
+            help_ = _MAKE_IMAGES
         # Of texts it says no more than that NumPy's type for them is none of torch's.
         why = "" if kind == "str" else f" ({error})"
         raise TypeError(
@@ -200,6 +241,18 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor:
 _MAKE_A_TENSOR = (
     "give preprocess=..., which does that; for texts "
     "preprocess=functools.partial(tokenizer, padding=True, return_tensors='pt')"
+)
+
+_MAKE_EQUAL = (
+    "give preprocess=..., which does that: lambda rows: "
+    "torch.nn.utils.rnn.pad_sequence([torch.as_tensor(row) for row in rows], "
+    "batch_first=True) for rows of several lengths, say"
+)
+
+_MAKE_IMAGES = (
+    "give preprocess=lambda rows: np.stack([np.asarray(row.convert('RGB').resize((224, "
+    "224))) for row in rows]).transpose(0, 3, 1, 2) / 255, or the network's own "
+    "transforms in its place"
 )
 
 
@@ -216,6 +269,12 @@ def _check_tensors(batch: Batch) -> None:
 
 
 def _check_rows(batch: Batch) -> None:
+    for part in batch.args:
+        if isinstance(part, PackedSequence) and part.batch_sizes[0] != batch.n_rows:
+            raise ValueError(
+                f"preprocess made a packed sequence of {int(part.batch_sizes[0])} rows "
+                f"from {batch.n_rows} rows."
+            )
     for name, tensor in list(batch.tensors())[:1]:
         if tensor.ndim == 0 or len(tensor) != batch.n_rows:
             raise ValueError(

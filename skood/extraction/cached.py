@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from skood.extraction.feeding import fed
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
-from skood.extraction.store import FeatureStore
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.index import Keys
-from skood.extraction.store.listing import Listing, column
-from skood.extraction.store.listings import add_listing
-from skood.extraction.store.opened import OpenedStore
-from skood.extraction.store.row_keys import numbered_keys, row_keys
-from skood.extraction.store.stored_array import VanishedRowsError
+from skood.extraction.probe import Channels
+from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
+from skood.store import FeatureStore
+from skood.store.filling import Filling
+from skood.store.identity.network import (
+    changed_settings,
+    code_fingerprint,
+    leave_out,
+    settings_digests,
+)
+from skood.store.identity.source import Source
+from skood.store.index import Keys
+from skood.store.listing import Listing, column
+from skood.store.listings import add_listing
+from skood.store.opened import OpenedStore
+from skood.store.row_keys import numbered_keys, row_keys
+from skood.store.stored_array import VanishedRowsError
+from skood.store.trouble import NotAStoreError, StoreTroubleError, names_store
 
-__all__ = ["as_store", "listed_blocks", "note_head", "noted_probe", "stored_blocks"]
+__all__ = [
+    "Cache",
+    "as_store",
+    "listed_blocks",
+    "note_head",
+    "noted_probe",
+    "source_of",
+    "stored_blocks",
+    "tells_to_call_again",
+]
+
+Result = TypeVar("Result")
 
 WINDOW_BATCHES = 16
 """Batches of an array that are looked up together."""
+
+_asked: WeakKeyDictionary[nn.Module, WeakSet[OpenedStore]] = WeakKeyDictionary()
+
+GATHERED_ROWS = 16
+"""Rows of a pass that is too small for a shard of its own."""
 
 ATTEMPTS = 3
 """To read rows that other processes may delete to keep a size limit."""
@@ -53,8 +82,88 @@ def as_store(cache: Any, name: str = "cache") -> FeatureStore | None:
     )
 
 
-def windows(inputs: Inputs, batch_size: int) -> Iterator[Loaded]:
+class Cache:
+    """A store that is used as long as it can be.
+
+    Parameters
+    ----------
+    given : str, Path, FeatureStore or None
+        What a user gives as ``cache``.
+    strict : bool, default=False
+        Whether trouble is an error.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If that is no folder at all.
+
+    Warns
+    -----
+    UserWarning
+        If it is, but cannot be used.
+    """
+
+    def __init__(self, given: Any, *, strict: bool = False) -> None:
+        self.strict = strict
+        self.store: FeatureStore | None = None
+        try:
+            self.store = as_store(given)
+        except (OSError, NotAStoreError) as error:
+            _warn_unusable(given, error)
+
+    def tried(self, work: Callable[[FeatureStore], Result]) -> Result | None:
+        """Return what work with the store gives; None if there is no usable one.
+
+        Warns
+        -----
+        UserWarning
+            If it gives trouble; it is then used no more.
+        """
+        if self.store is None:
+            return None
+        try:
+            return work(self.store)
+        except StoreTroubleError as error:
+            if self.strict:
+                raise
+            _warn_unusable(self.store, error)
+            self.store = None
+            return None
+
+
+def _warn_unusable(cache: Any, error: Exception) -> None:
+    message = (
+        f"the cache {cache} cannot be used: {error}. Features are computed without it, "
+        "and not kept."
+    )
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+@contextmanager
+def tells_to_call_again(
+    store: FeatureStore, filling: Filling, n_rows: int | None
+) -> Any:
+    """Say in errors of the disk what is kept, and how to go on."""
+    known = "" if n_rows is None else f"{n_rows} "
+    try:
+        yield
+    except StoreTroubleError as error:
+        raise StoreTroubleError(
+            error.errno,
+            f"{error.strerror}: {store} keeps {filling.n_kept} of the {known}rows. "
+            "Make room, or the folder usable, and call extract_to again: it goes on "
+            "from there",
+        ) from error
+
+
+def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
     """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    if isinstance(inputs, Stream):
+        yield from inputs.windows(batch_size)
+        return
+    if inputs.feeding is not None:
+        yield from fed(inputs, batch_size)
+        return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     for start in range(0, len(inputs), step):
         yield inputs.loaded(slice(start, start + step))
@@ -91,6 +200,7 @@ def stored_blocks(
         memory.
     """
     limit = filling.store.max_bytes
+    filling.gathers = len(inputs) <= GATHERED_ROWS
     keys, parts = [], []
     for loaded in windows(inputs, batch_size):
         keys.append(_keys_of(loaded, numbered))
@@ -98,8 +208,13 @@ def stored_blocks(
             filling.fill(keys[-1], loaded.inputs)
         else:
             parts.append(_read(filling, keys[-1], loaded.inputs))
-            filling.store.opened.evict(limit)
+            with names_store(filling.store.path):
+                filling.store.opened.evict(limit)
         progress(len(loaded.inputs))
+    if limit is None and filling.gathers:
+        with suppress(VanishedRowsError):  # written, and deleted, meanwhile
+            return filling.arrays(np.concatenate(keys))
+        return filling.computed(inputs)
     if limit is None:
         return filling.arrays(np.concatenate(keys))
     return {b: np.concatenate([part[b] for part in parts]) for b in filling.blocks}
@@ -107,7 +222,7 @@ def stored_blocks(
 
 def listed_blocks(
     filling: Filling,
-    inputs: Inputs,
+    inputs: Inputs | Stream,
     batch_size: int,
     progress: Callable[[int], Any],
     labels: NDArray[Any] | None,
@@ -130,14 +245,20 @@ def listed_blocks(
     """
     keys: list[Keys] = []
     beside: list[Any] | None = []
+    own_ids: list[Any] = []
     for loaded in windows(inputs, batch_size):
-        keys.append(row_keys(loaded.given))
+        keys.append(_keys_of(loaded, numbered=False))
         filling.fill(keys[-1], loaded.inputs)
         if beside is not None and loaded.labels is not None:
             beside += loaded.labels
         else:
             beside = None
+        own_ids += loaded.ids or []
         progress(len(loaded.inputs))
+    n_rows = sum(map(len, keys))
+    labels, ids = column(labels, "y", n_rows), column(ids, "ids", n_rows)
+    if ids is None and len(own_ids) == n_rows:
+        ids = _column_if_any(own_ids)
     if labels is None and beside is not None:
         labels = _column_if_any(beside)
     arrays = filling.arrays(np.concatenate(keys))
@@ -160,7 +281,7 @@ def note_head(store: FeatureStore, source: str, head: LinearHead | None) -> None
 
 
 def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
-    keys = row_keys(loaded.given)
+    keys = row_keys(loaded.given) if loaded.keys is None else loaded.keys
     if numbered:
         return numbered_keys(keys, loaded.inputs.numbers(slice(None)))
     return keys
@@ -179,7 +300,7 @@ def noted_probe(
     filling: Filling,
     module: nn.Module,
     inputs: Inputs,
-    channels: str,
+    channels: Channels,
     settings: Settings,
 ) -> Probe:
     """Return what a forward of the first rows tells, from the store if it is there.
@@ -198,7 +319,7 @@ def noted_probe(
         The network.
     inputs : Inputs
         What it is to be run on.
-    channels : {"auto", "first", "last"}
+    channels : {"auto", "first", "last"} or mapping of str to these
         Where the channels are.
     settings : Settings
         How to run it.
@@ -218,7 +339,13 @@ def noted_probe(
         known = _noted(opened, name, filling.blocks)  # somebody may have been faster
         if known is not None:
             return known
+        before = settings_digests(module)
         found, values = probed(module, first.inputs, filling.blocks, channels, settings)
+        changed = changed_settings(before, settings_digests(module))
+        if changed:
+            _note_changed(opened, module, changed)
+            filling.source = filling.source.again(module)
+            name = f"probe {filling.source.name} {form}"
         keys = row_keys(first.given)
         lacking = () if found.guessed else filling.lacking(keys)
         if lacking:
@@ -229,12 +356,50 @@ def noted_probe(
         return found
 
 
+def source_of(store: FeatureStore, module: nn.Module, **settings: Any) -> Source:
+    """Return where features come from, but for what forwards change in the network.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        It has notes of what a forward of a network with this code has changed.
+    module : nn.Module
+        The network.
+    **settings
+        As :meth:`Source.of` takes them.
+    """
+    asked = _asked.setdefault(module, WeakSet())
+    if store.opened not in asked:
+        leave_out(module, _noted_changes(store.opened, code_fingerprint(module)))
+        asked.add(store.opened)
+    return Source.of(module, **settings)
+
+
+def _note_changed(opened: OpenedStore, module: nn.Module, names: set[str]) -> None:
+    leave_out(module, names)
+    code = code_fingerprint(module)
+    if names - _noted_changes(opened, code):
+        text = json.dumps(sorted(names))
+        opened.add("note", {}, {"name": f"changing {code}", "text": text})
+
+
+def _noted_changes(opened: OpenedStore, code: str) -> set[str]:
+    """Return the attributes that forwards of networks with this code have changed."""
+    found: set[str] = set()
+    for note in opened.notes(f"changing {code}"):
+        with suppress(ValueError, KeyError, TypeError):
+            names = json.loads(note.metadata["text"])
+            found |= {name for name in names if isinstance(name, str)}
+    return found
+
+
 def _noted(opened: OpenedStore, name: str, blocks: Sequence[Key]) -> Probe | None:
     """Return a probe with these blocks, or more, that was noted before."""
     for note in opened.notes(name):
-        known = json.loads(note.metadata["text"])
-        if set(blocks) <= set(map(tuple, known.pop("blocks"))):
-            wanted = {layer for layer, _ in blocks}
-            guessed = [layer for layer in known.pop("guessed") if layer in wanted]
-            return Probe(**known, guessed=guessed)
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # no such note
+            known = json.loads(note.metadata["text"])
+            if set(blocks) <= set(map(tuple, known.pop("blocks"))):
+                wanted = {layer for layer, _ in blocks}
+                guessed = [layer for layer in known.pop("guessed") if layer in wanted]
+                return Probe(**known, guessed=guessed)
     return None

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +22,14 @@ from torch import Tensor, nn
 
 from skood.extraction.batch import Batch
 from skood.extraction.borrow import borrowed
+from skood.extraction.explained import Explained
+from skood.extraction.feeding import portions
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
 from skood.extraction.inputs import Inputs
+from skood.extraction.kept import KeptTensors
+from skood.extraction.masks import MaskOf, own_mask
 from skood.extraction.network import floating_dtype
-from skood.extraction.probe import probe_and_outputs
+from skood.extraction.probe import Channels, probe_and_outputs
 from skood.features import Key
 
 __all__ = [
@@ -29,6 +41,7 @@ __all__ = [
     "assembled",
     "extract",
     "first_batch",
+    "passed",
     "probed",
 ]
 
@@ -58,11 +71,29 @@ class Settings:
         Where the network runs.
     autocast : bool or {"bfloat16", "float16"}, default=False
         Mixed precision; True is float16 on an accelerator and bfloat16 on the CPU.
+    mask : callable, optional
+        ``mask(attention_mask, length)`` returns the mask of a layer with another number
+        of positions; by default the network's own method for that, if it has one.
     """
 
     batch_size: int = 256
     device: Any = "auto"
     autocast: bool | str = False
+    mask: MaskOf | None = None
+
+    def placed(
+        self,
+        inputs: Inputs,
+        rows: slice,
+        device: torch.device,
+        module: nn.Module,
+        dtype: torch.dtype | None,
+    ) -> Batch:
+        """Return some rows where the network runs, with what becomes of their mask."""
+        batch = inputs[rows].moved(device, dtype)
+        if batch.mask is None:
+            return batch
+        return replace(batch, shorten=self.mask or own_mask(module))
 
     def precision(self, device: torch.device) -> Any:
         """Return the context in which the network runs on a device."""
@@ -78,7 +109,7 @@ def probed(
     module: nn.Module,
     inputs: Inputs,
     keys: Sequence[Key],
-    channels: str = "auto",
+    channels: Channels = "auto",
     settings: Settings | None = None,
 ) -> tuple[Probe, Values]:
     """Return what a forward of the first rows tells about a network, and their blocks.
@@ -91,7 +122,7 @@ def probed(
         What it is to be run on.
     keys : sequence of (layer, statistic)
         The wanted blocks, of known layers. What cannot be taken is found here.
-    channels : {"auto", "first", "last"}, default="auto"
+    channels : {"auto", "first", "last"} or mapping of str to these, default="auto"
         Where the channels of outputs with three axes or more are.
     settings : Settings, optional
         How to run it.
@@ -105,14 +136,51 @@ def probed(
     settings = settings or Settings()
     layers = [*dict.fromkeys(layer for layer, _ in keys)]
     with borrowed(module, settings.device) as device, torch.no_grad():
-        given = first_batch(inputs, settings.batch_size)
-        batch = given.moved(device, floating_dtype(module))
-        explained = _Explained(batch, inputs.numbers(slice(batch.n_rows)), module)
-        with explained, settings.precision(device):
-            found, outputs = probe_and_outputs(
-                module, lambda: batch.call(module), layers, channels, batch
-            )
-        return found, _as_arrays(Recorder(keys, found).values_of(batch, outputs))
+        n_rows = min(PROBE_ROWS, settings.batch_size, len(inputs))
+        dtype = floating_dtype(module)
+        batch = settings.placed(inputs, slice(n_rows), device, module, dtype)
+        explained = Explained(batch, inputs, slice(batch.n_rows), module)
+        with _watched(module) as written, explained:
+            with settings.precision(device):
+                found, outputs, output = probe_and_outputs(
+                    module, lambda: batch.call(module), layers, channels, batch
+                )
+            values = Recorder(keys, found).values_of(batch, outputs, output)
+            arrays = _as_arrays(values)
+    found.written.extend(written)
+    if written:
+        found.notes.append(_WRITES.format(", ".join(map(repr, written))))
+    return found, arrays
+
+
+_WRITES = (
+    "the network writes to itself in evaluation mode: {}. They were put back, and are "
+    "after each batch, so that all rows see the same network."
+)
+
+
+@contextmanager
+def _watched(
+    module: nn.Module, names: Collection[str] | None = None
+) -> Iterator[list[str]]:
+    """Put back what a forward writes to, and say in the list that is yielded what.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    names : collection of str, optional
+        What is looked at, None for everything.
+    """
+    written: list[str] = []
+    if names is not None and not names:
+        yield written
+        return
+    kept = KeptTensors(module, names)
+    try:
+        yield written
+    finally:
+        written += kept.put_back()
 
 
 def first_batch(inputs: Inputs, batch_size: int) -> Batch:
@@ -153,30 +221,58 @@ def extract(
         shape (rows, columns).
     """
     settings = settings or Settings()
-    recorder, dtype = Recorder(tuple(keys), found), floating_dtype(module)
-    start, size = 0, settings.batch_size
+    recorder = Recorder(tuple(keys), found)
     with borrowed(module, settings.device) as device, recorder.attached(module):
-        while start < len(inputs):
-            rows = slice(start, min(start + size, len(inputs)))
-            try:
-                batch = inputs[rows].moved(device, dtype)
-                if view is not None:
-                    batch = batch.viewed(view, inputs.numbers(rows))
-                explained = _Explained(batch, inputs.numbers(rows), module)
-                with explained, settings.precision(device):
-                    values = _forward(module, batch, recorder)
-            except torch.cuda.OutOfMemoryError:
-                if rows.stop - start == 1:
-                    raise
-                size = (rows.stop - start) // 2
-                values = None
-            if values is None:
-                # Out here the error, and with it the frames that hold the failed
-                # batch, is gone.
-                _release_cached_memory(device)
-                continue
-            yield rows, values
-            start = rows.stop
+        where = device, floating_dtype(module)
+        for first, portion in portions(inputs, settings.batch_size):
+            made = passed(module, portion, recorder, settings, where, view)
+            for rows, values in made:
+                yield slice(first + rows.start, first + rows.stop), values
+
+
+def passed(
+    module: nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    settings: Settings,
+    where: tuple[torch.device, torch.dtype | None],
+    view: View | None = None,
+) -> Generator[Part, None, None]:
+    """Yield the blocks of consecutive rows from a network that is borrowed and hooked.
+
+    Parameters
+    ----------
+    module, inputs, settings, view
+        As for :func:`extract`.
+    recorder : Recorder
+        Attached to the network.
+    where : tuple of torch.device and torch.dtype
+        Where it is, and the floating type of its inputs.
+    """
+    device, dtype = where
+    start, size, written = 0, settings.batch_size, recorder.found.written
+    while start < len(inputs):
+        rows = slice(start, min(start + size, len(inputs)))
+        try:
+            batch = settings.placed(inputs, rows, device, module, dtype)
+            if view is not None:
+                batch = batch.viewed(view, inputs.numbers(rows))
+            explained = Explained(batch, inputs, rows, module)
+            watched = _watched(module, written) if written else nullcontext()
+            with watched, explained, settings.precision(device):
+                values = _forward(module, batch, recorder)
+        except torch.cuda.OutOfMemoryError:
+            if rows.stop - start == 1:
+                raise
+            size = (rows.stop - start) // 2
+            values = None
+        if values is None:
+            # Out here the error, and with it the frames that hold the failed
+            # batch, is gone.
+            _release_cached_memory(device)
+            continue
+        yield rows, values
+        start = rows.stop
 
 
 def assembled(
@@ -210,7 +306,7 @@ def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:
     # position codes, say) could then never be trained with. Measured, it would save
     # less than 1 % of 20 small convolutions.
     with torch.no_grad(), suppress(EarlyStop):
-        output = batch.call(module)
+        output = recorder.run(batch, module)
     return _as_arrays(recorder.finish(output))
 
 
@@ -227,48 +323,3 @@ def _as_array(value: Tensor) -> NDArray[Any]:
 def _release_cached_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-class _Explained:
-    """Adds to an error inside which rows it happened with, and what may mend it."""
-
-    def __init__(
-        self, batch: Batch, numbers: NDArray[np.intp], module: nn.Module
-    ) -> None:
-        self.batch, self.numbers, self.module = batch, numbers, module
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception):
-            first, last = self.numbers[0], self.numbers[-1]
-            _add_note(error, f"The network ran on rows {first} to {last} of X.")
-            _add_note(error, f"Its input is {self._given()}.")
-            if isinstance(error, RuntimeError) and "type" in str(error):
-                _add_note(error, self._types())
-            names = [*self.batch.kwargs]
-            if isinstance(error, TypeError) and names and "argument" in str(error):
-                _add_note(
-                    error,
-                    f"The batch is a mapping, given as keyword arguments {names}; a "
-                    "tuple that preprocess returns is given by position.",
-                )
-
-    def _given(self) -> str:
-        parts = self.batch.tensors()
-        given = [f"{name}: {p.dtype} of shape {tuple(p.shape)}" for name, p in parts]
-        return ", ".join(given) or "without a tensor"
-
-    def _types(self) -> str:
-        return (
-            f"Its weights are {floating_dtype(self.module)}; "
-            "floating inputs are cast to the weights' type, others are left as they "
-            "are: preprocess=... can change them (images of uint8, say)."
-        )
-
-
-def _add_note(error: Exception, text: str) -> None:
-    if hasattr(error, "add_note"):  # Python 3.11
-        error.add_note(text)
-    elif error.args and isinstance(error.args[0], str):
-        error.args = (f"{error.args[0]}\n{text}", *error.args[1:])

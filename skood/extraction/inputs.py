@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
-from skood._arrays import check_readable
+from skood._arrays import as_array, check_readable
+from skood._progress import Meter
 from skood.extraction.batch import Batch, as_batch
+from skood.extraction.rows import Columns, Items, Rows, Several, Table, is_table
+from skood.extraction.samples import Takes, takes_of
 
-__all__ = ["Inputs", "Loaded"]
+__all__ = ["Inputs", "Loaded", "Preprocess", "is_stream"]
 
-Preprocess = Callable[[Any], Any]
+Preprocess = Callable[[Any], Any] | str
 
 _KINDS = (
-    "an array or tensor whose first axis is the rows, a torch Dataset, a DataFrame, or "
-    "a list of anything that preprocess turns into the network's input"
+    "an array or tensor whose first axis is the rows, a tuple of such for a network of "
+    "several inputs, a torch Dataset or DataLoader, a datasets.Dataset, a DataFrame, "
+    "or a list of anything that preprocess turns into the network's input"
 )
 
 
@@ -30,14 +41,20 @@ class Inputs:
 
     Parameters
     ----------
-    X : array, tensor, Dataset, DataFrame or list
+    X : array, tensor, tuple, Dataset, DataLoader, DataFrame or list
         One input a row. It is never copied as a whole.
-    preprocess : callable, optional
-        Turns some rows (a slice of an array, tensor or frame; a list of items; a
-        collated batch of a Dataset) into the network's input: a tensor or array, a
-        tuple of positional arguments or a mapping of keyword arguments.
+    preprocess : callable or str, optional
+        Turns some rows (a slice of an array, tensor or frame; a tuple of slices of
+        several; a list of items; a collated batch of a Dataset; a mapping of columns)
+        into the network's input: a tensor or array, a tuple of positional arguments or
+        a mapping of keyword arguments. A text is the name of a column.
     rows : ndarray of int, optional
         The rows to take, in their order; None takes all.
+
+    Attributes
+    ----------
+    feeding : Feeding or None
+        How other processes read them, if they do.
 
     Raises
     ------
@@ -62,12 +79,28 @@ class Inputs:
         rows: NDArray[np.intp] | None = None,
     ) -> None:
         check_readable(X)
-        self._X, self._preprocess, self._rows = X, preprocess, rows
-        self._length = _n_rows(X) if rows is None else len(rows)
+        self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
+        self.meter = Meter()
+        self.takes: Takes = None
+        self.feeding: Any = None
+        self._length = len(self._cut) if rows is None else len(rows)
         if self._length == 0:
             shape = getattr(X, "shape", None)
             found = f" (shape {tuple(shape)})" if shape is not None else ""
             raise ValueError(f"X has 0 rows{found}: a minimum of 1 is required.")
+
+    def _with(self, cut: Rows, rows: NDArray[np.intp]) -> Inputs:
+        other = object.__new__(type(self))
+        other._cut, other._preprocess, other._rows = cut, self._preprocess, rows
+        other.meter, other._length = self.meter, len(rows)
+        other.feeding = None  # they are few, or in memory
+        other.takes = self.takes
+        return other
+
+    def into(self, network: Any) -> Inputs:
+        """Return the same, and note what of its items the network takes."""
+        self.takes = takes_of(network)
+        return self
 
     def __len__(self) -> int:
         return self._length
@@ -75,11 +108,21 @@ class Inputs:
     @property
     def is_array(self) -> bool:
         """Whether rows are cut from an array or frame, not loaded one by one."""
-        return hasattr(self._X, "iloc") or hasattr(self._X, "shape")
+        return self._cut.is_array
+
+    @property
+    def has_preprocess(self) -> bool:
+        """Whether the user turns rows into the network's input."""
+        return callable(self._preprocess)
+
+    @property
+    def as_tensor(self) -> str:
+        """How a preprocess begins that makes a tensor of the rows, for messages."""
+        return self._cut.as_tensor
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return some rows of these inputs."""
-        return Inputs(self._X, self._preprocess, self.numbers(slice(None))[rows])
+        return self._with(self._cut, self.numbers(slice(None))[rows])
 
     def numbers(self, rows: slice) -> NDArray[np.intp]:
         """Return which rows of ``X`` a slice of these inputs is."""
@@ -98,23 +141,34 @@ class Inputs:
             If there is NaN or infinity, or preprocess changed the number of rows.
         """
         numbers = self.numbers(rows)
-        part = _part(self._X, rows if self._rows is None else self._rows[rows])
-        if self._preprocess is not None:
-            part = self._preprocess(part)
-        return as_batch(part, numbers, self._preprocess is None)
+        with self.meter.reading(len(numbers)):
+            chosen = rows if self._rows is None else numbers
+            part = self._cut.part(
+                chosen, is_raw=self._preprocess is None, takes=self.takes
+            )
+            return as_batch(self._prepared(part), numbers, not self.has_preprocess)
+
+    def _prepared(self, part: Any) -> Any:
+        if self._preprocess is None:
+            return part
+        if isinstance(self._preprocess, str):
+            return _column(part, self._preprocess)
+        try:
+            return self._preprocess(part)
+        except Exception as error:
+            if isinstance(part, tuple) and hasattr(error, "add_note"):
+                error.add_note(
+                    f"preprocess got a tuple of {len(part)} parts, which may all be "
+                    "inputs: preprocess=lambda parts: ... parts[0] ... takes the first."
+                )
+            raise
 
     def loaded(self, rows: slice) -> Loaded:
         """Return some rows as they were given, and as inputs that load them no more."""
         numbers = self.numbers(rows)
-        if self.is_array:
-            part = _part(self._X, numbers)
-            return Loaded(part, None, Inputs(self._X, self._preprocess, numbers))
-        items = [self._X[int(number)] for number in numbers]
-        held: Any = dict(zip(numbers.tolist(), items, strict=True))
-        if isinstance(self._X, Dataset) or _is_sample(items[0]):
-            inputs = Inputs(_Held(held), self._preprocess, numbers)
-            return Loaded(_firsts(items), _seconds(items), inputs)
-        return Loaded(items, None, Inputs(held, self._preprocess, numbers))
+        with self.meter.reading(0):
+            given, labels, held = self._cut.loaded(numbers, self.takes)
+        return Loaded(given, labels, self._with(held, numbers))
 
 
 @dataclass(frozen=True)
@@ -124,106 +178,134 @@ class Loaded:
     Parameters
     ----------
     given : array, tensor, DataFrame or list
-        The rows before any preprocessing.
+        The rows before any preprocessing, one for each.
     labels : list, optional
         What a Dataset's items have beside their inputs.
     inputs : Inputs
         The rows as batches.
+    ids : list, optional
+        The names that a stream's items have for themselves.
+    keys : ndarray of uint8, shape (n, 16), optional
+        The rows' keys, if they have been made.
     """
 
     given: Any
     labels: list[Any] | None
     inputs: Inputs
+    ids: list[Any] | None = None
+    keys: Any = None
+
+    def __post_init__(self) -> None:
+        # Each row is known again by its own key: of another number of them every
+        # feature after the first difference would be another row's.
+        for name in ("given", "labels", "ids"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.inputs):
+                raise ValueError(
+                    f"{len(self.inputs)} rows of X came with {len(column)} {name}: X "
+                    "is of a kind whose rows cannot be told apart."
+                )
 
 
-class _Held(Dataset[Any]):
-    """Items of a Dataset by their numbers."""
+def as_rows(X: Any) -> Rows:
+    """Return how the rows of what a user gave are cut.
 
-    def __init__(self, items: Mapping[int, Any]) -> None:
-        self._items = items
-
-    def __getitem__(self, number: int) -> Any:
-        return self._items[number]
-
-
-# Cutting ---------------------------------------------------------------------------
-
-
-def _n_rows(X: Any) -> int:
-    if isinstance(X, (str, bytes, Mapping, IterableDataset)) or issparse(X):
-        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.{_hint(X)}")
+    Raises
+    ------
+    TypeError
+        If it has no rows to cut.
+    """
     if isinstance(X, DataLoader):
-        raise TypeError(
-            "X is a DataLoader, which may shuffle: give loader.dataset, and batch_size."
-        )
-    shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) > 0:
-        return int(shape[0])
-    if not hasattr(X, "__getitem__") or not hasattr(X, "__len__") or shape is not None:
-        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.")
-    return len(X)
+        return _of_loader(X)
+    if isinstance(X, Dataset) and not isinstance(X, IterableDataset):
+        return Items(X, is_dataset=True)
+    refused = isinstance(X, (str, bytes, Mapping, IterableDataset)) or issparse(X)
+    if refused or getattr(X, "shape", None) == ():
+        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.{_hint(X)}")
+    if isinstance(X, tuple) and len(X) > 1 and all(map(is_table, X)):
+        return Several(X)
+    if is_table(X):
+        return Table(X)
+    if not hasattr(X, "__getitem__") or not hasattr(X, "__len__"):
+        raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.{_hint(X)}")
+    if hasattr(X, "column_names") and hasattr(X, "features"):
+        return Columns(X)
+    return Items(X)
+
+
+def is_stream(X: Any) -> bool:
+    """Return whether something has rows to go through, and none to cut."""
+    if isinstance(X, DataLoader):
+        return isinstance(X.dataset, IterableDataset)
+    if isinstance(X, (str, bytes, Mapping)) or type(X).__name__ == "LazyFrame":
+        return False
+    is_cut = hasattr(X, "__getitem__") and hasattr(X, "__len__")
+    is_iterable = isinstance(X, IterableDataset)
+    return is_iterable or (hasattr(X, "__iter__") and not is_cut and not is_table(X))
 
 
 def _hint(X: Any) -> str:
+    if is_stream(X):
+        return (
+            " What can only be gone through once goes to a store, by extract_to(store, "
+            "X); or make a list of it."
+        )
     if not isinstance(X, Mapping):
         return ""
     return (
         " If a tokenizer made it, give the texts as X and the tokenizer as preprocess: "
-        "functools.partial(tokenizer, padding=True, return_tensors='pt')."
+        "functools.partial(tokenizer, padding=True, return_tensors='pt'). For several "
+        "inputs by name give X=(a, b) and preprocess=lambda parts: {'a': parts[0], "
+        "'b': parts[1]}."
     )
 
 
-def _part(X: Any, rows: slice | NDArray[np.intp]) -> Any:
-    """Return some rows of X: an array, a tensor, a frame or a list of items."""
-    if hasattr(X, "iloc") or hasattr(X, "shape"):
-        rows = _as_slice(rows)
-    if hasattr(X, "iloc"):
-        part = X.iloc[rows]
-        return part.tolist() if part.ndim == 1 else part
-    if hasattr(X, "shape"):
-        return _listed_texts(X[rows])
-    numbers = range(len(X))[rows] if isinstance(rows, slice) else rows
-    items = [X[int(number)] for number in numbers]
-    return _collated(items) if isinstance(X, Dataset) or _is_sample(items[0]) else items
+def _of_loader(loader: DataLoader[Any]) -> Rows:
+    """Return the rows of a loader's data set: in its own order, if the loader shuffles.
 
-
-def _listed_texts(part: Any) -> Any:
-    """Return rows as they are, but a column of texts or of a polars frame as a list."""
-    if isinstance(part, np.ndarray):
-        return part.tolist() if part.ndim == 1 and part.dtype.kind in "OUST" else part
-    return part.to_list() if hasattr(part, "to_list") and len(part.shape) == 1 else part
-
-
-def _as_slice(rows: slice | NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    """Return rows that follow one another as a slice, which copies nothing."""
-    if isinstance(rows, slice) or len(rows) == 0 or (np.diff(rows) != 1).any():
-        return rows
-    return slice(int(rows[0]), int(rows[-1]) + 1)
-
-
-def _is_sample(item: Any) -> bool:
-    """Return whether an item is one of a torch Dataset, whatever list it is in.
-
-    Scikit-learn's splitters cut a Dataset into a list of its items.
+    Raises
+    ------
+    TypeError
+        If the loader draws rows by chance, or has none to cut.
     """
-    first = item[0] if isinstance(item, tuple) and item else item
-    return isinstance(first, Tensor)
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        raise TypeError(
+            "X is a DataLoader of an IterableDataset, or one without batches; wanted "
+            f"is {_KINDS}.{_hint(loader)}"
+        )
+    collate = None if loader.collate_fn is default_collate else loader.collate_fn
+    dataset = cast(Any, loader.dataset)
+    sampler = cast(Any, loader.sampler)
+    shuffles = isinstance(sampler, RandomSampler) and not sampler.replacement
+    shuffles = shuffles and len(sampler) == len(dataset)
+    if not (shuffles or isinstance(sampler, SequentialSampler)):
+        dataset = Subset(dataset, _chosen_rows(sampler))
+    return Items(dataset, is_dataset=True, collate=collate)
 
 
-def _collated(items: list[Any]) -> Any:
-    """Return the first elements of a Dataset's items as one batch, if they make one."""
-    firsts = _firsts(items)
-    try:
-        return default_collate(firsts)
-    except TypeError:
-        return firsts
+def _chosen_rows(sampler: Any) -> list[int]:
+    rows = [int(row) for row in sampler]
+    if rows != [int(row) for row in sampler]:
+        raise TypeError(
+            f"X is a DataLoader whose {type(sampler).__name__} draws rows by chance: "
+            "nobody could tell which features are whose. Give loader.dataset, or "
+            "torch.utils.data.Subset(loader.dataset, rows)."
+        )
+    return rows
 
 
-def _firsts(items: list[Any]) -> list[Any]:
-    return [item[0] if isinstance(item, (tuple, list)) else item for item in items]
+def _column(part: Any, name: str) -> Any:
+    """Return a column of rows that have names for them.
 
-
-def _seconds(items: list[Any]) -> list[Any] | None:
-    if all(isinstance(item, (tuple, list)) and len(item) > 1 for item in items):
-        return [item[1] for item in items]
-    return None
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    named = part if isinstance(part, Mapping) else getattr(part, "columns", ())
+    names = [*named]
+    if name not in names:
+        there = f"the columns are {names}" if names else "X has no named columns"
+        raise ValueError(f"preprocess={name!r} is the name of a column, but {there}.")
+    column = part[name]
+    return column if isinstance(part, Mapping) else as_array(column)

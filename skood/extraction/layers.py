@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from numbers import Integral
@@ -14,10 +15,20 @@ from torch import nn
 
 from skood.extraction.batch import Batch
 from skood.extraction.borrow import borrowed
+from skood.extraction.entries import (
+    NETWORK_ENTRIES,
+    Path,
+    entries,
+    entry_name,
+    first_tensor,
+    plain,
+    rival_entries,
+)
 from skood.extraction.forward import Settings, probed
-from skood.extraction.hooks import PENULTIMATE, hooked, observable
+from skood.extraction.hooks import PENULTIMATE, head_input, hooked, observable
 from skood.extraction.inputs import Inputs, Preprocess
-from skood.extraction.layout import NETWORK_ENTRIES, first_tensor
+from skood.extraction.kept import KeptTensors
+from skood.extraction.naming import module_name
 from skood.extraction.network import as_module, floating_dtype, named_layers
 from skood.features import LOGITS
 
@@ -29,6 +40,9 @@ __all__ = ["list_layers"]
 Shape = tuple[int, ...]
 
 WARM_UPS = 2
+
+_HEAD_INPUT = " input of the head"
+"""Its key among the names of modules, of which it can be none."""
 
 COLUMNS = ("type", "output", "parameters", "runs", "time", "saved")
 
@@ -54,8 +68,8 @@ def list_layers(
         As for the transformer.
     example : array, tensor, Dataset, DataFrame or list
         Some inputs, as the transformer's ``X``.
-    preprocess : callable, optional
-        Turns rows of the example into the network's input.
+    preprocess : callable or str, optional
+        Turns rows of the example into the network's input, or names a column.
     device : str or torch.device, default="auto"
         Where the network runs.
     batch_size : int, default=16
@@ -99,6 +113,8 @@ def list_layers(
     Times are those of these rows on this machine. On an accelerator the
     layers are waited for one by one, so that what it does besides is not counted.
     A network whose output is no vector has the name ``""`` in place of ``"logits"``.
+    A layer that puts out several tensors has a row for each below its own, by the name
+    that takes it: ``"block[1]"``, ``"block['map']"``.
 
     Examples
     --------
@@ -123,25 +139,30 @@ def list_layers(
 
     _check(preprocess, repeats=repeats, batch_size=batch_size)
     module = as_module(network)
-    inputs = Inputs(example, preprocess)
+    inputs = Inputs(example, preprocess).into(module)
     settings = Settings(batch_size, device)
     found, _ = probed(module, inputs, (), settings=settings)
+    for note in found.notes:
+        warnings.warn(note, UserWarning, stacklevel=2)
     batch = inputs[: min(batch_size, len(inputs))]
     forwards = []
     with borrowed(module, device) as place, torch.no_grad():
         for _ in range(WARM_UPS + repeats):
             # Anew each time, since a network may work in place.
             given = batch.moved(place, floating_dtype(module))
+            kept = KeptTensors(module, found.written)
             forwards.append(_Forward(module, found.head, place).of(given))
+            kept.put_back()
     fastest = min(forwards[WARM_UPS:], key=lambda forward: forward.total)
     rows = [*_rows(module, found.head, fastest, batch.n_rows)]
     return pd.DataFrame(rows, columns=["layer", *COLUMNS]).set_index("layer")
 
 
 def _check(preprocess: Any, **numbers: Any) -> None:
-    if preprocess is not None and not callable(preprocess):
+    if not (preprocess is None or callable(preprocess) or isinstance(preprocess, str)):
         raise TypeError(
-            f"preprocess={preprocess!r}: wanted is a function of some rows, or None."
+            f"preprocess={preprocess!r}: wanted is a function of some rows, "
+            "the name of a column, or None."
         )
     for name, value in numbers.items():
         if not isinstance(value, Integral):
@@ -161,6 +182,7 @@ class _Forward:
         self.own: dict[str, float] = {}
         self.end: dict[str, float] = {}
         self.shape: dict[str, Shape | None] = {}
+        self.entries: dict[str, dict[str, Shape]] = {}
         self._open: list[list[Any]] = []
         self._lost = 0.0
 
@@ -168,9 +190,11 @@ class _Forward:
         """Run a batch, and return what was noted."""
         hooks: list[tuple[Callable[..., Any], Any]] = []
         for name, part in observable(self.module).items():
-            hooks.append((part.register_forward_pre_hook, partial(self._before, name)))
+            register = partial(part.register_forward_pre_hook, with_kwargs=True)
+            hooks.append((register, partial(self._before, name)))
             hooks.append((part.register_forward_hook, partial(self._after, name)))
-        with hooked(hooks):
+        self.n_rows = batch.n_rows
+        with hooked(hooks) as own, own.running():
             batch.call(self.module)
         return self
 
@@ -179,13 +203,14 @@ class _Forward:
         """The seconds of the whole."""
         return self.end[""]
 
-    def _before(self, name: str, _module: nn.Module, args: Any) -> None:
+    def _before(self, name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
         now = self._now()
         if not self._open:
             self._lost += now
             now = 0.0
         if name == self.head:
-            self._note(PENULTIMATE, now, args)
+            given = head_input(args, kwargs)
+            self._note(_HEAD_INPUT, now, None if given is None else given.tensor)
         self._open.append([name, now, 0.0])
         self._lost += self._now() - now
 
@@ -214,6 +239,15 @@ class _Forward:
         self.runs[name] = self.runs.get(name, 0) + 1
         self.end[name] = now
         self.shape[name] = None if tensor is None else tuple(tensor.shape)
+        self.entries[name] = {}
+        ways = rival_entries(values, self.n_rows)
+        if len(ways) > 1:
+            self.entries[name] = _shapes(values, ways)
+
+
+def _shapes(values: Any, ways: list[Path]) -> dict[str, Shape]:
+    found = {path: plain(value).tensor for path, value in entries(values)}
+    return {entry_name("", way): tuple(found[way].shape) for way in ways}
 
 
 def _rows(
@@ -224,14 +258,18 @@ def _rows(
     for name in [*ran, *(name for name in names if name not in forward.end)]:
         shape, runs = forward.shape.get(name), forward.runs.get(name, 0)
         saved = 1 - forward.end.get(name, math.nan) / forward.total
-        if name == PENULTIMATE:
+        if name == _HEAD_INPUT:
             yield PENULTIMATE, f"input of {head}", shape, 0, runs, 0.0, saved
             continue
         part = module.get_submodule(name)
         kind, time_ = type(part).__name__, forward.own.get(name, 0.0) / forward.total
         size = sum(parameter.numel() for parameter in part.parameters())
-        shown = name or (LOGITS if _are_logits(shape, n_rows) else "")
+        shown = module_name(name) if name else ""
+        if name == "" and _are_logits(shape, n_rows):
+            shown = LOGITS
         yield shown, kind, shape, size, runs, time_, saved
+        for entry, own in forward.entries.get(name, {}).items():
+            yield f"{shown}{entry}", f"entry of {shown}", own, 0, runs, 0.0, saved
         for other in names[name][1:]:
             yield other, f"{kind}, the same as {name}", shape, size, runs, 0.0, saved
 

@@ -1,20 +1,18 @@
-"""The user's network: found in what was given, named, digested, borrowed."""
+"""The user's network: found in what was given, and named."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-import joblib
 import torch
 from torch import Tensor, nn
 
-from skood.extraction.borrow import turn
-from skood.extraction.checksum import checksum
+from skood._turn import turn
+from skood.extraction.naming import module_name
 from skood.extraction.refused import checked_factory, checked_module
 
 __all__ = [
@@ -24,12 +22,9 @@ __all__ = [
     "layer_names",
     "named_layers",
     "on_cpu",
-    "values_digest",
-    "weights_digest",
 ]
 
 _built: WeakKeyDictionary[Callable[[], Any], nn.Module] = WeakKeyDictionary()
-_digests: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 
 
 # What was given --------------------------------------------------------------------
@@ -106,7 +101,8 @@ def layer_names(network: Any) -> list[str]:
     -------
     list of str
         Qualified names of all modules inside, in the order of their definition.
-        ``"penultimate"`` and ``"logits"`` are understood besides.
+        ``"penultimate"`` and ``"logits"`` are understood besides; a module that is
+        called so has a dot before its name.
 
     See Also
     --------
@@ -120,7 +116,7 @@ def layer_names(network: Any) -> list[str]:
     >>> layer_names(nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())))
     ['0', '1', '1.0']
     """
-    return list(named_layers(as_module(network)))
+    return [*map(module_name, named_layers(as_module(network)))]
 
 
 def named_layers(module: nn.Module) -> dict[str, nn.Module]:
@@ -192,91 +188,3 @@ def floating_dtype(module: nn.Module) -> torch.dtype | None:
     if len(found) > 1:
         return None
     return found.pop() if found else torch.get_default_dtype()
-
-
-def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
-    """Return a digest of a network's weights: names, shapes, types and bytes.
-
-    It is computed again only when a tensor was replaced or changed: as torch counts
-    changes in place, and, for those that it does not count (through
-    ``parameter.data`` or NumPy), by a sum of the bits of each row. Numbers that only
-    change places within a row that way go unnoticed.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network; its parameters and persistent buffers are read.
-    fresh : bool, default=False
-        Whether it is computed again in any case.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits.
-
-    Examples
-    --------
-    >>> import copy
-    >>> from torch import nn
-    >>> from skood.extraction.network import weights_digest
-    >>> net = nn.Linear(2, 2)
-    >>> weights_digest(copy.deepcopy(net)) == weights_digest(net)
-    True
-    >>> _ = nn.init.ones_(net.weight)
-    >>> weights_digest(copy.deepcopy(net)) == weights_digest(net)
-    True
-    """
-    with turn:
-        tensors = [*chain(module.parameters(), module.buffers())]
-        marks = (*map(_mark, tensors), checksum(tensors))
-        known = _digests.get(module)
-        if fresh or known is None or known[0] != marks:
-            known = _digests[module] = (marks, _computed_digest(module))
-        return known[1]
-
-
-def _mark(tensor: Tensor) -> tuple[int, int, int]:
-    version = 0 if tensor.is_inference() else tensor._version
-    return id(tensor), version, tensor.data_ptr()
-
-
-def _computed_digest(module: nn.Module) -> str:
-    return values_digest(module.state_dict())
-
-
-def values_digest(values: Mapping[str, Any]) -> str:
-    """Return a digest of what a ``state_dict`` holds, in its order.
-
-    Parameters
-    ----------
-    values : mapping of str
-        Tensors, and what else layers keep there.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in values.items():
-        _take_in(digest, name, value)
-    return digest.hexdigest()
-
-
-def _take_in(digest: Any, name: str, value: Any) -> None:
-    if isinstance(value, (tuple, list)):  # packed weights of a quantised layer
-        for number, part in enumerate(value):
-            _take_in(digest, f"{name}.{number}", part)
-    elif not isinstance(value, Tensor):
-        content = str(value) if isinstance(value, torch.dtype) else joblib.hash(value)
-        digest.update(f"{name}:{content};".encode())
-    elif value.is_quantized:
-        digest.update(f"{name}:{_scale(value)};".encode())
-        _take_in(digest, name, value.int_repr())
-    else:
-        digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(cast(Any, flat.view(torch.uint8).numpy()))
-
-
-def _scale(value: Tensor) -> str:
-    """Return what the integers of a quantised tensor stand for."""
-    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
-        return f"{value.dtype} {value.q_scale()} {value.q_zero_point()}"
-    scales = value.q_per_channel_scales().tolist()
-    return f"{value.dtype} {scales} {value.q_per_channel_zero_points().tolist()}"

@@ -58,19 +58,46 @@ def lse(maps: FeatureMap) -> Tensor:
     return torch.logsumexp(maps.kept(-math.inf), dim=(1, 2)).unsqueeze(1)
 
 
+def std(maps: FeatureMap) -> Tensor:
+    """Return the standard deviation over positions, of all of them, (n, d)."""
+    if maps.mask is None:
+        return maps.values.std(dim=2, correction=0)
+    centred = maps.values - avg(maps)[:, :, None]
+    squares = centred.square().masked_fill(~maps.mask[:, None, :], 0.0)
+    return (squares.sum(dim=2) / maps.mask.sum(dim=1, keepdim=True)).sqrt()
+
+
+def first(maps: FeatureMap) -> Tensor:
+    """Return the first token that the mask keeps, (n, d)."""
+    return _token(maps, "first", from_end=False)
+
+
+def last(maps: FeatureMap) -> Tensor:
+    """Return the last token that the mask keeps, (n, d)."""
+    return _token(maps, "last", from_end=True)
+
+
 def cls(maps: FeatureMap) -> Tensor:
-    """Return the first token, the first one that the mask keeps, (n, d)."""
+    """Return the first token, under the name that encoders have for it, (n, d)."""
+    return _token(maps, "cls", from_end=False)
+
+
+def _token(maps: FeatureMap, statistic: str, from_end: bool) -> Tensor:
     if not maps.is_sequence:
-        shape = tuple(maps.values.shape)
+        shape, which = tuple(maps.values.shape), "last" if from_end else "first"
         raise ValueError(
-            f"the statistic 'cls' is the first token of a sequence, but layer "
-            f"{maps.layer!r} puts out no tokens (rows x channels x positions: "
+            f"the statistic {statistic!r} is the {which} token of a sequence, but "
+            f"layer {maps.layer!r} puts out no tokens (rows x channels x positions: "
             f"{shape}). Use 'avg', 'max' or 'flatten' for it."
         )
     if maps.mask is None:
-        return maps.values[:, :, 0]
-    first = maps.mask.int().argmax(dim=1)
-    return maps.values[torch.arange(len(first), device=first.device), :, first]
+        return maps.values[:, :, -1 if from_end else 0]
+    kept = maps.mask.int()
+    if from_end:
+        place = kept.shape[1] - 1 - kept.flip(1).argmax(dim=1)
+    else:
+        place = kept.argmax(dim=1)
+    return maps.values[torch.arange(len(place), device=place.device), :, place]
 
 
 def gram(maps: FeatureMap) -> Tensor:
@@ -115,10 +142,14 @@ def flatten(maps: FeatureMap) -> Tensor:
 
 STATISTICS: dict[str, Statistic] = {
     "avg": avg,
+    "mean": avg,
     "max": maximum,
+    "std": std,
     "l2": l2,
     "lse": lse,
     "cls": cls,
+    "first": first,
+    "last": last,
     "gram": gram,
     "flatten": flatten,
 }

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 from torch import nn
-from tqdm.auto import tqdm
 
+from skood._progress import Bar
 from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
+    Cache,
     as_store,
     listed_blocks,
     note_head,
     noted_probe,
+    source_of,
     stored_blocks,
+    tells_to_call_again,
 )
+from skood.extraction.feeding import Feeding
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
+from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
-from skood.extraction.inputs import Inputs, Preprocess
-from skood.extraction.network import as_module, in_file, weights_digest
-from skood.extraction.probe import linear_head
+from skood.extraction.inputs import Inputs, Preprocess, is_stream
+from skood.extraction.masks import MaskOf
+from skood.extraction.network import as_module, in_file
+from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
-from skood.extraction.store import FeatureStore
-from skood.extraction.store.filling import Filling
-from skood.extraction.store.listing import column
-from skood.extraction.store.source import Source
-from skood.extraction.wanted import checked_blocks
+from skood.extraction.streams import Stream
+from skood.extraction.wanted import checked_blocks, checked_channels
 from skood.features import Key, LayerFeatures
+from skood.store import FeatureStore
+from skood.store.filling import Filling
+from skood.store.identity.network import callable_fingerprint
+from skood.store.identity.weights import weights_digest
+from skood.store.listing import column
 
 __all__ = ["LayerFeatureTransformer"]
 
@@ -70,21 +80,24 @@ class LayerFeatureTransformer(
         per process. ``clone`` and scikit-learn's searches share the network.
     layers : str or sequence of str or (str, str)
         Qualified names as :func:`skood.list_layers` shows them; ``"logits"`` is the
-        network's output, ``"penultimate"`` the input of its final linear map. The
-        last run counts where a layer runs several times in one forward. In place of
-        a name, a pair ``(name, statistic)`` wants that statistic alone.
+        network's output, ``"penultimate"`` the input of its final linear map. Of what
+        puts out several tensors one is named by ``"block[1]"``, ``"block[-1]"``,
+        ``"block['map']"``, ``"logits[1]"``. The last run counts where a layer runs
+        several times in one forward. In place of a name, a pair ``(name, statistic)``
+        wants that statistic alone.
     statistics : str or sequence of str, default=("avg",)
-        Of each layer given by its name alone, but not of the logits: ``"avg"`` and
-        ``"max"`` over positions; ``"l2"``, each channel's L2 norm of the positive
-        part; ``"lse"``, one column, the log-sum-exp of all units; ``"cls"``, the
-        first token; ``"gram"``, the row sums of ten Gram matrices; ``"flatten"``,
-        every unit.
-    preprocess : callable, optional
+        Of each layer given by its name alone, but not of the logits: ``"avg"`` (or
+        ``"mean"``), ``"max"`` and ``"std"`` over positions; ``"l2"``, each channel's
+        L2 norm of the positive part; ``"lse"``, one column, the log-sum-exp of all
+        units; ``"first"`` (or ``"cls"``) and ``"last"``, a token; ``"gram"``, the row
+        sums of ten Gram matrices; ``"flatten"``, every unit.
+    preprocess : callable or str, optional
         Turns some rows of X (a slice of an array, tensor or frame; a list of items; a
-        collated batch of a Dataset) into the network's input: a tensor, a tuple of
-        positional arguments or a mapping of keyword arguments, as a tokenizer of
-        transformers returns. Under an ``"attention_mask"`` among these, sequences are
-        pooled over the kept tokens.
+        collated batch of a Dataset; a tuple of these where X has several inputs; a
+        mapping of columns of a ``datasets.Dataset``) into the network's input: a
+        tensor, a tuple of positional arguments or a mapping of keyword arguments, as a
+        tokenizer of transformers returns. Under an ``"attention_mask"`` among these,
+        sequences are pooled over the kept tokens. A text is the name of a column.
     batch_size : int, default=256
         Rows in one forward. Halved for the rest of a pass where the accelerator's
         memory does not suffice. On a CPU, deep networks with large maps often run
@@ -98,10 +111,15 @@ class LayerFeatureTransformer(
     autocast : bool or {"bfloat16", "float16"}, default=False
         Mixed precision for the forward; True is float16 on an accelerator and
         bfloat16 on the CPU. Statistics are taken in float32 at least.
-    channels : {"auto", "first", "last"}, default="auto"
-        Where a layer's channels are when its output has three axes or more.
-        ``"auto"`` goes by the shape and by the layers that ran last: convolutions and
-        batch norms have them first, tokens have them last.
+    channels : {"auto", "first", "last"} or mapping of str to these, default="auto"
+        Where a layer's channels are when its output has three axes or more, for all
+        layers or by name. ``"auto"`` goes by the shape and the values, and by the
+        layers that ran last: convolutions and batch norms have them first, tokens have
+        them last. What is left to guess is a warning.
+    mask : callable, optional
+        For layers with another number of positions than the ``"attention_mask"``:
+        ``mask(attention_mask, length)`` returns a mask of shape (n, length). By default
+        it is the network's own method, which the audio networks of transformers have.
     cache : str, Path or FeatureStore, optional
         A folder, a store, or ``"memory"``: there features are looked up, and kept when
         they had to be computed, so that no input goes through the same network twice.
@@ -117,6 +135,13 @@ class LayerFeatureTransformer(
         Whether pickling keeps the network: the bare module, its tensors on the CPU.
         Without it, ``set_params(network=...)`` gives a loaded transformer its network
         back, whose weights must then be the ones seen in ``fit``.
+    num_workers : int, default=0
+        Processes that read inputs which are loaded one by one (a Dataset, a list) while
+        the network runs: they load, prepare and collate batches, and take the digests
+        that a cache needs. It pays where inputs are decoded. Rows keep their order.
+        Arrays and frames are cut in this process always.
+    prefetch_factor : int, optional
+        Batches that each of these processes has ready; two by default.
     verbose : int, default=0
         1 shows a progress bar.
 
@@ -173,17 +198,22 @@ class LayerFeatureTransformer(
         "network": "no_validation",
         "layers": [str, "array-like"],
         "statistics": [str, list, tuple],
-        "preprocess": [callable, None],
+        "preprocess": [callable, str, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": "no_validation",
         "dtype": "no_validation",
         "autocast": ["boolean", StrOptions({"bfloat16", "float16"})],
-        "channels": [StrOptions({"auto", "first", "last"})],
+        "channels": [StrOptions({"auto", "first", "last"}), Mapping],
+        "mask": [callable, None],
         "cache": "no_validation",
         "views": [Mapping, None],
         "store_network": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "prefetch_factor": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
     }
+
+    _serving: Serving | None = None
 
     def __init__(
         self,
@@ -196,10 +226,13 @@ class LayerFeatureTransformer(
         device: Any = "auto",
         dtype: DTypeLike = "float32",
         autocast: bool | str = False,
-        channels: str = "auto",
+        channels: str | Mapping[str, str] = "auto",
+        mask: MaskOf | None = None,
         cache: str | Path | FeatureStore | None = None,
         views: Mapping[str, View] | None = None,
         store_network: bool = True,
+        num_workers: int = 0,
+        prefetch_factor: int | None = None,
         verbose: int = 0,
     ) -> None:
         self.network = network
@@ -211,9 +244,12 @@ class LayerFeatureTransformer(
         self.dtype = dtype
         self.autocast = autocast
         self.channels = channels
+        self.mask = mask
         self.cache = cache
         self.views = views
         self.store_network = store_network
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
         self.verbose = verbose
 
     # The estimator ---------------------------------------------------------------
@@ -240,7 +276,7 @@ class LayerFeatureTransformer(
         ValueError
             If a parameter or X is not usable; the message says which and why.
         """
-        self._fit(self._inputs(X, reset=True), as_store(self.cache))
+        self._fit(self._inputs(X, reset=True), Cache(self.cache))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -259,10 +295,11 @@ class LayerFeatureTransformer(
         LayerFeatures of n rows
         """
         inputs = self._inputs(X, reset=True)
-        module = self._fit(inputs, as_store(self.cache))
-        blocks = self._blocks(module, inputs)
+        cache = Cache(self.cache)
+        module = self._fit(inputs, cache)
+        blocks = self._blocks(module, inputs, cache)
         views = {
-            name: LayerFeatures(self._blocks(module, inputs, name), self.head_)
+            name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
         }
         return LayerFeatures(blocks, self.head_, views)
@@ -285,9 +322,71 @@ class LayerFeatureTransformer(
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
         check_is_fitted(self)
-        module = self._known_module()
+        serving = self._serving
+        module = self._known_module() if serving is None else self._served(serving)
         inputs = self._inputs(X, reset=False)
-        return LayerFeatures(self._blocks(module, inputs), self.head_)
+        blocks = self._blocks(module, inputs, Cache(self.cache))
+        return LayerFeatures(blocks, self.head_)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Pay for safety once: a mode for serving, where calls of few rows are fast.
+
+        The parameters, the network's weights and its code are checked when it begins;
+        the network is put in evaluation mode and where it runs, and keeps its hooks,
+        until it ends. A call then only looks at the version counters of the weights,
+        and takes their digest when these say so: what is written past them, through
+        ``parameter.data`` or NumPy, goes unnoticed. Any number of threads may call.
+
+        Yields
+        ------
+        None
+
+        Raises
+        ------
+        ValueError
+            If the network's weights are not those seen in ``fit``; later also from
+            ``fit`` and ``set_params``, which have to wait for the end.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from skood import LayerFeatureTransformer
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+        >>> features = LayerFeatureTransformer(net, ["1"]).fit(torch.rand(9, 4))
+        >>> with features.frozen():
+        ...     one = features.transform(torch.rand(1, 4))
+        >>> one
+        LayerFeatures(1 rows: 1/avg 3)
+        """
+        check_is_fitted(self)
+        self._check_thawed()
+        module = self._known_module()
+        serving = Serving(module, self.blocks_, self._probe, self._settings())
+        with serving.open():
+            self._serving = serving
+            try:
+                yield
+            finally:
+                self._serving = None
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters; as scikit-learn's, but not while :meth:`frozen` lasts."""
+        if params:
+            self._check_thawed()
+        return super().set_params(**params)
+
+    def _check_thawed(self) -> None:
+        if self._serving is not None:
+            raise ValueError(
+                "this transformer is frozen for serving: leave frozen() first."
+            )
+
+    def _served(self, serving: Serving) -> nn.Module:
+        """Return the network in serving, whose weights must still be those of fit."""
+        if not serving.versions.unchanged():
+            serving.versions = Versions(self._known_module())
+        return serving.module
 
     def extract_to(
         self,
@@ -296,6 +395,7 @@ class LayerFeatureTransformer(
         y: ArrayLike | None = None,
         *,
         ids: ArrayLike | None = None,
+        keys: Callable[[Any], str] | None = None,
         progress: bool = True,
     ) -> LayerFeatures:
         """Write the features of a data set of any size to a store.
@@ -308,13 +408,18 @@ class LayerFeatureTransformer(
         ----------
         store : str, Path or FeatureStore
             The store; a folder is made one.
-        X : array, tensor, Dataset, DataFrame or list
-            One input a row.
+        X : array, tensor, Dataset, DataFrame, list or iterable
+            One input a row. What can only be gone through, once, is taken as well: a
+            generator, an ``IterableDataset``, a data set of webdataset.
         y : array-like of shape (n,), optional
             Labels to keep with the rows, numbers or texts. By default the second
             parts of a Dataset's items, if they are that.
         ids : array-like of shape (n,), optional
-            Names of the rows to keep with them, numbers or texts.
+            Names of the rows to keep with them, numbers or texts; by default the
+            ``"__key__"`` of items that have one, as those of webdataset.
+        keys : callable, optional
+            From an item of an iterable to a text that it is known by, in place of its
+            content; of two items with one text the second counts as the first.
         progress : bool, default=True
             Whether to show a bar with the rate and the time left.
 
@@ -328,6 +433,8 @@ class LayerFeatureTransformer(
         ------
         ValueError
             If the store has a size limit, or the labels or ids are not one a row.
+        OSError
+            If the store cannot be written: the message says how many rows it keeps.
         """
         wanted = as_store(store, "store")
         if wanted is None or wanted.max_bytes is not None:
@@ -335,13 +442,26 @@ class LayerFeatureTransformer(
                 f"store={store!r}: wanted is a store without a size limit, since it "
                 "keeps every row."
             )
-        fitted = hasattr(self, "network_digest_")
-        inputs = self._inputs(X, reset=not fitted)
-        labels, names = column(y, "y", len(inputs)), column(ids, "ids", len(inputs))
-        module = self._known_module() if fitted else self._fit(inputs, wanted)
-        bar = self._bar(inputs, "extract", shown=progress)
-        channels = self._probe.channels(self.channels)
-        with self._filling(module, wanted, channels) as filling, bar:
+        strict, fitted = Cache(wanted, strict=True), hasattr(self, "network_digest_")
+        inputs: Any
+        if is_stream(X):
+            inputs = Stream(X, self.preprocess, keys)
+            first, n_rows = inputs.first(self.batch_size), None
+        elif keys is None:
+            inputs = first = self._inputs(X, reset=not fitted)
+            n_rows = len(inputs)
+        else:
+            raise TypeError(
+                f"keys are of an X that is gone through once; this {type(X).__name__} "
+                "has rows by number, which are known by their content or their "
+                "attribute cache_key."
+            )
+        labels, names = column(y, "y", n_rows), column(ids, "ids", n_rows)
+        module = self._known_module() if fitted else self._fit(first, strict)
+        bar = self._bar(inputs.into(module), "extract", shown=progress)
+        channels = self._reading(self._probe)
+        filling = self._filling(module, wanted, channels)
+        with tells_to_call_again(wanted, filling, n_rows), filling, bar:
             note_head(wanted, filling.source.name, self.head_)
             blocks = listed_blocks(
                 filling, inputs, self.batch_size, bar.update, labels, names
@@ -391,11 +511,16 @@ class LayerFeatureTransformer(
         are its own affair.
         """
         inputs = Inputs(X, self.preprocess)
-        if reset or self.preprocess is None:
+        if self.num_workers and not inputs.is_array and len(inputs) > self.batch_size:
+            pinned = torch.cuda.is_available()
+            inputs.feeding = Feeding(self.num_workers, self.prefetch_factor, pinned)
+        has_names = hasattr(X, "columns") or hasattr(self, "feature_names_in_")
+        if reset or (self.preprocess is None and has_names):
             _check_feature_names(self, X, reset=reset)
         return inputs
 
-    def _fit(self, inputs: Inputs, store: FeatureStore | None) -> nn.Module:
+    def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module:
+        self._check_thawed()
         self._check_settings()
         module = self._module()
         statistics = checked_statistics(cast(Any, self.statistics))
@@ -403,7 +528,10 @@ class LayerFeatureTransformer(
         self.layers_ = tuple(dict.fromkeys(layer for layer, _ in self.blocks_))
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
-        self._probe = self._probed(module, inputs, store)
+        checked_channels(self.channels, self.layers_)
+        self._probe = self._probed(module, inputs.into(module), cache)
+        for note in self._probe.notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
         return module
 
@@ -419,16 +547,19 @@ class LayerFeatureTransformer(
             )
         return module
 
-    def _probed(
-        self, module: nn.Module, inputs: Inputs, store: FeatureStore | None
-    ) -> Probe:
+    def _probed(self, module: nn.Module, inputs: Inputs, cache: Cache | None) -> Probe:
+        def noted(store: FeatureStore) -> Probe:
+            with self._filling(module, store, self._reading()) as filling:
+                found = noted_probe(filling, module, inputs, self.channels, settings)
+                head = linear_head(module, found.head)
+                note_head(store, filling.source.name, head)
+                return found
+
         settings = self._settings()
-        if store is None:
-            return probed(module, inputs, self.blocks_, self.channels, settings)[0]
-        with self._filling(module, store, self.channels) as filling:
-            found = noted_probe(filling, module, inputs, self.channels, settings)
-            note_head(store, filling.source.name, linear_head(module, found.head))
-            return found
+        known = None if cache is None else cache.tried(noted)
+        if known is not None:
+            return known
+        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
 
     def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
@@ -452,25 +583,37 @@ class LayerFeatureTransformer(
         return as_module(self.network)
 
     def _settings(self) -> Settings:
-        return Settings(self.batch_size, self.device, self.autocast)
+        return Settings(self.batch_size, self.device, self.autocast, self.mask)
+
+    def _reading(self, found: Probe | None = None) -> str:
+        """Return how outputs are read, as far as features depend on it."""
+        text = str(self.channels)
+        if isinstance(self.channels, Mapping):
+            text = str(sorted(self.channels.items()))
+        if self.mask is not None:
+            text += f", mask {callable_fingerprint(self.mask, 'mask')}"
+        return text if found is None else found.channels(text)
 
     def _blocks(
-        self, module: nn.Module, inputs: Inputs, view: str | None = None
+        self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
+        inputs.into(module)
         title = "extract" if view is None else f"extract {view}"
-        bar = self._bar(inputs, title, shown=bool(self.verbose))
-        store = as_store(self.cache)
-        if store is not None:
-            channels = self._probe.channels(self.channels)
+
+        def stored(store: FeatureStore) -> dict[Key, Any]:
+            bar = self._bar(inputs, title, shown=bool(self.verbose))
+            channels = self._reading(self._probe)
+            size, numbered = self.batch_size, view is not None
             with self._filling(module, store, channels, view) as filling, bar:
                 return stored_blocks(
-                    filling,
-                    inputs,
-                    self.batch_size,
-                    bar.update,
-                    numbered=view is not None,
+                    filling, inputs, size, bar.update, numbered=numbered
                 )
+
+        blocks = cache.tried(stored)
+        if blocks is not None:
+            return blocks
+        bar = self._bar(inputs, title, shown=bool(self.verbose))
         parts = self._parts(module, inputs, self.blocks_, view)
         with closing(parts), bar:
             return assembled(parts, len(inputs), np.dtype(self.dtype), bar.update)
@@ -478,6 +621,8 @@ class LayerFeatureTransformer(
     def _parts(
         self, module: nn.Module, inputs: Inputs, keys: Iterable[Key], view: str | None
     ) -> Generator[Part, None, None]:
+        if self._serving is not None and view is None and keys == self.blocks_:
+            return self._serving.parts(inputs)
         change = None if view is None else cast(Any, self.views)[view]
         return extract(module, inputs, keys, self._probe, self._settings(), change)
 
@@ -488,7 +633,10 @@ class LayerFeatureTransformer(
         channels: str,
         view: str | None = None,
     ) -> Filling:
-        source = Source.of(
+        known = {} if self._serving is None else self._serving.sources
+        wish = store.path, channels, view
+        source = known.get(wish) or source_of(
+            store,
             module,
             weights=self.network_digest_,
             preprocess=self.preprocess,
@@ -498,6 +646,7 @@ class LayerFeatureTransformer(
             device=self.device,
             view=None if view is None else cast(Any, self.views)[view],
         )
+        known[wish] = source
         return Filling(
             store,
             source,
@@ -506,8 +655,9 @@ class LayerFeatureTransformer(
             np.dtype(self.dtype),
         )
 
-    def _bar(self, inputs: Inputs, title: str, shown: bool) -> Any:
-        return tqdm(total=len(inputs), unit=" rows", desc=title, disable=not shown)
+    def _bar(self, inputs: Inputs | Stream, title: str, shown: bool) -> Bar:
+        total = len(inputs) if isinstance(inputs, Inputs) else None
+        return Bar(total, title, shown, meter=inputs.meter)
 
     # Clones and files ------------------------------------------------------------
 
@@ -520,8 +670,15 @@ class LayerFeatureTransformer(
         other.network = self.network
         return cast(Self, other)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Files from before have none of these.
+        later = {"mask": None, "num_workers": 0, "prefetch_factor": None}
+        super().__setstate__({**later, **state})
+
     def __getstate__(self) -> dict[str, Any]:
+        self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
+        state.pop("_serving", None)
         state["network"] = in_file(self.network) if self.store_network else None
         if isinstance(state["network"], nn.Module):
             state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)

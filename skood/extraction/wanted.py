@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from skood.extraction.hooks import PENULTIMATE
+from skood.extraction.naming import RESERVED, module_name, resolved_name
 from skood.extraction.network import named_layers
 from skood.extraction.statistics import checked_statistics
 from skood.features import LOGITS, Key
+from skood.features.names import is_logits
 
-__all__ = ["checked_blocks", "checked_layers"]
+__all__ = ["checked_blocks", "checked_channels", "checked_layers"]
 
 
 def checked_blocks(
@@ -48,7 +49,7 @@ def checked_blocks(
     wanted = []
     for entry in entries:
         layer, own = entry if _is_pair(entry) else (entry, statistics)
-        chosen = (LOGITS,) if layer == LOGITS else checked_statistics(own)
+        chosen = (LOGITS,) if is_logits(layer) else checked_statistics(own)
         wanted += [(layer, statistic) for statistic in chosen]
     return tuple(dict.fromkeys(wanted))
 
@@ -82,14 +83,15 @@ def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
     if not names:
         raise ValueError("layers is empty: name at least one, or 'logits'.")
     modules = named_layers(module)
-    known = [*modules, PENULTIMATE, LOGITS]
+    known = [*map(module_name, modules), *RESERVED]
     for name in names:
         if not isinstance(name, str):
             raise TypeError(
                 f"layers has {name!r}: layers are given by name, or as pairs of a "
                 "name and a statistic."
             )
-        if name not in known:
+        meant = resolved_name(name, modules)
+        if meant is None:
             near = get_close_matches(name, known, n=3)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ValueError(
@@ -97,7 +99,7 @@ def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
                 "skood.layer_names(network) lists all names, and "
                 "skood.list_layers(network, X) shows what they put out."
             )
-        if isinstance(modules.get(name), torch.jit.ScriptModule):
+        if isinstance(modules.get(meant[0]), torch.jit.ScriptModule):
             raise ValueError(
                 f"layer {name!r} is a TorchScript module, which cannot be observed: "
                 "name a layer around it or after it, or put the Python module back."
@@ -106,3 +108,23 @@ def checked_layers(layers: Any, module: nn.Module) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"layers names {twice[0]!r} twice.")
     return names
+
+
+def checked_channels(channels: Any, layers: tuple[str, ...]) -> None:
+    """Check where the channels of each layer are said to be.
+
+    Raises
+    ------
+    ValueError
+        If that is said of a layer which is not wanted, or is none of the words for it.
+    """
+    if isinstance(channels, str):
+        return
+    for name, place in channels.items():
+        if name not in layers:
+            raise ValueError(f"channels has {name!r}; the layers are {[*layers]}.")
+        if place not in ("auto", "first", "last"):
+            raise ValueError(
+                f"channels has {name!r}: {place!r}; wanted is 'auto', 'first' or "
+                "'last'."
+            )

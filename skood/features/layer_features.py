@@ -21,6 +21,7 @@ from skood.features.names import (
     Layers,
     as_key,
     column_names,
+    is_logits,
 )
 from skood.features.stored import (
     read_blocks,
@@ -241,15 +242,14 @@ class LayerFeatures:
         if not names:
             raise ValueError("layers is empty: name at least one, or give None.")
         if statistic is None:
-            for name in names:
-                self._check_layer(name)
+            names = [self._known(name) for name in names]
             return [key for key in self._blocks if key[0] in names]
         return [self._resolve(name, statistic) for name in names]
 
     def _resolve(self, layer: str, statistic: str | None) -> Key:
-        self._check_layer(layer)
+        layer = self._known(layer)
         own = [key for key in self._blocks if key[0] == layer]
-        if layer == LOGITS or (statistic is None and len(own) == 1):
+        if is_logits(layer) or (statistic is None and len(own) == 1):
             return own[0]
         key = (layer, statistic or DEFAULT_STATISTIC)
         if key not in self._blocks:
@@ -259,13 +259,18 @@ class LayerFeatures:
             )
         return key
 
-    def _check_layer(self, layer: str) -> None:
+    def _known(self, layer: str) -> str:
+        """Return a layer's name here; ``"logits"`` may be the one named entry of it."""
         if layer not in self.layers:
+            entries = [name for name in self.layers if is_logits(name)]
+            if layer == LOGITS and len(entries) == 1:
+                return entries[0]
             near = get_close_matches(str(layer), self.layers)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise ValueError(
                 f"there is no layer {layer!r}; there are {self.layers}.{hint}"
             )
+        return layer
 
     def _listing(self) -> str:
         return ", ".join("/".join(key) for key in self._blocks)
@@ -426,7 +431,10 @@ class LayerFeatures:
 
     @classmethod
     def load(cls, path: str | Path) -> LayerFeatures:
-        """Open saved features; the arrays are memory-mapped, not read.
+        """Open saved features; the arrays are memory-mapped.
+
+        Each process compares a file's bytes with the digest that :meth:`save` wrote,
+        once while the file stays as it is.
 
         Parameters
         ----------
@@ -441,7 +449,8 @@ class LayerFeatures:
         Raises
         ------
         ValueError
-            If the folder holds no features, or ones of a newer version of skood.
+            If the folder holds no features, ones that are damaged, or ones of a newer
+            version of skood.
         """
         folder = Path(path).absolute()
         blocks, head, names = read_blocks(folder)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +13,23 @@ from numpy.typing import DTypeLike, NDArray
 
 from skood.features.head import LinearHead
 from skood.features.names import Key
+from skood.files.digest import file_digest
+from skood.files.folder import replacing_folder
 
 MANIFEST = "features.json"
+HEAD = "head.npz"
 SCHEMA = 1
+
+_compared: dict[tuple[Path, str], tuple[int, int, int]] = {}
+"""The files that this process has found to be what was saved."""
 
 
 class StoredArray:
     """A two-dimensional ``.npy`` file, memory-mapped when first read.
 
-    It pickles as path and digest. When it is opened again the digest is compared with
-    the manifest beside the file, so that a file replaced in the meantime is noticed.
+    It pickles as path and digest. When a process first opens it the digest is compared
+    with the manifest beside the file and with the file's bytes, so that one replaced or
+    damaged in the meantime is noticed.
 
     Parameters
     ----------
@@ -55,6 +58,7 @@ class StoredArray:
                     f"{self.path} holds other features than when this object was "
                     "made: load them again with LayerFeatures.load."
                 )
+            check_digest(self.path, self.digest)
             self._mapped = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return self._mapped
 
@@ -84,15 +88,59 @@ class StoredArray:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder of saved features."""
+    """Return the manifest of a folder of saved features.
+
+    Raises
+    ------
+    ValueError
+        If there is none, it is not what :meth:`LayerFeatures.save` writes, or a later
+        version of skood has written it.
+    """
+    path = folder / MANIFEST
     try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        schema = int(manifest["schema"])
+        checked = _checked(manifest) if schema <= SCHEMA else {}
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"{folder} holds no saved LayerFeatures ({MANIFEST} is missing)."
         ) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / MANIFEST} is damaged: {error}.") from error
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}): save the features "
+            "again."
+        ) from error
+    if schema > SCHEMA:
+        raise ValueError(
+            f"{folder} has format {schema}, this version of skood reads up to "
+            f"{SCHEMA}: update skood."
+        )
+    return checked
+
+
+def _checked(manifest: Any) -> dict[str, Any]:
+    """Return a manifest if its parts are of the kinds that they have to be."""
+    blocks, head, views = (manifest[name] for name in ("blocks", "head", "views"))
+    files = [(entry["file"], entry["digest"]) for entry in blocks]
+    keys = [tuple(entry["name"]) for entry in blocks]
+    texts = [*views, *(text for parts in (*files, *keys) for text in parts)]
+    named = [*views, *(file for file, _ in files)]
+    if not all(isinstance(text, str) for text in texts) or {len(k) for k in keys} != {
+        2
+    }:
+        raise ValueError("names are no texts")
+    if any(Path(name).name != name for name in named):
+        raise ValueError("names of files lead elsewhere")
+    if head is not None and not isinstance(head, str):
+        raise ValueError("the head is no layer")
+    return dict(manifest)
+
+
+_UNREADABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+"""What comes of reading a text that somebody else has written."""
 
 
 def write_blocks(
@@ -106,15 +154,18 @@ def write_blocks(
     for number, (name, block) in enumerate(blocks.items()):
         file = folder / f"block{number}.npy"
         np.save(file, block, allow_pickle=False)
-        entries.append({"name": name, "file": file.name, "digest": digest_of(file)})
+        entries.append({"name": name, "file": file.name, "digest": file_digest(file)})
+    about_head = {}
     if head is not None:
-        np.savez(folder / "head.npz", weight=head.weight, bias=head.bias)
+        np.savez(folder / HEAD, weight=head.weight, bias=head.bias)
+        about_head = {"head_digest": file_digest(folder / HEAD)}
     for view in views:
         view_folder(folder, view).mkdir()
     manifest = {
         "schema": SCHEMA,
         "blocks": entries,
         "head": None if head is None else head.layer,
+        **about_head,
         "views": list(views),
     }
     text = json.dumps(manifest, indent=1)
@@ -126,18 +177,15 @@ def read_blocks(
 ) -> tuple[dict[Key, StoredArray], LinearHead | None, list[str]]:
     """Return the blocks, memory-mapped when read, the head, and the views' names."""
     manifest = read_manifest(folder)
-    if manifest["schema"] > SCHEMA:
-        raise ValueError(
-            f"{folder} has format {manifest['schema']}, this version of skood reads up "
-            f"to {SCHEMA}: update skood."
-        )
     blocks = {
         tuple(entry["name"]): StoredArray(folder / entry["file"], entry["digest"])
         for entry in manifest["blocks"]
     }
     head = None
     if manifest["head"] is not None:
-        with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+        if "head_digest" in manifest:  # of older versions it has none
+            check_digest(folder / HEAD, manifest["head_digest"])
+        with np.load(folder / HEAD, allow_pickle=False) as arrays:
             head = LinearHead(arrays["weight"], arrays["bias"], manifest["head"])
     return blocks, head, manifest["views"]
 
@@ -147,13 +195,28 @@ def view_folder(folder: Path, view: str) -> Path:
     return folder / f"view-{view}"
 
 
-def digest_of(path: Path) -> str:
-    """Return the hexadecimal BLAKE2b digest of a file's bytes."""
-    state = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            state.update(part)
-    return state.hexdigest()
+def check_digest(path: Path, digest: str) -> None:
+    """Compare a file with its digest, once in a process while it stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If they differ, or the file is not there.
+    """
+    try:
+        about = path.stat()
+        stamp = about.st_ino, about.st_size, about.st_mtime_ns
+        if _compared.get((path, digest)) == stamp:
+            return
+        found = file_digest(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if found != digest:
+        raise ValueError(
+            f"{path} is damaged: its bytes are not those that were saved. Save the "
+            "features again."
+        )
+    _compared[path, digest] = stamp
 
 
 @contextmanager
@@ -163,17 +226,6 @@ def replaced_folder(target: Path) -> Iterator[Path]:
         raise FileExistsError(
             f"{target} exists and holds no saved LayerFeatures: it is left as it is."
         )
-    token = uuid.uuid4().hex[:8]
-    fresh = target.with_name(f".{target.name}.{token}.new")
-    fresh.mkdir(parents=True)
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_folder(target) as fresh:
         yield fresh
-        if target.exists():
-            old = target.with_name(f".{target.name}.{token}.old")
-            os.replace(target, old)
-            os.replace(fresh, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skood.extraction.hooks import PENULTIMATE, hooked, not_called
-from skood.extraction.layout import FeatureMap, first_tensor
+from skood.extraction.entries import first_tensor
+from skood.extraction.hooks import PENULTIMATE, head_input, hooked, not_called
+from skood.extraction.layout import FeatureMap
 from skood.extraction.network import named_layers
 from skood.extraction.statistics import lse
 from skood.features import LOGITS
@@ -170,15 +171,17 @@ class EnergyRecorder:
         for layer in self.layers:
             if layer == PENULTIMATE:
                 head = module.get_submodule(str(self.head))
-                hooks.append((head.register_forward_pre_hook, self._before_head))
+                register = partial(head.register_forward_pre_hook, with_kwargs=True)
+                hooks.append((register, self._before_head))
             elif layer != LOGITS:
                 hook = partial(self._after, layer)
                 hooks.append((parts[layer].register_forward_hook, hook))
-        with hooked(hooks):
+        with hooked(hooks) as own, own.running():
             yield
 
-    def _before_head(self, _module: nn.Module, args: Any) -> None:
-        self._record(PENULTIMATE, first_tensor(args))
+    def _before_head(self, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = head_input(args, kwargs)
+        self._record(PENULTIMATE, None if given is None else given.tensor)
 
     def _after(self, layer: str, _module: nn.Module, _args: Any, output: Any) -> None:
         self._record(layer, first_tensor(output))

@@ -1,4 +1,4 @@
-"""Estimators as folders of text and arrays, without pickle and without code."""
+"""Estimators as folders, without pickle and without code."""
 
 from skood.persistence.api import load, save
 from skood.persistence.errors import LoadError

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
+import skops
+import skops.io
 
 from skood._version import __version__
-from skood.persistence.arrays import StoredArrays
-from skood.persistence.decoding import Decoder, names_in
-from skood.persistence.encoding import Encoder
+from skood.files import tensors
+from skood.files.digest import file_digest
+from skood.files.folder import write_folder
+from skood.persistence.about import about_text
+from skood.persistence.archive import checked_archive, packed
+from skood.persistence.copies import OTHERWISE, Copier
 from skood.persistence.errors import LoadError
 from skood.persistence.folder import (
+    ABOUT,
     ARRAYS,
+    ESTIMATOR,
     NETWORK,
     checked_target,
+    mapped_arrays,
     read_folder,
-    write_folder,
+    read_network,
+    write_network,
 )
-from skood.persistence.names import Names
 from skood.persistence.networks import (
     StoredNetworks,
     described_networks,
@@ -29,6 +40,8 @@ from skood.persistence.networks import (
     given_networks,
     networks_of,
 )
+from skood.persistence.stored import Beside, beside
+from skood.persistence.trust import COMPILED, own_types, trusted_names
 
 __all__ = ["load", "save"]
 
@@ -42,19 +55,20 @@ def save(
 ) -> None:
     """Write an estimator, fitted or not, to a folder without pickle.
 
-    The folder holds ``estimator.json``, the parameters and what was learned, with the
-    versions of the libraries and digests of all files; ``arrays.safetensors``, the
-    arrays; and ``network.safetensors``, the weights of networks. No part of it is at
-    the path before all of it is on the disk.
+    The folder holds ``estimator.skops``, the parameters and what was learned;
+    ``arrays.safetensors``, its arrays; ``network.safetensors``, the weights of
+    networks; and ``about.json``, with the versions of the libraries, what the networks
+    must be, and digests of all files. No part of it is at the path before all of it is
+    on the disk, and has been read once.
 
     Parameters
     ----------
     estimator : estimator
         Of skood, scikit-learn, or another package if its state is made of what is
         saved: Python's plain values and containers, NumPy's arrays and generators,
-        functions and classes that can be imported, partials and objects of these.
-        Also a :class:`~sklearn.pipeline.Pipeline`, a search, and most other
-        estimators of estimators.
+        functions and classes that can be imported, fast tokenizers, partials and
+        objects of these. Also a :class:`~sklearn.pipeline.Pipeline`, a search, and
+        most other estimators of estimators.
     path : str or Path
         The folder to make, in one that exists; it may be there and empty.
     weights : bool, default=True
@@ -62,7 +76,7 @@ def save(
         transformer leaves its own out too. Their digest is kept in any case.
     overwrite : bool, default=False
         Whether a saved estimator at the path is replaced; a folder that holds
-        anything else never is.
+        anything else never is. Who may read the old files may read the new ones.
 
     Raises
     ------
@@ -91,11 +105,13 @@ def save(
     Notes
     -----
     The code of a network is not saved: :func:`load` takes a network of the same
-    architecture. ``memory`` of scikit-learn's estimators, a cache of pickles, is saved
-    as None. A folder that is replaced is renamed first and deleted last: between two
-    renames, for a moment, there is none at the path. A process killed then or before
-    leaves folders whose names begin with a dot and end in ``.part`` (the new one, whole
-    if the path is empty) or ``.old``, and never half an estimator at the path.
+    architecture. What is called ``memory`` (of scikit-learn's estimators, a cache of
+    pickles) is saved as None, and ``compile`` (of skorch's nets) as False. A folder
+    that is replaced is renamed first and deleted last: between two renames, for a
+    moment, there is none at the path. A process killed then or before leaves folders
+    whose names begin with a dot and end in ``.part`` (the new one, whole if the path is
+    empty) or ``.old``, and never half an estimator at the path; the next save to the
+    path deletes those that nobody has written to for an hour.
 
     Examples
     --------
@@ -111,7 +127,7 @@ def save(
     ...     files = sorted(file.name for file in path.iterdir())
     ...     loaded = skood.load(path)
     >>> files
-    ['arrays.safetensors', 'estimator.json']
+    ['about.json', 'arrays.safetensors', 'estimator.skops']
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
@@ -122,19 +138,54 @@ def save(
             "Pipeline say. (LayerFeatures have a method save of their own.)"
         )
     target = checked_target(path, overwrite)
-    arrays, networks = StoredArrays(), StoredNetworks(weights=weights)
-    tree = Encoder(arrays, networks).node(estimator, type(estimator).__name__)
-    content = {
-        "versions": {
-            "skood": __version__,
-            "scikit-learn": sklearn.__version__,
-            "numpy": np.__version__,
-        },
-        "networks": networks.about,
-        "estimator": tree,
+    networks = StoredNetworks(weights=weights)
+    copier = Copier(networks)
+    archive = _archive(estimator, copier)
+    arrays = {f"{number}": array for number, array in enumerate(copier.arrays)}
+    files: dict[str, Callable[[Path], Any]] = {
+        ESTIMATOR: lambda file: file.write_bytes(archive)
     }
-    files = {ARRAYS: arrays.tensors, NETWORK: networks.tensors}
-    write_folder(target, content, {name: held for name, held in files.items() if held})
+    if arrays:
+        files[ARRAYS] = lambda file: tensors.write(file, arrays)
+    if networks.tensors:
+        files[NETWORK] = lambda file: write_network(file, networks.tensors)
+    content = {"versions": _versions(), "networks": networks.about}
+
+    def write_about(file: Path) -> None:
+        digests = {name: file_digest(file.with_name(name)) for name in files}
+        file.write_bytes(about_text({**content, "files": digests}))
+
+    write_folder(target, {**files, ABOUT: write_about})
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "skood": __version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "skops": skops.__version__,
+    }
+
+
+def _archive(estimator: Any, copier: Copier) -> bytes:
+    """Return the skops file of an estimator, once it has been read back."""
+    copied = copier.copied(estimator, type(estimator).__name__)
+    try:
+        data = packed(copied)
+        names = checked_archive(data, lambda name: True)
+        token = beside.set(Beside(copier.arrays, copier.networks.known))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                skops.io.loads(data, trusted=sorted(names))
+        finally:
+            beside.reset(token)
+    except Exception as error:
+        raise TypeError(
+            f"{type(estimator).__name__} is not saved without pickle, skops says: "
+            f"{error} {OTHERWISE}"
+        ) from error
+    return data
 
 
 def load(
@@ -146,10 +197,11 @@ def load(
 ) -> Any:
     """Return the estimator of a folder that :func:`save` wrote.
 
-    No Python code of the folder is run. Only classes of skood, estimators and metrics
-    of scikit-learn and what is listed in ``trusted`` are restored; the names in the
-    folder are compared with these before anything is imported. A file that differs
-    from its digest by a single bit is refused.
+    No Python code of the folder is run. Only types of :func:`skood.trusted_types`, what
+    `skops <https://skops.readthedocs.io>`_ trusts of scikit-learn and NumPy, and what
+    is listed in ``trusted`` are restored or named; the names in the folder are compared
+    with these before anything is imported. A file that differs from its digest by a
+    single bit is refused.
 
     Parameters
     ----------
@@ -199,12 +251,13 @@ def load(
     -----
     The digests are for damage, not a signature: whoever can write the folder can make
     it say anything that an estimator's numbers can say, such as that no row is an
-    outlier, or what makes compiled code of scikit-learn crash, or sizes for which a
-    network that skood trained takes all memory. No Python code of the folder is run. A
-    transformer's ``cache`` is a path from the folder, used from the first ``transform``
-    on; ``set_params(features__cache=None)`` takes it away. A
-    :class:`skood.FeatureStore` there has to be trusted, since it opens the folder that
-    it names.
+    outlier, or sizes for which a network that skood trained takes all memory.
+    Scikit-learn's trees (``sklearn.tree._tree.Tree`` of forests,
+    ``sklearn.neighbors._kd_tree.KDTree``) take your trust, since its compiled code
+    follows their numbers wherever they lead. A transformer's ``cache`` is a path from
+    the folder, used from the first ``transform`` on;
+    ``set_params(features__cache=None)`` takes it away. A :class:`skood.FeatureStore`
+    there has to be trusted, since it opens the folder that it names.
 
     Examples
     --------
@@ -225,33 +278,71 @@ def load(
     True
     """
     _check_flags(mmap=mmap)
-    names = Names(trusted)
+    names = trusted_names(trusted)
     content, files = read_folder(path)
     given = given_networks(network)
-    tree = content["estimator"]
     try:
         about = described_networks(content["networks"])
-        if not isinstance(tree, dict) or list(tree) != ["object"]:
-            raise LoadError("estimator is no object.")
-        wanted = [*names_in(tree), *(factory_names(about) if network is None else ())]
-        _check_trusted(names.unknown(wanted))
-        networks = networks_of(given, about, files[NETWORK], names)
-        decoder = Decoder(names, files[ARRAYS], networks, copy=not mmap)
-        return decoder.value(tree, "estimator")
+        factories = factory_names(about) if given is None else []
+        archive = files[ESTIMATOR].tobytes()
+        allowed = _allowed(archive, names, factories)
+        networks = networks_of(
+            given, about, lambda: read_network(files, path), lambda n: _named(n, names)
+        )
+        arrays = mapped_arrays(files, path, copy=not mmap)
+        return _loaded(archive, allowed, Beside(arrays, networks))
     except LoadError as error:
         raise LoadError(f"{os.fspath(path)}: {error}") from error
+
+
+def _allowed(data: bytes, trusted: dict[str, Any], factories: list[str]) -> list[str]:
+    """Return the names in a file that are trusted, if all are."""
+    try:
+        named = checked_archive(data, lambda n: n in trusted and _is_class(n, trusted))
+        unknown = {*skops.io.get_untrusted_types(data=data), *factories}
+    except Exception as error:
+        raise LoadError(
+            f"estimator.skops is not as skood.save writes it: {error}"
+        ) from error
+    unknown = (unknown | named & COMPILED) - {*own_types(), *trusted}
+    if unknown:
+        raise LoadError(
+            f"it names what is neither skood's nor an estimator of scikit-learn: "
+            f"{', '.join(sorted(unknown))}. If you trust all of these, and want their "
+            f"code to run, give trusted={sorted(unknown)!r}."
+        )
+    return sorted(named & {*own_types(), *trusted})
+
+
+def _is_class(name: str, trusted: dict[str, Any]) -> bool:
+    return isinstance(_named(name, trusted), type)
+
+
+def _named(name: str, trusted: dict[str, Any]) -> Any:
+    if trusted[name] is not None:
+        return trusted[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(f"{name!r} is not found here: {error}") from error
+
+
+def _loaded(data: bytes, trusted: list[str], parts: Beside) -> Any:
+    token = beside.set(parts)
+    try:
+        return skops.io.loads(data, trusted=trusted)
+    except (LoadError, Warning):
+        raise
+    except Exception as error:
+        raise LoadError(
+            f"estimator.skops cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        beside.reset(token)
 
 
 def _check_flags(**flags: Any) -> None:
     for name, value in flags.items():
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{name}={value!r:.200}: wanted is True or False.")
-
-
-def _check_trusted(unknown: list[str]) -> None:
-    if unknown:
-        raise LoadError(
-            f"it names what is neither skood's nor an estimator of scikit-learn: "
-            f"{', '.join(unknown)}. If you trust all of these, and want their code to "
-            f"run, give trusted={unknown!r}."
-        )

@@ -1,30 +1,41 @@
-"""Folders of three files, which appear whole or not at all."""
+"""The files of a folder: which may be there, and how each is read."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from skood.persistence.document import HEAD, document_text, parsed_document
+from skood.files.digest import digest_of
+from skood.files.tensors import DamagedFileError, read_header
+from skood.persistence.about import HEAD, parsed_about
 from skood.persistence.errors import LoadError
-from skood.persistence.tensors import Tensor, tensors_in, write_tensors
 
-__all__ = ["ARRAYS", "NETWORK", "checked_target", "read_folder", "write_folder"]
+__all__ = [
+    "ABOUT",
+    "ARRAYS",
+    "ESTIMATOR",
+    "NETWORK",
+    "checked_target",
+    "mapped",
+    "mapped_arrays",
+    "read_folder",
+    "read_network",
+    "write_network",
+]
 
-TEXT = "estimator.json"
+ABOUT = "about.json"
 ARRAYS = "arrays.safetensors"
+ESTIMATOR = "estimator.skops"
 NETWORK = "network.safetensors"
-FILES = (ARRAYS, NETWORK, TEXT)
-"""All names that there are; none is ever taken from a file."""
+PARTS = (ESTIMATOR, ARRAYS, NETWORK)
+"""With ``ABOUT`` all names that there are; none is ever taken from a file."""
 
 
 # Writing ---------------------------------------------------------------------------
@@ -66,119 +77,19 @@ def _is_empty(folder: Path) -> bool:
 def _is_saved_estimator(folder: Path) -> bool:
     try:
         names = {entry.name for entry in os.scandir(folder)}
-        if TEXT not in names or not names <= set(FILES):
+        if ABOUT not in names or not names <= {ABOUT, *PARTS}:
             return False
-        with (folder / TEXT).open("rb") as file:
+        with (folder / ABOUT).open("rb") as file:
             return file.read(len(HEAD)) == HEAD
     except OSError:
         return False
 
 
-def write_folder(
-    target: Path,
-    content: Mapping[str, Any],
-    tensors: Mapping[str, Mapping[str, Tensor]],
-) -> None:
-    """Write a folder, which takes its name once it is safely on the disk.
+def write_network(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Write the weights of networks."""
+    from safetensors.torch import save_file
 
-    Parameters
-    ----------
-    target : Path
-        From :func:`checked_target`.
-    content : mapping
-        For the text, to which the files' digests are added.
-    tensors : mapping of str to mapping of str to Tensor
-        The other files: ``ARRAYS``, and ``NETWORK`` if there are weights.
-    """
-    with _replacing(target) as folder:
-        digests = {
-            name: _written(folder / name, _writer(held))
-            for name, held in tensors.items()
-        }
-        text = document_text({**content, "files": digests})
-        _written(folder / TEXT, lambda write: write(memoryview(text)))
-
-
-def _writer(tensors: Mapping[str, Tensor]) -> Callable[[Any], None]:
-    return lambda write: write_tensors(write, tensors)
-
-
-def _written(path: Path, make: Callable[[Any], Any]) -> str:
-    """Return the digest of a new file, when it is on the disk."""
-    digest = hashlib.sha256()
-    with path.open("xb") as file:
-
-        def write(part: memoryview) -> None:
-            digest.update(part)
-            file.write(part)
-
-        make(write)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Give a new folder to fill; put it in the place of ``target`` if all went well.
-
-    A folder with files takes no folder's place in one step, so that between two
-    renames there is none at the place.
-    """
-    replaces = os.path.lexists(target)
-    token = uuid4().hex
-    fresh = target.with_name(f".{target.name}.{token}.part")
-    old = target.with_name(f".{target.name}.{token}.old")
-    # As private as the one that was there, but to be written.
-    mode = stat.S_IMODE(target.stat().st_mode) if replaces else 0o777
-    fresh.mkdir(mode | stat.S_IRWXU)
-    try:
-        yield fresh
-        _synced(fresh)
-        if replaces:
-            with suppress(FileNotFoundError):  # another writer's turn
-                os.rename(target, old)
-        _renamed(fresh, target, old)
-        _synced(target.parent)
-    except BaseException:
-        _remove(fresh)
-        raise
-    _remove(old)
-
-
-def _renamed(fresh: Path, target: Path, old: Path) -> None:
-    """Put a folder in its place, or the old one back."""
-    try:
-        os.rename(fresh, target)
-    except BaseException as error:
-        if not os.path.lexists(target):
-            with suppress(OSError):
-                os.rename(old, target)
-            raise
-        _remove(old)  # its place is taken
-        raise FileExistsError(
-            f"{target} was written by somebody else at the same time: that is left as "
-            "it is, and nothing is saved."
-        ) from error
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder of ours; one that holds something else stays."""
-    for name in FILES:
-        with suppress(OSError):
-            (folder / name).unlink()
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _synced(folder: Path) -> None:
-    # Windows opens no folders; there the rename is all one can do.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    save_file(dict(tensors), path)
 
 
 # Reading ---------------------------------------------------------------------------
@@ -186,8 +97,8 @@ def _synced(folder: Path) -> None:
 
 def read_folder(
     path: str | os.PathLike[str],
-) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Return the text of a folder, and its arrays as maps, all compared with digests.
+) -> tuple[dict[str, Any], dict[str, NDArray[np.uint8]]]:
+    """Return the text of a folder, and its other files as maps that fit their digests.
 
     Raises
     ------
@@ -199,25 +110,28 @@ def read_folder(
     folder = Path(path).expanduser()
     if not folder.exists():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such folder.")
-    content = parsed_document(_bytes_of(folder / TEXT).tobytes(), folder / TEXT)
+    content = parsed_about(mapped(folder / ABOUT).tobytes(), folder / ABOUT)
     digests = content["files"]
-    if not isinstance(digests, dict) or not set(digests) <= {ARRAYS, NETWORK}:
-        raise LoadError(f"{folder / TEXT} names files that there never are.")
-    tensors: dict[str, dict[str, Tensor]] = {}
-    for name in (ARRAYS, NETWORK):
-        if name not in digests:
-            if os.path.lexists(folder / name):
-                raise LoadError(f"{folder / name} does not belong to {TEXT} there.")
-            tensors[name] = {}
-            continue
-        data = _bytes_of(folder / name)
-        if hashlib.sha256(data.data).hexdigest() != digests[name]:
+    if not isinstance(digests, dict) or not {ESTIMATOR} <= set(digests) <= {*PARTS}:
+        raise LoadError(f"{folder / ABOUT} names files that there never are.")
+    for name in set(PARTS) - set(digests):
+        if os.path.lexists(folder / name):
+            raise LoadError(f"{folder / name} does not belong to {ABOUT} there.")
+    files = {name: mapped(folder / name) for name in digests}
+    for name, data in files.items():
+        if digest_of(data) != digests[name]:
             raise LoadError(f"{folder / name} is damaged: it has another digest.")
-        tensors[name] = tensors_in(data, folder / name)
-    return content, tensors
+    return content, files
 
 
-def _bytes_of(path: Path) -> NDArray[np.uint8]:
+def mapped(path: Path) -> NDArray[np.uint8]:
+    """Return the bytes of a file as a map.
+
+    Raises
+    ------
+    LoadError
+        If there is no such file, or it is empty.
+    """
     try:
         about = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -227,3 +141,41 @@ def _bytes_of(path: Path) -> NDArray[np.uint8]:
     if not stat.S_ISREG(about.st_mode) or not about.st_size:
         raise LoadError(f"{path} is empty, or no file.")
     return np.memmap(path, np.uint8, "r")
+
+
+def mapped_arrays(
+    files: Mapping[str, NDArray[np.uint8]], path: str | os.PathLike[str], *, copy: bool
+) -> list[NDArray[Any]]:
+    """Return the arrays of a folder, by number.
+
+    Parameters
+    ----------
+    files : mapping of str to ndarray
+        From :func:`read_folder`.
+    path : str or Path
+        The folder.
+    copy : bool
+        Whether to read them into memory of their own.
+    """
+    if ARRAYS not in files:
+        return []
+    try:
+        entries = read_header(Path(path).expanduser() / ARRAYS).entries
+        found = [entries[f"{n}"].within(files[ARRAYS]) for n in range(len(entries))]
+    except (DamagedFileError, KeyError, ValueError) as error:
+        raise LoadError(f"{ARRAYS} is damaged: {error}") from error
+    return [np.array(array) for array in found] if copy else found
+
+
+def read_network(
+    files: Mapping[str, NDArray[np.uint8]], path: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Return the tensors of a folder's networks."""
+    from safetensors.torch import load_file
+
+    if NETWORK not in files:
+        return {}
+    try:
+        return load_file(Path(path).expanduser() / NETWORK)
+    except (SafetensorError, ValueError) as error:
+        raise LoadError(f"{NETWORK} is damaged: its header cannot be read.") from error

@@ -1,18 +1,15 @@
-"""Networks of an estimator: weights in a file, code with the user."""
+"""Networks of an estimator: what is said of them, and which are given back."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from skood.persistence.errors import LoadError
-from skood.persistence.given import Given
-from skood.persistence.names import TRANSFORMER, Names
-from skood.persistence.naming import name_of
-from skood.persistence.tensors import Tensor
 
 __all__ = [
+    "Given",
     "StoredNetworks",
     "described_networks",
     "factory_names",
@@ -20,6 +17,37 @@ __all__ = [
     "is_network",
     "networks_of",
 ]
+
+TRANSFORMER = "skood.extraction.transformer.LayerFeatureTransformer"
+"""Its ``network`` is a network, whatever it holds."""
+
+
+class Given(NamedTuple):
+    """A caller's network.
+
+    Parameters
+    ----------
+    network : nn.Module or fitted skorch net
+        As it was given, or made.
+    module : nn.Module or None
+        The module in it; None where the folder's own is wanted.
+    made : bool
+        Whether it was made for this, and is nobody else's.
+    """
+
+    network: Any
+    module: Any
+    made: bool
+
+
+def is_network(value: Any) -> bool:
+    """Return whether a value is a torch module."""
+    # Only where torch is loaded can there be one.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+# Those to be written ---------------------------------------------------------------
 
 
 class StoredNetworks:
@@ -33,13 +61,13 @@ class StoredNetworks:
 
     def __init__(self, *, weights: bool) -> None:
         self.about: list[dict[str, Any]] = []
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, Any] = {}
+        self.known: list[Any] = []
         self._weights = weights
-        self._known: list[Any] = []
 
     def parameter_of(self, value: Any) -> str | None:
         """Return the name of the parameter that is a network, whatever it holds."""
-        names = [f"{base.__module__}:{base.__name__}" for base in type(value).__mro__]
+        names = [f"{base.__module__}.{base.__name__}" for base in type(value).__mro__]
         return "network" if TRANSFORMER in names else None
 
     def add(self, network: Any, where: str) -> int:
@@ -68,120 +96,72 @@ class StoredNetworks:
                     f"{where}: its weights are not those seen in fit, which the "
                     "estimator is for: fit again, then save."
                 )
-            return number
-        if network is None and digest is not None and kept:
+        elif network is None and digest is not None and kept:
             raise ValueError(
                 f"{where} is None, so that its weights cannot be saved: load with "
                 "network=..., or set store_network=False or weights=False to save "
                 "without them."
             )
-        return self._add_unread(network, digest, where)
+        else:
+            number = self._add_unread(network, digest, where)
+        layers = transformer.layers
+        names = [layers] if isinstance(layers, str) else layers
+        self.about[number]["layers"] += [
+            str(name) for name in names if str(name) not in self.about[number]["layers"]
+        ]
+        return number
 
     def _add(self, module: Any, where: str, *, weights: bool) -> int:
-        number = self._number(module)
-        if number is None:
-            number = self._new(module, _described(module, where))
-        about = self.about[number]
-        about["places"].append(where)
-        if weights and not about["weights"]:
-            self._keep(module, number, where)
+        from skood.persistence.weights import described, tensors_of
+
+        number = self._number(module, None, lambda: described(module, where))
+        if weights and not self.about[number]["weights"]:
+            kept, aliases = tensors_of(module, where)
+            self.tensors.update({f"{number}/{name}": t for name, t in kept.items()})
+            self.about[number].update(weights=True, aliases=aliases)
+        self.about[number]["places"].append(where)
         return number
 
     def _add_unread(self, factory: Any, digest: str | None, where: str) -> int:
         """Return the number of what makes a network, or of None."""
         # A search holds the same one twice: as it was given, and fitted.
-        number = self._number(factory, digest)
-        if number is None:
-            about: dict[str, Any] = {**_NOTHING, "digest": digest, "places": []}
-            if factory is not None:
-                about["factory"] = _factory_name(factory, where)
-            number = self._new(factory, about)
-        known = self.about[number]
-        known["digest"] = known["digest"] or digest
-        known["places"].append(where)
+        name = None if factory is None else _factory_name(factory, where)
+        about = {"digest": digest, "factory": name}
+        number = self._number(factory, digest, lambda: about)
+        self.about[number]["digest"] = self.about[number]["digest"] or digest
+        self.about[number]["places"].append(where)
         return number
 
-    def _number(self, network: Any, digest: str | None = None) -> int | None:
-        for number, (known, about) in enumerate(
-            zip(self._known, self.about, strict=True)
-        ):
+    def _number(
+        self, network: Any, digest: str | None, describe: Callable[[], dict[str, Any]]
+    ) -> int:
+        for number, about in enumerate(self.about):
             same = None in (digest, about["digest"]) or digest == about["digest"]
-            if known is network and same:
+            if self.known[number] is network and same:
                 return number
-        return None
-
-    def _new(self, network: Any, about: dict[str, Any]) -> int:
-        self._known.append(network)
-        self.about.append(about)
-        return len(self.about) - 1
-
-    def _keep(self, module: Any, number: int, where: str) -> None:
-        from skood.persistence.weights import buffers_beside, tensor_of
-
-        state = module.state_dict()
-        aliases: dict[str, str] = {}
-        first: dict[Any, str] = {}
-        for name, value in state.items():
-            tensor = tensor_of(value, f"{where}: {name!r}")
-            # Tied weights are one tensor under several names.
-            same = (value.data_ptr(), value.dtype, value.shape, value.stride())
-            if value.numel() and first.setdefault(same, name) != name:
-                aliases[name] = first[same]
-            else:
-                self.tensors[f"{number}/weights/{name}"] = tensor
-        buffers = buffers_beside(module, state)
-        for name, value in buffers.items():
-            tensor = tensor_of(value, f"{where}: {name!r}")
-            self.tensors[f"{number}/buffers/{name}"] = tensor
-        self.about[number].update(weights=True, aliases=aliases)
-
-
-_NOTHING = {"class": None, "weights": False, "needed": False, "buffers": None}
-
-
-def _described(module: Any, where: str) -> dict[str, Any]:
-    from skood.extraction.network import weights_digest
-    from skood.persistence.weights import buffers_digest
-
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    try:
-        digest, beside = weights_digest(module, fresh=True), buffers_digest(module)
-    except (NotImplementedError, RuntimeError, ValueError) as error:
-        raise TypeError(
-            f"{where} is a {kind}, whose weights cannot be read: {error}"
-        ) from error
-    about = {"class": kind, "digest": digest, "buffers": beside, "places": []}
-    return {**_NOTHING, **about}
-
-
-def is_network(value: Any) -> bool:
-    """Return whether a value is a torch module."""
-    # Only where torch is loaded can there be one.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
+        self.about.append({**_fresh(), **describe()})
+        self.known.append(network)
+        return len(self.known) - 1
 
 
 def _factory_name(factory: Any, where: str) -> str:
-    try:
-        return name_of(factory)
-    except LookupError as error:
+    home, name = getattr(factory, "__module__", ""), getattr(factory, "__name__", "")
+    if vars(sys.modules.get(home, sys)).get(name) is not factory:
         raise TypeError(
             f"{where} is {factory!r}, which cannot be found again by its name: define "
             "the function that makes the network in a module."
-        ) from error
+        )
+    return f"{home}.{name}"
 
 
-_FORM: dict[str, Any] = {
-    "aliases": dict,
-    "buffers": (str, type(None)),
-    "class": (str, type(None)),
-    "digest": (str, type(None)),
-    "factory": str,
-    "needed": bool,
-    "places": list,
-    "weights": bool,
-}
-"""What may be said of a network."""
+# Those of a folder -----------------------------------------------------------------
+
+
+def _fresh() -> dict[str, Any]:
+    """Return what is said of a network of which nothing is known."""
+    flags: dict[str, Any] = {"weights": False, "needed": False}
+    unknown = dict.fromkeys(("class", "digest", "buffers", "factory"))
+    return {**flags, **unknown, "places": [], "layers": [], "aliases": {}}
 
 
 def described_networks(about: Any) -> list[dict[str, Any]]:
@@ -192,14 +172,14 @@ def described_networks(about: Any) -> list[dict[str, Any]]:
     LoadError
         If it has not the form that :class:`StoredNetworks` gives it.
     """
+    form = {k: (str, type(None)) if v is None else type(v) for k, v in _fresh().items()}
     entries = about if isinstance(about, list) else [about]
     for one in entries:
         if not (
             isinstance(one, dict)
-            and {*_NOTHING, "digest", "places"} <= set(one) <= set(_FORM)
-            and all(isinstance(value, _FORM[name]) for name, value in one.items())
-            and ("aliases" in one) == one["weights"]
-            and all(isinstance(of, str) for of in one.get("aliases", {}).values())
+            and set(one) == set(form)
+            and all(isinstance(value, form[name]) for name, value in one.items())
+            and all(isinstance(of, str) for of in one["aliases"].values())
         ):
             raise LoadError(f"its networks are not as they are written: {one!r:.200}")
     return entries
@@ -207,7 +187,7 @@ def described_networks(about: Any) -> list[dict[str, Any]]:
 
 def factory_names(about: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of the functions that make the networks of a folder."""
-    return [one["factory"] for one in about if one.get("factory") is not None]
+    return [one["factory"] for one in about if one["factory"]]
 
 
 def given_networks(network: Any) -> list[Given] | None:
@@ -234,8 +214,8 @@ def given_networks(network: Any) -> list[Given] | None:
 def networks_of(
     given: list[Given] | None,
     about: Sequence[Mapping[str, Any]],
-    tensors: Mapping[str, Tensor],
-    names: Names,
+    tensors: Callable[[], Mapping[str, Any]],
+    factory: Callable[[str], Any],
 ) -> list[Any]:
     """Return the networks of a folder, in order.
 
@@ -245,10 +225,10 @@ def networks_of(
         The caller's.
     about : sequence of mapping
         What the folder says of them.
-    tensors : mapping of str to Tensor
-        Their weights.
-    names : Names
-        For functions that make them.
+    tensors : callable
+        Reads their weights.
+    factory : callable
+        From a name to the function that makes a network.
 
     Raises
     ------
@@ -256,7 +236,7 @@ def networks_of(
         If there are others than wanted, or other ones than those saved.
     """
     if given is None:
-        return [_without_caller(one, names) for one in about]
+        return [_without_caller(one, factory) for one in about]
     from skood.persistence.weights import network_like
 
     if len(given) != len(about):
@@ -265,19 +245,19 @@ def networks_of(
             f"network has {len(given)} networks, but the folder has {len(about)}"
             f"{f' ({places})' if places else ''}: give one for each, in this order."
         )
+    held = tensors() if any(one["weights"] for one in about) else {}
     return [
-        _without_caller(one, names)
+        _without_caller(one, factory)
         if own.module is None
-        else network_like(own, one, _own(tensors, number))
+        else network_like(own, one, _own(held, number))
         for number, (own, one) in enumerate(zip(given, about, strict=True))
     ]
 
 
-def _without_caller(about: Mapping[str, Any], names: Names) -> Any:
+def _without_caller(about: Mapping[str, Any], factory: Callable[[str], Any]) -> Any:
     """Return what stands for a network that the caller has not given."""
-    factory = about.get("factory")
-    if factory is not None:
-        return names.referred(factory)
+    if about["factory"]:
+        return factory(about["factory"])
     if about["needed"]:
         raise LoadError(
             f"{', '.join(map(str, about['places']))} is a network, a "
@@ -287,6 +267,6 @@ def _without_caller(about: Mapping[str, Any], names: Names) -> Any:
     return None
 
 
-def _own(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+def _own(tensors: Mapping[str, Any], number: int) -> dict[str, Any]:
     start = f"{number}/"
     return {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}

@@ -1,7 +1,0 @@
-"""Features on disk, each computed once."""
-
-from __future__ import annotations
-
-from skood.extraction.store.feature_store import FeatureStore
-
-__all__ = ["FeatureStore"]

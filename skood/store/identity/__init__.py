@@ -1,0 +1,1 @@
+"""What makes two networks, and two functions, the same."""
