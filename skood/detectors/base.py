@@ -25,15 +25,10 @@ from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
 from skood._ranks import rows_for_rate
-from skood._splits import (
-    HELD_OUT_SHARE,
-    Split,
-    held_out_splits,
-    nested_splits,
-    share,
-)
+from skood._splits import HELD_OUT_SHARE, Rows, share
 from skood._version import Stamped
 from skood.detectors.declared import Declared
+from skood.detectors.held_out import few_rows_a_column, held_out_scores
 from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
@@ -46,12 +41,6 @@ ARRAY = "array"
 
 EXECUTION = ("device", "n_jobs", "random_state", "verbose")
 """Parameters that change no score of a fitted detector: they count as they are now."""
-
-LOW_SHARE = 0.2
-"""The scores whose move counts for a threshold among them."""
-
-MANY_COLUMNS = 10
-"""With fewer rows a column, a fit on a few rows less is another detector."""
 
 Self = TypeVar("Self", bound="BaseDetector")
 
@@ -262,58 +251,30 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
-        """Return the scores of rows by detectors that were not fitted on them.
+        """Return the scores of rows that were held out of a fit.
 
-        Such a detector has seen fewer rows than the one that is used. Where rows are
-        few for the columns that makes new rows score higher than these: the lower
-        scores move as the share fitted on grows from 0.8 to 0.9. They are taken to
-        move as much again on the way to 1 where columns outnumber rows, whose span
-        then grows with each row, and else half as far, as errors do that fall with the
-        rows beyond the columns. Where fits differ by chance as well, a fifth of the
-        rows is kept out of the detector itself.
+        Where fits differ by chance as well as by a few rows, a fifth of the rows is
+        kept out of this detector itself, if that is enough for the rate.
         """
-        n_rows, classes = len(training), training.classes
-        n_columns = training.features.shape[1]
-        if n_rows >= MANY_COLUMNS * n_columns or n_rows < 10:
-            splits = held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
-            return self._scores_out_of(splits, training, unfitted)
-        if "random_state" in self._parameters():
-            return self._scores_kept_out(training, unfitted)
-        coarse, fine = nested_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
-        scores = self._scores_out_of(fine, training, unfitted)
-        moved = scores - self._scores_out_of(coarse, training, unfitted)
-        low = scores <= np.quantile(scores, LOW_SHARE)
-        shift = float(np.median(moved[low]))
-        return scores + (shift if n_rows <= n_columns else shift / 2)
+        n_rows, n_columns = training.features.shape
+        kept_out = share(n_rows, HELD_OUT_SHARE, training.classes)
+        if (
+            "random_state" in self._parameters()
+            and few_rows_a_column(n_rows, n_columns)
+            and len(kept_out) >= rows_for_rate(self.contamination)
+        ):
+            self._learn(training.alone(np.setdiff1d(np.arange(n_rows), kept_out)))
+            return self._scores(training.features[kept_out])
 
-    def _scores_kept_out(
-        self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        """Fit anew on four fifths of the rows; return the scores of the others.
-
-        Folds, of which the rate is less sure, where the others are too few for it.
-        """
-        n_rows, classes = len(training), training.classes
-        out = share(n_rows, HELD_OUT_SHARE, classes)
-        if len(out) < rows_for_rate(self.contamination):
-            splits = held_out_splits(n_rows, classes)
-            return self._scores_out_of(splits, training, unfitted)
-        self._learn(training.alone(np.setdiff1d(np.arange(n_rows), out)))
-        return self._scores(training.features[out])
-
-    def _scores_out_of(
-        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        rows, found = [], []
-        for kept, held_out in splits:
+        def scores_of(kept: Rows, held_out: Rows) -> NDArray[np.float64]:
             other = object.__new__(type(self))
             other.__dict__.update(unfitted)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the fit on all rows has said it
                 other._learn(training.alone(kept))
-            rows.append(held_out)
-            found.append(other._scores(training.features[held_out]))
-        return np.concatenate(found)[np.argsort(np.concatenate(rows))]
+            return other._scores(training.features[held_out])
+
+        return held_out_scores(scores_of, n_rows, n_columns, training.classes)
 
     def _set_threshold(
         self, scores: NDArray[np.float64], features: LayerFeatures

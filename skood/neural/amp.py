@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import as_array
+from skood._progress import is_shown
 from skood._seeds import RandomStateLike, stream_seed
 from skood._splits import share
 from skood.detectors.declared import field
@@ -202,6 +203,7 @@ class AMP(LayerDetector):
             batch_size=64,
             lr=3e-3,
             device=self.device,
+            verbose=int(is_shown()),
             random_state=seed,
         )
 
