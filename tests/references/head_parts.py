@@ -49,3 +49,22 @@ def rows_by(h, classes):
         k: [x for x, c in zip(h, classes, strict=True) if c == k]
         for k in sorted(set(classes))
     }
+
+
+def holding(share, values):
+    """How many of the values, the largest first, add up to the share of all."""
+    number, held = 0, 0.0
+    while held < share:
+        held += values[number] / sum(values)
+        number += 1
+    return number
+
+
+def balanced_rows(y, size, seed=0):
+    """The rows drawn from the classes by turns, in their order."""
+    if len(y) <= size:
+        return list(range(len(y)))
+    drawn = [int(i) for i in np.random.default_rng(seed).permutation(len(y))]
+    of_class = {k: [i for i in drawn if y[i] == k] for k in set(y)}
+    turns = sorted(drawn, key=lambda i: (of_class[y[i]].index(i), drawn.index(i)))
+    return sorted(turns[:size])

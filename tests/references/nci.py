@@ -17,12 +17,13 @@ def terms(h, weight, bias, centre):
 def scores(known, y, new, alpha=None):
     weight, bias = parameters_of(new)
     centre = mean(hidden(known))
+    shift = 0.0
     if alpha is None:
         pairs = [terms(h, weight, bias, centre) for h in hidden(known)]
         angles, sizes = zip(*pairs, strict=True)
-        alpha = np.std(angles) / np.std(sizes)
+        alpha, shift = np.std(angles) / np.std(sizes), np.mean(sizes)
     pairs = [terms(h, weight, bias, centre) for h in hidden(new)]
-    return np.array([angle + alpha * size for angle, size in pairs])
+    return np.array([angle + alpha * (size - shift) for angle, size in pairs])
 
 
 REFERENCES = {"NCI": scores}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from references.head_parts import energy, hidden, length, logits, parameters_of
+from references.head_parts import energy, hidden, holding, length, logits, parameters_of
 
 
 def origin(weight, bias):
@@ -18,14 +18,6 @@ def residual_axes(rows, n_components):
     if isinstance(n_components, float):
         n_components = holding(n_components, values[order])
     return [axes[:, i] for i in order[n_components:]]
-
-
-def holding(share, values):
-    number, held = 0, 0.0
-    while held < share:
-        held += values[number] / sum(values)
-        number += 1
-    return number
 
 
 def residual(x, axes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sklearn.utils import Tags
 
 from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
+from skood._splits import Split
 from skood.detectors.base import BaseDetector
 from skood.detectors.head.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
@@ -21,10 +22,9 @@ from skood.features import LOGITS, LayerFeatures, LinearHead
 
 __all__ = ["HeadDetector"]
 
-PENULTIMATE = "penultimate"
+T = TypeVar("T")
 
-BLOCK_ELEMENTS = 1 << 20
-"""Numbers in h or z of one block of rows, 8 MB: formulas make several of that size."""
+PENULTIMATE = "penultimate"
 
 
 class HeadDetector(BaseDetector):
@@ -62,6 +62,9 @@ class HeadDetector(BaseDetector):
 
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
+
+    _block_elements: ClassVar[int] = 1 << 20
+    """Numbers in h or z of a block, 8 MB: formulas make several arrays of that size."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"head": [LinearHead, None]}
 
@@ -125,8 +128,7 @@ class HeadDetector(BaseDetector):
         return reduce(lambda one, other: one.merge(other), parts)
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
-        width = max(chunk.shape[1], 0 if self.head_ is None else len(self.head_.bias))
-        step = max(1, BLOCK_ELEMENTS // width)
+        step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
         for start in range(0, len(chunk), step):
             rows = slice(start, min(start + step, len(chunk)))
             yield rows, chunk[rows]
@@ -153,9 +155,40 @@ class HeadDetector(BaseDetector):
                 f"{type(self).__name__} compares predictions with labels, and y is "
                 "None: give fit the class labels of the rows."
             )
-        columns = label_columns(self._all_labels, len(self.head_.bias))
-        places = np.searchsorted(self._all_labels, training.labels)
-        return columns[places][training.classes]
+        labels: NDArray[Any] = np.asarray(self._all_labels)
+        columns = label_columns(labels, len(self.head_.bias))
+        places = np.searchsorted(labels, training.labels)
+        return np.asarray(columns[places][training.classes])
+
+    def _choice(self, name: str, choose: Callable[[], T]) -> T:
+        """Return what ``choose`` does, once: fits that hold rows out take it over.
+
+        For whole numbers (how many components, say) and seeds, by which such a fit
+        would be another detector than the one that is used.
+        """
+        made = self.__dict__.setdefault("_choices", {})
+        if name not in made:
+            made[name] = choose()
+        return made[name]  # type: ignore[no-any-return]
+
+    def _scores_out_of(
+        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        made = {"_choices": self.__dict__.get("_choices", {})}
+        return super()._scores_out_of(splits, training, unfitted | made)
+
+    def _numbers_a_row(self, width: int) -> int:
+        """Return how many numbers the widest array of the formula has for a row."""
+        return max(width, 0 if self.head_ is None else len(self.head_.bias))
+
+    def _check_several_classes(self) -> None:
+        assert self.head_ is not None
+        if len(self.head_.bias) < 2:
+            raise ValueError(
+                f"the head's weight has shape {self.head_.weight.shape}, one class, of "
+                "which the softmax is always 1. For one output z for two classes, give "
+                "a head whose logits are [0, z]."
+            )
 
     # The head ----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
     from skood.detectors.training import Training
 
-__all__ = ["row_moments", "term_moments"]
+__all__ = ["balance", "row_moments", "term_moments"]
 
 
 def row_moments(
@@ -45,3 +45,19 @@ def term_moments(
     )
     variances = np.diag(moments.scatter) / moments.counts[0]
     return moments.means[0], np.sqrt(variances)
+
+
+def balance(
+    detector: HeadDetector, training: Training, alpha: float | None
+) -> tuple[float, float]:
+    """Return the weight of the second of two terms, and from where it is counted.
+
+    A given ``alpha`` is the weight, and nothing is taken off. Else it is the spread of
+    the first term over that of the second, which is counted from its mean: with a
+    weight that differs a little from fit to fit, a large common part would differ by
+    more than the scores do.
+    """
+    if alpha is not None:
+        return alpha, 0.0
+    means, (first, second) = term_moments(detector, training, detector._terms)
+    return float(first / second) if second > 0 else 0.0, float(means[1])

@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval
 from skood._device import array_namespace, like
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.class_means import mean_row
-from skood.detectors.head.moments import term_moments
+from skood.detectors.head.moments import balance
 from skood.detectors.head.rows import lengths, nonzero, row_dots
 from skood.detectors.training import Training
 
@@ -32,7 +32,8 @@ class NCI(HeadDetector):
     :math:`\alpha` depends on the units of the features, and the published values were
     chosen with outliers. The default is ours and sees none: the spread (standard
     deviation) of the first term over that of :math:`\|h\|_1` in the training rows, so
-    that both terms weigh the same.
+    that both terms weigh the same; :math:`\|h\|_1` is then counted from its mean, which
+    changes no order.
 
     The threshold comes from rows held out of other fits.
 
@@ -52,6 +53,8 @@ class NCI(HeadDetector):
     ----------
     alpha_ : float
         The weight of the norm.
+    centre_ : float
+        From where the norm is counted; 0 if ``alpha`` is given.
     mean_ : ndarray of shape (d,)
         :math:`\mu`, the mean of the training rows.
     head_ : LinearHead
@@ -90,12 +93,7 @@ class NCI(HeadDetector):
 
     def _learn_head(self, training: Training) -> None:
         self.mean_ = mean_row(self, training)
-        self.alpha_ = self._balance(training) if self.alpha is None else self.alpha
-
-    def _balance(self, training: Training) -> float:
-        """Return the spread of the first term over that of the second."""
-        _, (angle, size) = term_moments(self, training, self._terms)
-        return float(angle / size) if size > 0 else 0.0
+        self.alpha_, self.centre_ = balance(self, training, self.alpha)
 
     def _terms(self, h: Any, z: Any) -> tuple[Any, Any]:
         xp = array_namespace(h)
@@ -107,4 +105,4 @@ class NCI(HeadDetector):
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         angle, size = self._terms(h, z)
-        return angle + self.alpha_ * size
+        return angle + self.alpha_ * (size - self.centre_)

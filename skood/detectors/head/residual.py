@@ -104,7 +104,7 @@ class Residual(HeadDetector):
     def _axes(self, training: Training) -> NDArray[np.float64]:
         moment = second_moment(row_moments(self, training), self.origin_)
         values, axes = principal_axes(moment)
-        return axes[:, component_number(self.n_components, values) :].copy()
+        return axes[:, component_number(self, values) :].copy()
 
     def _residuals(self, h: Any) -> Any:
         return lengths((h - like(self.origin_, h)) @ like(self.residual_axes_, h))

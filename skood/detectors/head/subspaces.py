@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from skood._moments import ClassMoments
 from skood.features import LinearHead
+
+if TYPE_CHECKING:
+    from skood.detectors.head.base import HeadDetector
 
 __all__ = ["component_number", "origin", "principal_axes", "row_space", "second_moment"]
 
@@ -49,36 +54,44 @@ def principal_axes(
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
 
 
-def component_number(n_components: float, values: NDArray[np.float64]) -> int:
-    """Return a number of components: as given, or those with a share of the spread.
+def component_number(detector: HeadDetector, values: NDArray[np.float64]) -> int:
+    """Return the number of components that ``detector.n_components`` stands for.
+
+    An integer is the number; a share in (0, 1) gives the fewest components whose
+    eigenvalues add up to it, but at least one direction is left over. Fits that hold
+    rows out take over which part of all directions this is.
 
     Parameters
     ----------
-    n_components : int or float
-        An integer is returned as it is; a share in (0, 1) gives the fewest components
-        whose eigenvalues add up to it.
+    detector : HeadDetector
+        With the parameter ``n_components``.
     values : ndarray of shape (d,)
         Eigenvalues, the largest first.
 
     Raises
     ------
     ValueError
-        If no direction is left, or the rows do not vary in as many.
+        If no direction in which the rows lie is left.
     """
-    if n_components >= 1:
-        number = int(n_components)
-    else:
-        shares = np.cumsum(values) / values.sum() if values[0] > 0 else np.ones(1)
-        number = int(np.searchsorted(shares, n_components)) + 1
+    wanted: float = detector.n_components  # type: ignore[attr-defined]
     rank = int((values > values[0] * len(values) * np.finfo(float).eps).sum())
-    if number >= rank:
+    number = int(wanted)
+    if wanted < 1 and rank >= 2:
+        part = detector._choice("components", lambda: _holding(wanted, values) / rank)
+        number = min(max(round(part * rank), 1), rank - 1)
+    if max(number, 1) >= rank:
         raise ValueError(
-            f"n_components={n_components!r} makes {number} components of {rank} "
+            f"n_components={wanted!r} makes {max(number, 1)} components of {rank} "
             f"directions in which the training rows lie (n_features = {len(values)}): "
             "nothing of them is left over to be measured. Take fewer components, or "
             "fit more rows."
         )
     return number
+
+
+def _holding(share: float, values: NDArray[np.float64]) -> int:
+    """Return how many of the values add up to a share of all."""
+    return int(np.searchsorted(np.cumsum(values) / values.sum(), share)) + 1
 
 
 def _singular(
