@@ -69,7 +69,7 @@ class DICE(ShapingDetector):
     >>> features, y = synthetic_features()
     >>> detector = DICE(70).fit(features, y)
     >>> int((detector.weight_ != 0).sum())
-    7
+    8
     """
 
     percentile: float = field(default=90, kw_only=False)
