@@ -86,7 +86,7 @@ def test_blocks_of_rows_are_no_matter(known, detector):
     whole = detector.fit(features, y).score_samples(features)
     with (
         mock.patch.object(_chunks, "CHUNK_ELEMENTS", 130),
-        mock.patch("skood.detectors.head.base.BLOCK_ELEMENTS", 40),
+        mock.patch.object(type(detector), "_block_elements", 40),
     ):
         parts = detector.fit(features, y).score_samples(features)
     np.testing.assert_allclose(parts, whole, rtol=1e-12)

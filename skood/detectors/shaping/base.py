@@ -66,6 +66,9 @@ class ShapingDetector(HeadDetector):
     def _learn_head(self, training: Training) -> None:
         self._learn_shape(training)
         self.score_ = Energy() if self.score is None else clone(self.score)
+        self.score_._all_labels = (
+            self._all_labels
+        )  # rows held out may be all of a class
         self.score_._fit_logits(training, self._logits)
 
     def _score(self, chunk: LayerFeatures) -> Any:
