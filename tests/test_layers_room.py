@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
+import torch
 from references.layers import concept_matching
 from sklearn.base import clone
 
@@ -137,3 +140,28 @@ def test_a_channel_that_is_nowhere_active_counts_nothing():
     with pytest.warns(UserWarning, match="tie"):
         detector.fit(features)
     np.testing.assert_array_equal(detector.score_samples(features), np.ones(20))
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [
+        ConceptMatching(),
+        ConceptMatching(negatives=np.eye(10)),
+        Gram(),
+        ActivationPrior(energy_weight=0.3),
+        GaussianMixtureDetector(),
+    ],
+    ids=repr,
+)
+def test_tensors_score_as_arrays_do(known, detector):
+    features, y = known
+    detector.fit(features, y)
+    read = detector._array
+    with mock.patch.object(
+        type(detector), "_array", lambda self, *block: torch.tensor(read(*block))
+    ):
+        found = detector._score(detector._needed(features))
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_allclose(
+        found.numpy(), detector.score_samples(features), rtol=1e-9
+    )

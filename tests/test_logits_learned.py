@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import weibull_min
 
 from skood import (
@@ -155,3 +156,16 @@ def test_one_column_of_logits_is_refused(detector):
 @pytest.mark.parametrize("detector", [MaxLogit(), JointEnergy()], ids=repr)
 def test_one_column_of_scores_is_taken(detector):
     detector.fit(np.arange(50.0)[:, None])
+
+
+EVERY = [GEN(), Entropy(), DOCTOR(), JointEnergy(), KLMatching(), OpenMax()]
+
+
+@pytest.mark.parametrize("detector", [*EVERY, TemperatureScaledMSP()], ids=repr)
+def test_tensors_score_as_arrays_do(labelled, detector):
+    logits, y = labelled
+    detector.fit(logits, y)
+    found = detector._logit_scores(torch.tensor(logits))
+    np.testing.assert_allclose(
+        np.asarray(found), detector.score_samples(logits), rtol=1e-10
+    )

@@ -6,9 +6,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 
 from skood import (
     ASH,
+    BATS,
     DICE,
     GEN,
     MSP,
@@ -78,6 +80,34 @@ def test_signed_features_scale_by_what_is_positive():
     factors = np.exp([4 / 3, 4 / 3, 1])
     logits = rows[:3, :2] * factors[:, None]
     np.testing.assert_allclose(scores, np.logaddexp(*logits.T), rtol=1e-12)
+
+
+SHAPES = [
+    ReAct(),
+    SCALE(),
+    SCALE(transform="square"),
+    ASH(variant="P"),
+    ASH(variant="B"),
+    ASH(variant="S"),
+    VRA(),
+    RAS(),
+    DICE(),
+    BATS(),
+    LINe(),
+    OptFS(),
+]
+
+
+@pytest.mark.parametrize("detector", SHAPES, ids=repr)
+def test_tensors_are_shaped_as_arrays_are(known, detector):
+    features, y = known
+    detector.fit(features, y)
+    h = features.block("penultimate")
+    found = detector._head_scores(torch.tensor(h), None)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_allclose(
+        found.numpy(), detector.score_samples(features), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("detector", [ReAct(), SCALE()], ids=repr)
@@ -159,3 +189,11 @@ def test_optfs_of_activations_all_the_same_is_refused():
     head = LinearHead(np.ones((3, 10)), np.zeros(3))
     with pytest.raises(ValueError, match="no sizes of activations"):
         OptFS().fit(with_features(np.ones((50, 10)), head))
+
+
+def test_a_class_missing_from_a_fold_is_no_matter(known):
+    features, y = known
+    names = np.array(["ape", "bee", "cat"])[y]
+    names[1:][names[1:] == names[0]] = "cat" if names[0] != "cat" else "bee"
+    detector = ReAct(80, score=OpenMax(n_tail=5)).fit(features, names)
+    assert np.isfinite(detector.offset_)
