@@ -190,7 +190,7 @@ ENTRIES = (
         needs=("max",),
         negative_features=False,
         on_arrays=(),
-        on_features=({}, {"layers": ["layer1", "layer2"]}),
+        on_features=({}, {"layers": ["layer2", "penultimate"]}),
     ),
     Entry(
         "ConceptMatching",
