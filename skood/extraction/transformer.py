@@ -24,6 +24,7 @@ from skood.extraction.cached import (
     Cache,
     as_store,
     listed_blocks,
+    note_changes,
     note_head,
     noted_probe,
     source_of,
@@ -653,6 +654,10 @@ class LayerFeatureTransformer(
             self.blocks_,
             lambda inputs, keys: self._parts(module, inputs, keys, view),
             np.dtype(self.dtype),
+            # Of a network that serves, only the counters of its weights are looked at.
+            None
+            if self._serving
+            else lambda: note_changes(store.opened, module, source),
         )
 
     def _bar(self, inputs: Inputs | Stream, title: str, shown: bool) -> Bar:
