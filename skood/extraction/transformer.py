@@ -322,8 +322,9 @@ class LayerFeatureTransformer(
         ValueError
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
-        check_is_fitted(self)
         serving = self._serving
+        if serving is None:
+            check_is_fitted(self)
         module = self._known_module() if serving is None else self._served(serving)
         inputs = self._inputs(X, reset=False)
         blocks = self._blocks(module, inputs, Cache(self.cache))
@@ -599,7 +600,10 @@ class LayerFeatureTransformer(
         self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
-        inputs.into(module)
+        if self._serving is None:
+            inputs.into(module)
+        else:
+            inputs.takes = self._serving.takes
         title = "extract" if view is None else f"extract {view}"
 
         def stored(store: FeatureStore) -> dict[Key, Any]:

@@ -22,14 +22,7 @@ from skood.store.identity.huggingface import settings_of
 from skood.store.identity.trees import text_of
 from skood.store.identity.weights import values_digest
 
-__all__ = [
-    "Contents",
-    "Pieces",
-    "UnknownContentError",
-    "cache_key_of",
-    "form_of",
-    "warn_once",
-]
+__all__ = ["Contents", "UnknownContentError", "cache_key_of", "form_of", "warn_once"]
 
 Pieces = list[str | bytes]
 """What an object is: texts, bytes, and digests of what it is made of."""
@@ -154,13 +147,14 @@ def form_of(value: Any, contents: Contents) -> Pieces:
         reduce = copyreg.dispatch_table.get(kind, lambda v: v.__reduce_ex__(4))
         reduced = (held,) if held is not None else reduce(value)
     except Exception:
-        reduced = (getattr(value, "__dict__", None),)
-        if reduced == (None,):
+        own = package_of(kind.__module__) is None  # and not written in C
+        held = getattr(value, "__dict__", None) if own else None
+        if held is None:
             return contents.unknown(value)
+        reduced = (held,)
     if isinstance(reduced, str):
-        home, wrapped = getattr(value, "__module__", ""), "__wrapped__"
-        inside = contents.digest(getattr(value, wrapped, None))
-        return ["global", f"{home}.{reduced}", inside]
+        inside = contents.digest(getattr(value, "__wrapped__", None))
+        return ["global", str(getattr(value, "__module__", "")), reduced, inside]
     parts = [[*p] if isinstance(p, Iterator) else p for p in reduced]
     return ["object", *contents.digests(kind, *parts)]
 

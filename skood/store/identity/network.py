@@ -48,8 +48,8 @@ _NOT_SETTINGS = {
 }
 """Attributes of any network, and what libraries note in theirs."""
 
-_COMPUTED = ("_orig", "_g")
-"""Ends of parameters from which norms and masks compute a weight in each forward."""
+_COMPUTED = ("orig", "g")
+"""Ends of parameters' names: norms and masks compute weights from such."""
 
 _PASSING = re.compile(
     r" #.*$|___torch_mangle_\d+\.| object at 0x\w+|\btraining = \w+", re.MULTILINE
@@ -195,11 +195,8 @@ def settings_digests(module: nn.Module, contents: Contents | None = None) -> Set
 
 @form_of.register
 def _network(module: nn.Module, contents: Contents) -> Pieces:
-    found = settings_digests(module, contents)
-    return [
-        weights_digest(module),
-        *(p for pair in sorted(found.items()) for p in pair),
-    ]
+    found = sorted(settings_digests(module, contents).items())
+    return [weights_digest(module), *(piece for pair in found for piece in pair)]
 
 
 def _walked(part: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -219,29 +216,25 @@ def _of_state(module: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from module.named_modules()
     yield from module.named_parameters()
     for name, part in module.named_modules():
-        for key in part._buffers.keys() - part._non_persistent_buffers_set:
-            yield f"{name}.{key}", part._buffers[key]
+        for key, buffer in part._buffers.items():
+            if buffer is not None and key not in part._non_persistent_buffers_set:
+                yield f"{name}.{key}", buffer
 
 
 def _settings(part: nn.Module) -> Iterator[tuple[str, str, Any]]:
     """Yield what decides what a part does, as (kind, name, value)."""
-    own_key = cache_key_of(part)
-    if own_key is not None:
+    if (own_key := cache_key_of(part)) is not None:
         yield "setting", "cache_key", own_key
     elif isinstance(part, torch.jit.ScriptModule):
-        yield (
-            "setting",
-            "code",
-            _PASSING.sub("", part._c.dump_to_str(True, False, False)),
-        )
+        code = part._c.dump_to_str(True, False, False)
+        yield "setting", "code", _PASSING.sub("", code)
     else:
         yield "class", type(part).__name__, type(part)
-        computed = {
-            n.rpartition("_")[0] for n in part._parameters if n.endswith(_COMPUTED)
-        }
-        for key in vars(part).keys() - _NOT_SETTINGS - computed:
+        ends = (n.rpartition("_") for n in part._parameters)
+        computed = {name for name, _, end in ends if end in _COMPUTED}
+        for key in sorted(vars(part).keys() - _NOT_SETTINGS - computed):
             yield "setting", key, vars(part)[key]
-        for key in part._non_persistent_buffers_set:
+        for key in sorted(part._non_persistent_buffers_set):
             yield "buffer", key, part._buffers[key]
         for hooks in ("_forward_hooks", "_forward_pre_hooks"):
             found = vars(part)[hooks].values()
