@@ -72,8 +72,13 @@ class Batch:
         named += self.kwargs.items()
         return [(name, part) for name, part in named if isinstance(part, Tensor)]
 
-    def moved(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
-        """Return a copy on a device, its floating tensors of a type if one is given."""
+    def moved(
+        self, device: torch.device, dtype: torch.dtype | None, *, waits: bool = True
+    ) -> Batch:
+        """Return a copy on a device, its floating tensors of a type if one is given.
+
+        It need not be waited for where it is made of memory that nobody writes to.
+        """
 
         def move(value: Any) -> Any:
             if isinstance(value, PackedSequence):
@@ -89,10 +94,8 @@ class Batch:
             # A copy even where nothing changes: the network may work in place, and
             # the memory may be the user's X.
             kind = wanted or value.dtype
-            waits = device.type != "cuda"  # which copies by itself what is pinned
-            return value.to(
-                device=device, dtype=kind, non_blocking=not waits, copy=True
-            )
+            is_later = device.type == "cuda" and not waits  # by itself, if pinned
+            return value.to(device=device, dtype=kind, non_blocking=is_later, copy=True)
 
         args = tuple(move(value) for value in self.args)
         kwargs = {name: move(value) for name, value in self.kwargs.items()}
