@@ -28,6 +28,7 @@ from skood.store.identity.network import (
     changed_settings,
     code_fingerprint,
     leave_out,
+    left_out,
 )
 from skood.store.identity.source import Source
 from skood.store.index import Keys
@@ -370,7 +371,9 @@ def source_of(store: FeatureStore, module: nn.Module, **settings: Any) -> Source
         leave_out(module, _noted_changes(opened, code_fingerprint(module)))
         asked.add(opened)
     source = Source.of(module, **settings)
-    return replace(source, kept_as=_kept_as(opened, source))
+    if left_out(module):
+        return replace(source, kept_as=_kept_as(opened, source))
+    return source
 
 
 def note_changes(opened: OpenedStore, module: nn.Module, source: Source) -> None:

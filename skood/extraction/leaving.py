@@ -32,7 +32,8 @@ class Sent:
     """
 
     def __init__(self, values: Mapping[Key, Tensor], guard: Any) -> None:
-        self._guard, self._copied = guard, []
+        self._guard = guard
+        self._copied: list[Any] = []
         self._there = {key: self._sent(value) for key, value in values.items()}
 
     def _sent(self, value: Tensor) -> Tensor:

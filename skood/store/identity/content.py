@@ -44,13 +44,15 @@ class Contents:
     ----------
     parts : dict
         From ids to objects that count by a name, whatever they hold.
+    where : str
+        What is being read of which what cannot be read is named in a warning.
     """
 
     def __init__(self) -> None:
         self.parts: dict[int, tuple[Any, str]] = {}
         self._known: dict[int, tuple[Any, bytes]] = {}
         self._open: list[int] = []
-        self._where = ""
+        self.where = ""
 
     def digest(self, value: Any) -> bytes:
         """Return the digest of an object."""
@@ -76,21 +78,21 @@ class Contents:
 
     def noted(self, where: str, value: Any) -> bytes:
         """Return the digest of what may have a content that cannot be read."""
-        outer, self._where = self._where, where
+        outer, self.where = self.where, where
         try:
             return self.digest(value)
         except RecursionError:
             return _sha(*self.unknown(value))
         finally:
-            self._where = outer
+            self.where = outer
 
     def unknown(self, value: Any) -> Pieces:
         """Return what stands for something that cannot be read, and say so once."""
         kind = _name(type(value))
-        if not self._where:
+        if not self.where:
             raise UnknownContentError(kind)
         warn_once(
-            f"{self._where} holds a {kind}, whose content cannot be read: a cache "
+            f"{self.where} holds a {kind}, whose content cannot be read: a cache "
             "does not see when it changes. Give it, or the network or function that it "
             "is of, an attribute cache_key: a text that you change whenever it changes."
         )
@@ -138,7 +140,7 @@ _BESIDE = (
 def form_of(value: Any, contents: Contents) -> Pieces:
     """Return what an object is: what pickle would keep of it, and its class's code."""
     kind = type(value)
-    if kind.__module__.startswith(_BESIDE):
+    if contents.where and kind.__module__.startswith(_BESIDE):
         return ["beside", _name(kind)]
     if kind.__name__ == "AddedToken":  # as a text that a tokenizer has not read yet
         return ["str", str(value)]

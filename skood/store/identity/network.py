@@ -28,6 +28,7 @@ __all__ = [
     "changed_settings",
     "code_fingerprint",
     "leave_out",
+    "left_out",
     "settings_digests",
     "structure_fingerprint",
 ]
@@ -123,8 +124,7 @@ def structure_fingerprint(module: nn.Module) -> str:
         Once for each attribute that holds something whose content cannot be read.
     """
     found = _seen[module] = settings_digests(module)
-    hidden = _of_forward.get(module, set())
-    return _digest({name: found[name] for name in found.keys() - hidden})
+    return _digest({name: found[name] for name in found.keys() - left_out(module)})
 
 
 def code_fingerprint(module: nn.Module) -> str:
@@ -152,6 +152,11 @@ def changed_settings(module: nn.Module) -> set[str]:
     before, now = _seen[module], settings_digests(module)
     names = before.keys() | now.keys()
     return {name for name in names if before.get(name) != now.get(name)}
+
+
+def left_out(module: nn.Module) -> set[str]:
+    """Return what :func:`leave_out` was told of a network."""
+    return _of_forward.get(module, set())
 
 
 def leave_out(module: nn.Module, names: set[str]) -> None:
