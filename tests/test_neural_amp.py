@@ -22,7 +22,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
@@ -280,13 +279,17 @@ def test_images():
         AMP().fit(images, y)
 
 
-def test_without_labels_there_is_nothing_to_learn(rows):
+def test_without_labels_it_learns_to_tell_clusters_and_says_so(rows):
     X, _ = rows
-    with pytest.raises(ValueError, match="y is None: AMP trains a classifier"):
-        AMP().fit(X)
-    assert get_tags(AMP()).target_tags.required
-    assert not get_tags(AMP(n_pseudo_classes=3)).target_tags.required
     detector = AMP(n_pseudo_classes=3, random_state=0).fit(X[:240])
+    with pytest.warns(UserWarning, match="y is None: .* tells 3 clusters of the rows"):
+        by_default = AMP(random_state=0).fit(X[:240])
+    np.testing.assert_array_equal(
+        by_default.score_samples(X), detector.score_samples(X)
+    )
+    images = np.zeros((20, 1, 8, 8), dtype=np.float32)
+    with pytest.raises(ValueError, match="y is None: AMP trains a classifier"):
+        AMP().fit(images)
     assert auroc(np.repeat([1, -1], [240, 60]), detector.score_samples(X)) > 0.8
     with pytest.raises(
         ValueError, match="n_pseudo_classes=9, but there are n_samples=5"
@@ -329,13 +332,15 @@ def test_too_few_rows(rows):
 # Batteries ---------------------------------------------------------------------------
 
 
-def test_battery_of_scikit_learn():
-    detector = AMP(n_pseudo_classes=3, random_state=0)
+@pytest.mark.filterwarnings("ignore:y is None. AMP trains a classifier")
+@pytest.mark.parametrize("detector", [AMP(), AMP(n_pseudo_classes=3, random_state=0)])
+def test_battery_of_scikit_learn(detector):
     report = check_estimator(detector, on_skip=None, on_fail=None)
     failed = {
         r["check_name"]: r["exception"] for r in report if r["status"] == "failed"
     }
     assert not failed
+    assert not any(result["expected_to_fail"] for result in report)
     count = Counter(result["status"] for result in report)
     assert len(report) >= 44
     assert count["passed"] >= len(report) - 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +15,6 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     check_consistent_length,
-    check_is_fitted,
     validate_data,
 )
 
@@ -25,6 +22,7 @@ from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
+from skood._learning import Learning
 from skood._ranks import rows_for_rate
 from skood._splits import HELD_OUT_SHARE, Rows, share
 from skood._version import Stamped
@@ -40,13 +38,11 @@ __all__ = ["ARRAY", "BaseDetector"]
 ARRAY = "array"
 """The layer name that a plain array gets."""
 
-EXECUTION = ("device", "n_jobs", "random_state", "verbose")
-"""Parameters that change no score of a fitted detector: they count as they are now."""
 
 Self = TypeVar("Self", bound="BaseDetector")
 
 
-class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
+class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     """Base class of all detectors: a subclass is its formula.
 
     A subclass declares its parameters as annotated class attributes and implements
@@ -287,40 +283,6 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
             )
         self.offset_ = offset
-
-    @contextmanager
-    def _learning(self) -> Iterator[None]:
-        """Begin with nothing learned; after an error, nothing is."""
-        for name in self.__dict__.pop("_learned", ()):
-            self.__dict__.pop(name, None)
-        before = set(vars(self))  # parameters, and what scikit-learn keeps here
-        try:
-            yield
-        except BaseException:
-            for name in set(vars(self)) - before:
-                delattr(self, name)
-            raise
-        self._learned = sorted(set(vars(self)) - before)
-
-    def _remember_parameters(self) -> None:
-        """Keep the parameters that ``fit`` had: scores go by them from now on."""
-        values = {name: getattr(self, name) for name in self._parameters()}
-        self._fitted_with = {
-            name: value
-            for name, value in values.items()
-            if name not in EXECUTION and not hasattr(value, "fit")
-        }
-
-    def _as_fitted(self: Self) -> Self:
-        """Return this detector with the parameters that it was fitted with."""
-        if "_fitted_with" not in vars(self):
-            check_is_fitted(self)
-        fitted_with = self._fitted_with
-        if all(vars(self).get(name) is fitted_with[name] for name in fitted_with):
-            return self
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__ | fitted_with)
-        return other
 
     # Input -----------------------------------------------------------------------
 
