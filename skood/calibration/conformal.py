@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import HasMethods, Interval, StrOptions, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, Rows, usable_scores
 from skood.calibration._schemes import check_enough, conformal_splits
 from skood.calibration._wrapper import DetectorWrapper
@@ -173,7 +172,7 @@ class ConformalDetector(DetectorWrapper):
         self.pass_outliers = pass_outliers
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> ConformalDetector:
         """Fit the detector, or several, and score the rows kept from each.
 

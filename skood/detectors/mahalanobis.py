@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, chunks_of, merged_statistics
 from skood._device import array_namespace, to_numpy, unit_rows
 from skood._gaussian import TiedGaussian
 from skood._moments import ClassMoments, FourthMoment, PartMoments
 from skood._shrinkage import SHRUNK, Shrinkage
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layer_detector import LayerDetector

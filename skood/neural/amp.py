@@ -12,11 +12,11 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import as_array
 from skood._seeds import RandomStateLike, stream_seed
+from skood._sklearn_compat import HasMethods, Interval, StrOptions
 from skood._splits import share
 from skood.detectors.declared import field
 from skood.detectors.layer_detector import LayerDetector

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval
 from skorch.callbacks import PassthroughScoring
 from torch import Tensor
 
+from skood._sklearn_compat import Interval
 from skood.extraction.probe import probe
 from skood.extraction.wanted import checked_layers
 from skood.features import LOGITS

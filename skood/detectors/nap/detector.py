@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import to_numpy
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.layer_detector import LayerDetector
 from skood.detectors.nap.auto import LayerChoice, searched_layers, tail_cap

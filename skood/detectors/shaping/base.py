@@ -6,9 +6,9 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods
 
 from skood._device import like
+from skood._sklearn_compat import HasMethods
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.logits.base import LogitDetector
 from skood.detectors.logits.energy import Energy
