@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skood._chunks import by_chunks, chunk_rows
 from skood._device import unit_rows
 from skood._labels import inlier_mask
+from skood._learning import Learning
 from skood._norm_ratio import NORM, NORM_RATIO, candidates, chosen_layer, feature_norm
 from skood._sklearn_compat import StrOptions, fit_context, validate_data
 from skood._version import Stamped
@@ -23,6 +24,7 @@ __all__ = ["NormRescaledHead"]
 
 class NormRescaledHead(
     Stamped,
+    Learning,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # type: ignore[call-arg]
@@ -129,6 +131,11 @@ class NormRescaledHead(
         -------
         self
         """
+        with self._learning():
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X: LayerFeatures, y: ArrayLike | None) -> None:
         _check_is_features(X)
         validate_data(self, X, reset=True, skip_check_array=True)
         known = _inliers(X, y)
@@ -138,7 +145,6 @@ class NormRescaledHead(
         )
         self._norm_width = known.widths[self.selected_layer_, NORM]
         self.scale_ = 1.0 if self.scale == "none" else self._matching_scale(known)
-        return self
 
     def transform(self, X: LayerFeatures) -> LayerFeatures:
         """Return the new logits.
