@@ -28,10 +28,11 @@ test: $(DEV)  ## every test and every documented example
 test-oldest:  ## the same with the oldest dependencies that pyproject.toml allows
 	$(MAKE) test VENV=$(VENV)-oldest CONSTRAINTS=constraints-oldest.txt
 
-lint: $(DEV)  ## style, formatting and types
+lint: $(DEV)  ## style, formatting, types and docstrings
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
+	$(RUN) numpydoc lint $$(find skood -name '*.py')
 
 docs: $(DOCS)  ## the documentation, in docs/_build/html; warnings are errors
 	$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html

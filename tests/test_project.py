@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
+
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -21,3 +29,37 @@ def test_plots_know_what_they_show_by_its_attributes():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert not str(node.module).startswith("skood.calibration"), path.name
+
+
+def declared(*left_out):
+    """Yield every dependency of the package and its extras, but for some extras."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    kept = [lines for extra, lines in extras.items() if extra not in left_out]
+    for line in [*project["dependencies"], *(line for lines in kept for line in lines)]:
+        if not line.startswith("skood["):
+            yield Requirement(line)
+
+
+def pinned(name):
+    lines = (REPOSITORY / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_oldest_environment_is_the_one_that_is_declared():
+    bounds = {r.name: next(iter(r.specifier)) for r in declared("docs")}
+    oldest = {r.name: next(iter(r.specifier)) for r in pinned("constraints-oldest.txt")}
+    assert {*bounds} <= {*oldest}
+    for name, bound in bounds.items():
+        assert bound.operator == ">=", f"{name} needs a lower bound, and that alone"
+        first_of_series = Requirement(f"{name}=={bound.version}.*").specifier
+        assert oldest[name].version in first_of_series, name
+
+
+def test_a_full_install_is_pinned_within_the_bounds():
+    exact = pinned("constraints.txt")
+    for wanted in declared():
+        versions = [r.specifier for r in exact if r.name == wanted.name]
+        assert versions, f"{wanted.name} is not in constraints.txt"
+        for version in versions:
+            assert next(iter(version)).version in wanted.specifier

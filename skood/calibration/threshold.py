@@ -107,7 +107,7 @@ class TargetRateThreshold(DetectorWrapper):
 
     See Also
     --------
-    ConformalDetector : the same guarantee as p-values, by class, with folds, and
+    ConformalDetector : The same guarantee as p-values, by class, with folds, and
         control of the false-discovery rate.
 
     References

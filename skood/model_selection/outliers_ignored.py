@@ -63,7 +63,7 @@ class OutliersIgnored(
 
     See Also
     --------
-    InlierKFold : keeps outliers out of the training folds of a search, not its refit.
+    InlierKFold : Keeps outliers out of the training folds of a search, not its refit.
 
     Examples
     --------

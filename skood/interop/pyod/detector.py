@@ -103,7 +103,7 @@ class PyODDetector(LayerDetector):
 
     See Also
     --------
-    to_pyod : the other way round.
+    to_pyod : The other way round.
 
     References
     ----------
