@@ -7,7 +7,11 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
+from sklearn.base import BaseEstimator
+
+import skood.plotting
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,3 +67,21 @@ def test_a_full_install_is_pinned_within_the_bounds():
         assert versions, f"{wanted.name} is not in constraints.txt"
         for version in versions:
             assert next(iter(version)).version in wanted.specifier
+
+
+def public_estimators():
+    for name in skood.__all__:
+        value = getattr(skood, name)
+        if isinstance(value, type) and issubclass(value, BaseEstimator):
+            yield pytest.param(value, id=name)
+
+
+@pytest.mark.parametrize("estimator", [*public_estimators()])
+def test_what_an_estimator_sends_its_reader_to_is_there(estimator):
+    document = estimator.__doc__ or ""
+    _, _, section = document.partition("    See Also\n    --------\n")
+    listed = re.findall(r"^    ([\w.]+) : ", section.partition("\n\n")[0], re.M)
+    for name in listed:
+        value = skood
+        for part in name.removeprefix("skood.").split("."):
+            value = getattr(value, part)

@@ -120,6 +120,11 @@ class ConformalDetector(DetectorWrapper):
         In ``fit``, for ``method="split"`` without a `cv`: half of the rows are too few
         for `alpha`, so that nothing can be flagged.
 
+    See Also
+    --------
+    TargetRateThreshold : The same guarantee as a threshold alone.
+    ShiftMonitor : One alarm for a stream.
+
     References
     ----------
     .. [1] Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2nd

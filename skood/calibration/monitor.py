@@ -91,6 +91,11 @@ class ShiftMonitor(AroundDetector):
     TypeError
         In ``fit``: a PyOD detector, whose sign is the other way round.
 
+    See Also
+    --------
+    ConformalDetector : P-values and alarms of single rows.
+    skood.plotting.MartingaleDisplay : The path of the capital.
+
     References
     ----------
     Vovk, Nouretdinov and Gammerman, "Testing exchangeability on-line", ICML 2003.

@@ -82,6 +82,11 @@ class LayerEnergy(BaseDetector):
         In ``fit``: no layer with the ``"lse"`` statistic; a layer's energy that does
         not vary; ``aggregation="signed"`` without outliers.
 
+    See Also
+    --------
+    Energy : The energy of the logits.
+    Mahalanobis : The distance to the nearest class.
+
     References
     ----------
     .. [1] Guglielmo and Masana, "Leveraging intermediate representations for better

@@ -89,6 +89,11 @@ class KNN(LayerDetector, IncrementalDetector):
     UserWarning
         If there are not more in-distribution rows than neighbours asked for.
 
+    See Also
+    --------
+    Mahalanobis : Distances to the classes' means.
+    NAP : Nearest patterns of activation.
+
     References
     ----------
     .. [1] Sun, Ming, Zhu and Li, "Out-of-distribution detection with deep nearest

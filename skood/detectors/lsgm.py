@@ -140,6 +140,11 @@ class LSGM(LayerDetector):
     UserWarning
         If there are more components than the rows carry, and fewer are fitted.
 
+    See Also
+    --------
+    Mahalanobis : One Gaussian a class, on one layer or several.
+    skood.plotting.FlowDisplay : How rows flow between the components of two layers.
+
     Notes
     -----
     Mixtures are fitted pass by pass over chunks of rows, so that features in memory

@@ -111,6 +111,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         empirical covariance of a layer is singular: the ridge alone says then how far
         a row is in the directions in which the training rows do not vary.
 
+    See Also
+    --------
+    LSGM : Mixtures in place of one Gaussian a class, over layers.
+    KNN : Distances to rows in place of means.
+
     Notes
     -----
     With ``joint=True`` the attributes have the one key ``("joint", statistic)``.

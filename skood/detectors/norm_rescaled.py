@@ -75,6 +75,10 @@ class NormRescaledHead(
         there are several candidates without jigsaw views, or the chosen layer's norm,
         or every penultimate row, is zero.
 
+    See Also
+    --------
+    FeatureNorm : The norm as a score of its own.
+
     Notes
     -----
     A penultimate row of zeros has no direction: its logits are the bias.

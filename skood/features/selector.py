@@ -35,6 +35,10 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
     n_features_in_ : int
         Columns of all blocks seen in ``fit`` together.
 
+    See Also
+    --------
+    LayerFeatures.select : The same for features at hand.
+
     Examples
     --------
     >>> import numpy as np

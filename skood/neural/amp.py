@@ -102,6 +102,11 @@ class AMP(LayerDetector):
     ValueError
         In ``fit``: no labels, one class, too few rows or anchors.
 
+    See Also
+    --------
+    AnchoredClassifier : The network behind it.
+    EnergyRegularizedClassifier : Another detector that is trained.
+
     Notes
     -----
     Inputs are vectors (n, d), images (n, channels, height, width) or LayerFeatures. A

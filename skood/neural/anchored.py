@@ -133,6 +133,10 @@ class AnchoredClassifier(TrainedClassifier):
         In ``fit``: no labels, one class, fewer rows than anchors, a module without a
         layer to widen or without an output for each class.
 
+    See Also
+    --------
+    AMP : The detector over it.
+
     Notes
     -----
     The paper and the code that its authors released differ, and the paper is the

@@ -105,6 +105,11 @@ class EnergyRegularizedClassifier(TrainedClassifier):
         In ``fit``: no labels, one class, an unknown layer or one that does not run, a
         module without an output for each class.
 
+    See Also
+    --------
+    Energy : Its score, for a network as it is.
+    AMP : Another detector that is trained.
+
     Notes
     -----
     A layer after a ReLU has an energy of at most minus the logarithm of its number of

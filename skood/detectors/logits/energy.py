@@ -43,6 +43,11 @@ class Energy(LogitDetector):
     ValueError
         If there are no logits.
 
+    See Also
+    --------
+    MaxLogit : Its limit at a temperature of zero.
+    LayerEnergy : An energy of any layer, without logits.
+
     References
     ----------
     Liu, Wang, Owens and Li, "Energy-based out-of-distribution detection", NeurIPS

@@ -128,6 +128,11 @@ class NAP(LayerDetector):
     ImportError
         If ``backend="faiss"`` and faiss is not installed.
 
+    See Also
+    --------
+    KNN : Distances between the activations themselves.
+    FeatureNorm : How strong the activations are.
+
     References
     ----------
     Olber, Radlak, Popowicz, Szczepankiewicz and Chachula, "Detection of
