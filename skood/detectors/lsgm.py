@@ -30,7 +30,7 @@ __all__ = ["LSGM"]
 
 BLOCK_ROWS = 4096
 
-ROWS_PER_COMPONENT = 5
+ROWS_PER_COMPONENT = 20
 """With fewer, a component is a few rows' own, and a new row falls between all."""
 
 
