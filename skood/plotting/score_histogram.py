@@ -162,7 +162,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
                     label=self._label(kind, mistake, scores),
                     **style,
                 )
-        if self._threshold_within(edges):
+        if self.threshold is not None and self._threshold_within(edges):
             ax.axvline(self.threshold, color=NEUTRAL, linestyle="--", label="threshold")
         ax.set(
             xlabel="score (higher = more in-distribution)" + self._beyond(edges),
