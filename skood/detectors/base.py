@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import assert_all_finite
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.validation import check_consistent_length
 
 from skood._arrays import validated_table
@@ -279,6 +279,11 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
             )
         self.offset_ = offset
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self._takes_arrays()
+        return tags
 
     # Input -----------------------------------------------------------------------
 
