@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import issparse
-from sklearn.utils.validation import validate_data
+
+from skood._sklearn_compat import validate_data
 
 __all__ = [
     "as_array",

@@ -101,6 +101,42 @@ def test_histogram_of_far_and_infinite_scores():
     assert sum(b.get_height() for b in display.ax_.patches) == pytest.approx(2)
 
 
+@pytest.mark.parametrize("far", [-5e7, 5e7, -np.inf])
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_histogram_tells_the_bulk_apart_however_far_outliers_lie(far, share):
+    rng = np.random.default_rng(0)
+    known, unlike = rng.normal(size=500), rng.normal(-2, 1, size=200)
+    unlike[: int(share * 200)] = far
+    y = np.repeat([0, -1], [500, 200])
+    display = ScoreHistogramDisplay.from_predictions(y, np.r_[known, unlike])
+    left, right = display.ax_.get_xlim()
+    assert np.ptp(known) > 0.08 * (right - left)
+    side = "below" if far < 0 else "above"
+    note = display.ax_.get_xlabel().split("\n")[1]
+    assert note == f"beyond the axis: {int(share * 200)} outliers {side}"
+    assert sum(b.get_height() for b in display.ax_.patches) == pytest.approx(2)
+
+
+def test_histogram_shows_all_where_nothing_is_far():
+    scores = np.r_[np.linspace(0, 1, 100), np.linspace(-4, 0, 100)]
+    y = np.repeat([0, -1], 100)
+    display = ScoreHistogramDisplay.from_predictions(y, scores, threshold=0.1)
+    assert "\n" not in display.ax_.get_xlabel()
+    ends = [display.ax_.patches[0].get_x(), display.ax_.patches[49].get_x()]
+    np.testing.assert_allclose(ends, [-4, 1 - 5 / 50])
+    far = ScoreHistogramDisplay.from_predictions(y, scores, threshold=-5e7)
+    assert far.ax_.get_xlabel().endswith("beyond the axis: the threshold, -5e+07")
+    assert far.ax_.get_xlim()[0] > -10
+
+
+def test_histogram_of_equal_and_of_infinite_scores():
+    for known in (np.zeros(5), np.full(5, np.inf)):
+        display = ScoreHistogramDisplay.from_predictions(
+            np.repeat([0, -1], 5), np.r_[known, np.linspace(-1, 0, 5)]
+        )
+        assert np.isfinite(display.ax_.get_xlim()).all()
+
+
 def test_histogram_without_score_samples_has_its_threshold_at_zero(data):
     class OnlyDecisions:
         offset_ = 5.0
@@ -202,6 +238,19 @@ def test_grid(data):
     written = [text.get_text() for text in display.ax_.texts]
     assert f"{search.best_score_:.3f}" in written
     assert len(written) == 6
+
+
+def test_colours_of_a_grid_tell_scores_apart_beside_a_far_one():
+    scores = np.array([[0.80, 0.85, 0.90], [0.82, np.nan, -5e7]])
+    display = GridHeatmapDisplay(scores, ("a", [1, 2]), ("b", [1, 2, 3])).plot()
+    (image,) = display.ax_.get_images()
+    low, high = image.get_clim()
+    assert (low, high) == (pytest.approx(0.80 - 5 * 0.05), 0.90)
+    (bar,) = [ax for ax in display.figure_.axes if ax is not display.ax_]
+    assert bar.get_ylabel() == "mean test score (1 below the bar)"
+    assert "-5e+07" in [text.get_text() for text in display.ax_.texts]
+    given = GridHeatmapDisplay(scores, ("a", [1, 2]), ("b", [1, 2, 3])).plot(vmin=0)
+    assert given.ax_.get_images()[0].get_clim()[0] == 0
 
 
 def test_grid_takes_the_best_over_other_parameters_and_leaves_gaps():

@@ -13,15 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import _safe_indexing, indexable
-from sklearn.utils.validation import (
-    _num_samples,
-    check_is_fitted,
-)
+from sklearn.utils import indexable
+from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import num_samples, safe_indexing
 from skood._splits import folds, share
 from skood.model_selection._estimators import in_distribution_scores
 
@@ -45,7 +43,7 @@ class Labelled:
         check_readable(X)
         X, y = indexable(X, y)
         if y is None:
-            return cls(X, None, np.arange(_num_samples(X)), np.arange(0))
+            return cls(X, None, np.arange(num_samples(X)), np.arange(0))
         labels = label_array(y)
         mask = inlier_mask(labels)
         if not mask.any():
@@ -83,11 +81,11 @@ class Labelled:
         if pass_outliers:
             rows = np.sort(np.concatenate([rows, self.outliers]))
         labels = None if self.labels is None else self.labels[rows]
-        return clone(detector).fit(_safe_indexing(self.X, rows), labels)
+        return clone(detector).fit(safe_indexing(self.X, rows), labels)
 
     def scores(self, detector: Any, rows: Rows) -> NDArray[np.float64]:
         """Return a fitted detector's scores of some rows."""
-        return usable_scores(detector, _safe_indexing(self.X, rows))
+        return usable_scores(detector, safe_indexing(self.X, rows))
 
     def need_two(self, detector: Any) -> None:
         """Raise ValueError where one part cannot be held out of another."""

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import HasMethods, Interval, StrOptions, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, Rows, usable_scores
 from skood.calibration._schemes import conformal_splits, default_share, too_few
 from skood.calibration._wrapper import DetectorWrapper
@@ -121,6 +120,11 @@ class ConformalDetector(DetectorWrapper):
         In ``fit``, for ``method="split"`` without a `cv`: half of the rows are too few
         for `alpha`, so that nothing can be flagged.
 
+    See Also
+    --------
+    TargetRateThreshold : The same guarantee as a threshold alone.
+    ShiftMonitor : One alarm for a stream.
+
     References
     ----------
     .. [1] Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2nd
@@ -181,7 +185,7 @@ class ConformalDetector(DetectorWrapper):
         self.pass_outliers = pass_outliers
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> ConformalDetector:
         """Fit the detector, or several, and score the rows kept from each.
 

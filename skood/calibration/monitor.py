@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike, stream_seed, uniform_draws
+from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
 from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
@@ -92,6 +91,11 @@ class ShiftMonitor(AroundDetector):
     TypeError
         In ``fit``: a PyOD detector, whose sign is the other way round.
 
+    See Also
+    --------
+    ConformalDetector : P-values and alarms of single rows.
+    skood.plotting.MartingaleDisplay : The path of the capital.
+
     References
     ----------
     Vovk, Nouretdinov and Gammerman, "Testing exchangeability on-line", ICML 2003.
@@ -133,7 +137,7 @@ class ShiftMonitor(AroundDetector):
         self.cv = cv
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> ShiftMonitor:
         """Fit the detector and score the rows kept from it.
 

@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
-from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skood._ranks import rank_for_rate, rows_for_rate
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood._splits import HELD_OUT_SHARE
 from skood.calibration._held_out import (
     HeldOut,
@@ -108,7 +107,7 @@ class TargetRateThreshold(DetectorWrapper):
 
     See Also
     --------
-    ConformalDetector : the same guarantee as p-values, by class, with folds, and
+    ConformalDetector : The same guarantee as p-values, by class, with folds, and
         control of the false-discovery rate.
 
     References
@@ -159,7 +158,7 @@ class TargetRateThreshold(DetectorWrapper):
         self.pass_outliers = pass_outliers
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None) -> TargetRateThreshold:
         """Fit the detector and set its threshold.
 

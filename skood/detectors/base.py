@@ -10,13 +10,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, assert_all_finite
-from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import (
-    check_consistent_length,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length
 
 from skood._arrays import validated_table
 from skood._chunks import by_chunks
@@ -24,6 +20,7 @@ from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
 from skood._learning import Learning
 from skood._ranks import rows_for_rate
+from skood._sklearn_compat import Interval, fit_context, validate_data
 from skood._splits import HELD_OUT_SHARE, Rows, share
 from skood._version import Stamped
 from skood.detectors.declared import Declared
@@ -151,7 +148,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
 
     # The estimator ---------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(
         self: Self, X: Any, y: ArrayLike | None = None, threshold_data: Any = None
     ) -> Self:

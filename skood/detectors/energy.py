@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import array_namespace, like, to_numpy
 from skood._gaussian import TiedGaussian
 from skood._logsumexp import log_sum_exp
 from skood._moments import ClassMoments
+from skood._sklearn_compat import StrOptions
 from skood.detectors.base import ARRAY, BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training
@@ -81,6 +81,11 @@ class LayerEnergy(BaseDetector):
     ValueError
         In ``fit``: no layer with the ``"lse"`` statistic; a layer's energy that does
         not vary; ``aggregation="signed"`` without outliers.
+
+    See Also
+    --------
+    Energy : The energy of the logits.
+    Mahalanobis : The distance to the nearest class.
 
     References
     ----------

@@ -69,6 +69,11 @@ class FeatureNorm(BaseDetector):
     UserWarning
         If puzzles have norm zero.
 
+    See Also
+    --------
+    NormRescaledHead : The same norm as a temperature of the logits.
+    skood.plotting.NormRatioDisplay : Which layer was chosen, and why.
+
     References
     ----------
     Yu, Shin, Lee, Jun and Lee, "Block selection method for using feature norm in

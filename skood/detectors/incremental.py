@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import _fit_context
 
 from skood._labels import inlier_mask
 from skood._seeds import uniform_draws
+from skood._sklearn_compat import fit_context
 from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import THRESHOLD_ROWS
 from skood.detectors.training import Training
@@ -85,7 +85,7 @@ class IncrementalDetector(BaseDetector):
         changed on an error.
         """
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self: Self, X: Any, y: ArrayLike | None = None) -> Self:
         """Fit on a portion of the rows; call it again with the next.
 

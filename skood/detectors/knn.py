@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, chunks_of
 from skood._device import resolved_device
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layer_detector import LayerDetector
@@ -88,6 +88,11 @@ class KNN(LayerDetector, IncrementalDetector):
     -----
     UserWarning
         If there are not more in-distribution rows than neighbours asked for.
+
+    See Also
+    --------
+    Mahalanobis : Distances to the classes' means.
+    NAP : Nearest patterns of activation.
 
     References
     ----------

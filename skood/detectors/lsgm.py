@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import merged_statistics
 from skood._device import array_namespace, to_numpy
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.layer_detector import LayerDetector
 from skood.detectors.training import Training
@@ -139,6 +139,11 @@ class LSGM(LayerDetector):
         If a layer's mixture has not converged in ``max_iter`` passes.
     UserWarning
         If there are more components than the rows carry, and fewer are fitted.
+
+    See Also
+    --------
+    Mahalanobis : One Gaussian a class, on one layer or several.
+    skood.plotting.FlowDisplay : How rows flow between the components of two layers.
 
     Notes
     -----

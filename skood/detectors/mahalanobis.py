@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, chunks_of, merged_statistics
 from skood._device import array_namespace, to_numpy, unit_rows
 from skood._gaussian import TiedGaussian
 from skood._moments import ClassMoments, FourthMoment, PartMoments
 from skood._shrinkage import SHRUNK, Shrinkage
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layer_detector import LayerDetector
@@ -110,6 +110,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         If a class has one row: it adds a mean, but nothing to the covariance. If the
         empirical covariance of a layer is singular: the ridge alone says then how far
         a row is in the directions in which the training rows do not vary.
+
+    See Also
+    --------
+    LSGM : Mixtures in place of one Gaussian a class, over layers.
+    KNN : Distances to rows in place of means.
 
     Notes
     -----

@@ -6,20 +6,16 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import assert_all_finite
-from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skood._chunks import by_chunks, chunk_rows
 from skood._device import unit_rows
 from skood._labels import inlier_mask
 from skood._learning import Learning
 from skood._norm_ratio import NORM, NORM_RATIO, candidates, chosen_layer, feature_norm
+from skood._sklearn_compat import StrOptions, fit_context, validate_data
 from skood._version import Stamped
 from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
 
@@ -79,6 +75,10 @@ class NormRescaledHead(
         there are several candidates without jigsaw views, or the chosen layer's norm,
         or every penultimate row, is zero.
 
+    See Also
+    --------
+    FeatureNorm : The norm as a score of its own.
+
     Notes
     -----
     A penultimate row of zeros has no direction: its logits are the bias.
@@ -119,7 +119,7 @@ class NormRescaledHead(
         self.layers = layers
         self.scale = scale
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: LayerFeatures, y: ArrayLike | None = None) -> NormRescaledHead:
         """Choose the layer and the constant on the in-distribution rows.
 

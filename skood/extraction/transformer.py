@@ -12,12 +12,12 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names, check_is_fitted
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skood._progress import Bar
+from skood._sklearn_compat import Interval, StrOptions, check_feature_names, fit_context
 from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
@@ -255,7 +255,7 @@ class LayerFeatureTransformer(
 
     # The estimator ---------------------------------------------------------------
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit(self: Self, X: Any, y: Any = None) -> Self:
         """Check the wanted blocks on the network, with a forward of two rows of X.
 
@@ -280,7 +280,7 @@ class LayerFeatureTransformer(
         self._fit(self._inputs(X, reset=True), Cache(self.cache))
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X: Any, y: Any = None) -> LayerFeatures:
         """Fit, and return the features of the same rows, with their views.
 
@@ -518,7 +518,7 @@ class LayerFeatureTransformer(
             inputs.feeding = Feeding(self.num_workers, self.prefetch_factor, pinned)
         has_names = hasattr(X, "columns") or hasattr(self, "feature_names_in_")
         if reset or (self.preprocess is None and has_names):
-            _check_feature_names(self, X, reset=reset)
+            check_feature_names(self, X, reset=reset)
         return inputs
 
     def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module:

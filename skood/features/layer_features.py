@@ -63,6 +63,11 @@ class LayerFeatures:
     TypeError
         If a block cannot be read: a sparse matrix, a LazyFrame.
 
+    See Also
+    --------
+    LayerFeatureTransformer : Makes them from a network and its inputs.
+    LayerSelector : Makes one matrix of them in a pipeline.
+
     Examples
     --------
     >>> import numpy as np

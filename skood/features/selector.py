@@ -7,14 +7,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import (
-    _check_feature_names_in,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import validated_table
 from skood._learning import Learning
+from skood._sklearn_compat import feature_names_in, validate_data
 from skood._version import Stamped
 from skood.features.layer_features import LayerFeatures
 from skood.features.names import Layers, column_names
@@ -37,6 +34,10 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
     ----------
     n_features_in_ : int
         Columns of all blocks seen in ``fit`` together.
+
+    See Also
+    --------
+    LayerFeatures.select : The same for features at hand.
 
     Examples
     --------
@@ -105,9 +106,7 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
         """Return the columns' names, ``layer__statistic__number``."""
         check_is_fitted(self)
         if self._widths is None:
-            return cast(
-                NDArray[np.object_], _check_feature_names_in(self, input_features)
-            )
+            return cast(NDArray[np.object_], feature_names_in(self, input_features))
         return np.asarray(column_names(self._widths), dtype=object)
 
     def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:

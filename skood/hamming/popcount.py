@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 
+from skood._sklearn_compat import openmp_threads
 from skood.hamming.packing import Distances, Packed
 
 __all__ = ["popcount_distances"]
@@ -39,7 +39,7 @@ def popcount_distances(queries: Packed, bank: Packed, k: int, device: str) -> Di
     query_words = np.ascontiguousarray(queries).view(np.uint64)
     bank_words = np.ascontiguousarray(bank).view(np.uint64)
     bank_words = np.ascontiguousarray(bank_words.T)
-    threads = _openmp_effective_n_threads()
+    threads = openmp_threads()
     if threads == 1 or query_words.size * len(bank) < THREADED_WORK:
         return _counted(query_words, bank_words, k)
     parts = np.array_split(query_words, threads)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, clone
-from sklearn.utils import Tags, _safe_indexing, get_tags
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
 from skood._learning import Learning
+from skood._sklearn_compat import safe_indexing
 from skood._version import Stamped
 from skood.model_selection._estimators import SCORE_METHODS, last_step, refuse_pyod
 
@@ -62,7 +63,7 @@ class OutliersIgnored(
 
     See Also
     --------
-    InlierKFold : keeps outliers out of the training folds of a search, not its refit.
+    InlierKFold : Keeps outliers out of the training folds of a search, not its refit.
 
     Examples
     --------
@@ -258,10 +259,10 @@ def _inliers_only(
         )
     rows = np.flatnonzero(mask)
     params = {
-        name: _safe_indexing(value, rows) if _is_per_row(value, len(mask)) else value
+        name: safe_indexing(value, rows) if _is_per_row(value, len(mask)) else value
         for name, value in fit_params.items()
     }
-    return _safe_indexing(X, rows), labels[rows], params
+    return safe_indexing(X, rows), labels[rows], params
 
 
 def _is_per_row(value: Any, n_rows: int) -> bool:

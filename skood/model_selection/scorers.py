@@ -53,6 +53,10 @@ class OODScorer:
         an estimator without scores, and, with `unseen_as_outliers`, without
         ``class_labels_``.
 
+    See Also
+    --------
+    ood_scorer : All metrics of one scoring, for searches over several.
+
     Examples
     --------
     >>> import numpy as np

@@ -34,7 +34,7 @@ class LeaveOutlierSourceOut(LabelSplitter):
 
     See Also
     --------
-    InlierKFold : the splitter for the search inside.
+    InlierKFold : The splitter for the search inside.
 
     Notes
     -----

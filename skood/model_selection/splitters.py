@@ -37,8 +37,8 @@ class InlierKFold(LabelSplitter):
 
     See Also
     --------
-    LeaveOutlierSourceOut : judges a tuned detector on outliers of an unseen kind.
-    ClassHoldout : needs no outliers: classes are left out in turn.
+    LeaveOutlierSourceOut : Judges a tuned detector on outliers of an unseen kind.
+    ClassHoldout : Needs no outliers: classes are left out in turn.
 
     Notes
     -----

@@ -12,12 +12,12 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import as_array
 from skood._progress import is_shown
 from skood._seeds import RandomStateLike, stream_seed
+from skood._sklearn_compat import HasMethods, Interval, StrOptions
 from skood._splits import share
 from skood.detectors.declared import field
 from skood.detectors.layer_detector import LayerDetector
@@ -101,6 +101,11 @@ class AMP(LayerDetector):
     ------
     ValueError
         In ``fit``: no labels, one class, too few rows or anchors.
+
+    See Also
+    --------
+    AnchoredClassifier : The network behind it.
+    EnergyRegularizedClassifier : Another detector that is trained.
 
     Notes
     -----

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skood._sklearn_compat import Interval, StrOptions
 from skood.neural.classifier import TrainedClassifier
 from skood.neural.corruption import Corruption, ImageCorruption, VectorCorruption
 from skood.neural.inputs import as_batch
@@ -132,6 +132,10 @@ class AnchoredClassifier(TrainedClassifier):
     ValueError
         In ``fit``: no labels, one class, fewer rows than anchors, a module without a
         layer to widen or without an output for each class.
+
+    See Also
+    --------
+    AMP : The detector over it.
 
     Notes
     -----

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
-from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import _check_feature_names, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skood._labels import inlier_mask
 from skood._seeds import RandomStateLike, stream_seed
+from skood._sklearn_compat import check_feature_names, validate_parameter_constraints
 from skood._version import stamped, unstamped
 from skood.neural.contexts import known_device, seeded
 from skood.neural.files import device_here, put_weights, state_of
@@ -399,7 +399,7 @@ class TrainedClassifier(NeuralNetClassifier):
         An array has no names and goes with any: skorch hands arrays on within.
         """
         if reset or _is_frame(X):
-            _check_feature_names(self, X, reset=reset)
+            check_feature_names(self, X, reset=reset)
 
     def _check_parameters(self) -> None:
         params = {name: getattr(self, name) for name in self._constraints}

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval
 from skorch.callbacks import PassthroughScoring
 from torch import Tensor
 
+from skood._sklearn_compat import Interval
 from skood.extraction.probe import probe
 from skood.extraction.wanted import checked_layers
 from skood.features import LOGITS
@@ -104,6 +104,11 @@ class EnergyRegularizedClassifier(TrainedClassifier):
     ValueError
         In ``fit``: no labels, one class, an unknown layer or one that does not run, a
         module without an output for each class.
+
+    See Also
+    --------
+    Energy : Its score, for a network as it is.
+    AMP : Another detector that is trained.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""What every plot shares: axes to draw on, colours, and the scores of an estimator."""
+"""What every plot shares: axes to draw on, colours, and rows by their kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from skood._arrays import as_array
 from skood._labels import inlier_mask
-from skood.model_selection._estimators import in_distribution_scores, last_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,12 +73,6 @@ def name_layers(ax: Axes, layers: Sequence[str]) -> None:
         ax.set_xticks(
             range(len(layers)), layers, rotation=45, ha="right", rotation_mode="anchor"
         )
-
-
-def scores_of(estimator: Any, X: Any, name: str | None) -> tuple[Floats, str]:
-    """Return an estimator's scores of the rows, and the name to show for it."""
-    scores = in_distribution_scores(estimator, X)
-    return scores, type(last_step(estimator)).__name__ if name is None else name
 
 
 def by_kind(y_true: ArrayLike, values: ArrayLike, what: str) -> tuple[Floats, Floats]:

@@ -12,7 +12,8 @@ from sklearn.metrics import det_curve
 from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.metrics import fpr_at_tpr
-from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve, scores_of
+from skood.plotting._axes import NEUTRAL, Floats, draw_curve
+from skood.plotting._scores import ScoreDisplay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 TICKS = np.array([0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999])
 
 
-class DetDisplay(Display):
+class DetDisplay(ScoreDisplay):
     """Share of in-distribution rows rejected against share of outliers accepted.
 
     Both axes are in normal deviates, which spread the corner where good detectors lie
@@ -66,77 +67,12 @@ class DetDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-        **kwargs: Any,
+    def _of_scores(
+        cls, y_true: ArrayLike, y_score: ArrayLike, name: str | None
     ) -> DetDisplay:
-        """Plot the curve of a fitted detector.
-
-        Parameters
-        ----------
-        estimator : object
-            Fitted, with ``score_samples`` or ``decision_function``.
-        X : array-like of length n
-            Rows that it was not fitted on.
-        y : array-like of shape (n,)
-            Class labels; -1 marks an outlier.
-        name : str, optional
-            Of the detector.
-        ax : matplotlib axes, optional
-            A new figure's without it.
-        **kwargs : dict
-            For ``plot``.
-
-        Returns
-        -------
-        DetDisplay
-        """
-        scores, name = scores_of(estimator, X, name)
-        return cls.from_predictions(y, scores, name=name, ax=ax, **kwargs)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        y_true: ArrayLike,
-        y_score: ArrayLike,
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-        **kwargs: Any,
-    ) -> DetDisplay:
-        """Plot the curve of given scores.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n,)
-            Class labels; -1 marks an outlier.
-        y_score : array-like of shape (n,)
-            Higher = more in-distribution.
-        name : str, optional
-            Of the detector.
-        ax : matplotlib axes, optional
-            A new figure's without it.
-        **kwargs : dict
-            For ``plot``.
-
-        Returns
-        -------
-        DetDisplay
-
-        Raises
-        ------
-        ValueError
-            If one kind of rows is missing or lengths differ.
-        """
         fpr95 = fpr_at_tpr(y_true, y_score)
         fpr, fnr, _ = det_curve(inlier_mask(y_true), as_array(y_score, "y_score"))
-        return cls(fpr, fnr, fpr95=fpr95, name=name).plot(ax, **kwargs)
+        return cls(fpr, fnr, fpr95=fpr95, name=name)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> DetDisplay:
         """Draw the curve; several detectors may share one axes.

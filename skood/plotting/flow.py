@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import _safe_indexing
 
 from skood._arrays import as_array
 from skood._labels import inlier_mask
+from skood._sklearn_compat import safe_indexing
 from skood.plotting._axes import INLIERS, OUTLIERS, Display, Floats, pyplot
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class FlowDisplay(Display):
             )
         counts = [
             estimator.transition_counts(
-                _safe_indexing(X, np.flatnonzero(rows)), from_layer, to_layer
+                safe_indexing(X, np.flatnonzero(rows)), from_layer, to_layer
             )
             for rows in (mask, ~mask)
         ]

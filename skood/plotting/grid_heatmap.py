@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skood.plotting._axes import OUTLIERS, Display, Floats
+from skood.plotting._limits import readable_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,9 @@ class GridHeatmapDisplay(Display):
     """Mean test scores of a search, over two of its parameters.
 
     Where the search had other parameters too, a cell shows the best score over these.
-    The best cell is framed; a cell that was not tried is left white.
+    The best cell is framed; a cell that was not tried is left white. The colours tell
+    apart the scores that lie together; one that lies far out has the colour of the end,
+    an arrow on the colour bar, and its number in the cell.
 
     Parameters
     ----------
@@ -164,16 +167,29 @@ class GridHeatmapDisplay(Display):
             Itself.
         """
         ax = self._take_axes(ax)
-        image = ax.imshow(
-            self.scores, **{"cmap": "cividis", "aspect": "auto", **kwargs}
-        )
-        self.figure_.colorbar(image, ax=ax, label=f"mean test {self.metric}")
+        style = {"cmap": "cividis", "aspect": "auto", **kwargs}
+        if not {"clim", "norm", "vmax", "vmin"} & {*kwargs}:
+            style["clim"] = readable_limits(self.scores, self.scores, share=0.5)
+        image = ax.imshow(self.scores, **style)
+        self._draw_colour_bar(ax, image)
         self._write_scores(ax, image)
         for axis, (name, values) in zip("yx", (self.rows, self.columns), strict=True):
             labels = [_short(value) for value in values]
             getattr(ax, f"set_{axis}ticks")(range(len(values)), labels)
             getattr(ax, f"set_{axis}label")(name)
         return self
+
+    def _draw_colour_bar(self, ax: Axes, image: Any) -> None:
+        low, high = image.get_clim()
+        outside = {
+            "below": np.count_nonzero(self.scores < low),
+            "above": np.count_nonzero(self.scores > high),
+        }
+        said = [f"{count} {side} the bar" for side, count in outside.items() if count]
+        ends = {(): "neither", ("below",): "min", ("above",): "max"}
+        extend = ends.get(tuple(s for s in outside if outside[s]), "both")
+        label = f"mean test {self.metric}" + (f" ({', '.join(said)})" if said else "")
+        self.figure_.colorbar(image, ax=ax, extend=extend, label=label)
 
     def _write_scores(self, ax: Axes, image: Any) -> None:
         best = np.unravel_index(np.nanargmax(self.scores), self.scores.shape)
@@ -185,7 +201,7 @@ class GridHeatmapDisplay(Display):
             ax.text(
                 column,
                 row,
-                f"{score:.3f}",
+                f"{score:.3f}" if abs(score) < 1e4 else f"{score:.3g}",
                 ha="center",
                 va="center",
                 color="white" if dark else "black",

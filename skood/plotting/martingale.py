@@ -13,8 +13,6 @@ from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from skood.calibration.monitor import ShiftMonitor
-
 
 class MartingaleDisplay(Display):
     """Capital of a bet against the stream being in-distribution, row by row.
@@ -60,7 +58,7 @@ class MartingaleDisplay(Display):
     @classmethod
     def from_estimator(
         cls,
-        monitor: ShiftMonitor,
+        monitor: Any,
         *,
         name: str | None = None,
         ax: Axes | None = None,

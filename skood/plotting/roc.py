@@ -10,13 +10,14 @@ from sklearn.metrics import roc_curve
 from skood._arrays import as_array
 from skood._labels import inlier_mask
 from skood.metrics import auroc, fpr_at_tpr
-from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve, scores_of
+from skood.plotting._axes import NEUTRAL, Floats, draw_curve
+from skood.plotting._scores import ScoreDisplay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class RocDisplay(Display):
+class RocDisplay(ScoreDisplay):
     """Share of in-distribution rows accepted against share of outliers accepted.
 
     FPR95, the share of outliers accepted when 95 % of the in-distribution rows are, is
@@ -64,77 +65,12 @@ class RocDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-        **kwargs: Any,
+    def _of_scores(
+        cls, y_true: ArrayLike, y_score: ArrayLike, name: str | None
     ) -> RocDisplay:
-        """Plot the curve of a fitted detector.
-
-        Parameters
-        ----------
-        estimator : object
-            Fitted, with ``score_samples`` or ``decision_function``.
-        X : array-like of length n
-            Rows that it was not fitted on.
-        y : array-like of shape (n,)
-            Class labels; -1 marks an outlier.
-        name : str, optional
-            Of the detector.
-        ax : matplotlib axes, optional
-            A new figure's without it.
-        **kwargs : dict
-            For ``plot``.
-
-        Returns
-        -------
-        RocDisplay
-        """
-        scores, name = scores_of(estimator, X, name)
-        return cls.from_predictions(y, scores, name=name, ax=ax, **kwargs)
-
-    @classmethod
-    def from_predictions(
-        cls,
-        y_true: ArrayLike,
-        y_score: ArrayLike,
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-        **kwargs: Any,
-    ) -> RocDisplay:
-        """Plot the curve of given scores.
-
-        Parameters
-        ----------
-        y_true : array-like of shape (n,)
-            Class labels; -1 marks an outlier.
-        y_score : array-like of shape (n,)
-            Higher = more in-distribution.
-        name : str, optional
-            Of the detector.
-        ax : matplotlib axes, optional
-            A new figure's without it.
-        **kwargs : dict
-            For ``plot``.
-
-        Returns
-        -------
-        RocDisplay
-
-        Raises
-        ------
-        ValueError
-            If one kind of rows is missing or lengths differ.
-        """
         area, fpr95 = auroc(y_true, y_score), fpr_at_tpr(y_true, y_score)
         fpr, tpr, _ = roc_curve(inlier_mask(y_true), as_array(y_score, "y_score"))
-        return cls(fpr, tpr, auroc=area, fpr95=fpr95, name=name).plot(ax, **kwargs)
+        return cls(fpr, tpr, auroc=area, fpr95=fpr95, name=name)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> RocDisplay:
         """Draw the curve; several detectors may share one axes.

@@ -12,21 +12,22 @@ from skood.plotting._axes import (
     INLIERS,
     NEUTRAL,
     OUTLIERS,
-    Display,
     Floats,
     by_kind,
-    scores_of,
 )
+from skood.plotting._limits import readable_limits
+from skood.plotting._scores import ScoreDisplay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class ScoreHistogramDisplay(Display):
+class ScoreHistogramDisplay(ScoreDisplay):
     """Scores of in-distribution rows and of outliers, with the threshold.
 
-    Each histogram sums to one. Rows beyond the ends of the axis are counted in the
-    outermost bins, so that a few far outliers do not squeeze all others.
+    Each histogram sums to one. The axis shows all rows, but for those that lie so far
+    out that the in-distribution rows could not be told apart any more: these stand in
+    the outermost bins, and below the axis is written how many there are.
 
     Parameters
     ----------
@@ -71,47 +72,6 @@ class ScoreHistogramDisplay(Display):
         self.name = name
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: ArrayLike,
-        *,
-        name: str | None = None,
-        ax: Axes | None = None,
-        **kwargs: Any,
-    ) -> ScoreHistogramDisplay:
-        """Plot a fitted detector's scores, and its ``offset_`` if it has one.
-
-        Parameters
-        ----------
-        estimator : object
-            Fitted, with ``score_samples`` or ``decision_function``.
-        X : array-like of length n
-            Rows that it was not fitted on.
-        y : array-like of shape (n,)
-            Class labels; -1 marks an outlier.
-        name : str, optional
-            Of the detector.
-        ax : matplotlib axes, optional
-            A new figure's without it.
-        **kwargs : dict
-            For ``plot``.
-
-        Returns
-        -------
-        ScoreHistogramDisplay
-        """
-        scores, name = scores_of(estimator, X, name)
-        offset = getattr(last_step(estimator), "offset_", None)
-        if not hasattr(estimator, "score_samples"):
-            offset = 0.0
-        threshold = None if offset is None else float(np.ravel(offset)[0])
-        return cls.from_predictions(
-            y, scores, threshold=threshold, name=name, ax=ax, **kwargs
-        )
-
-    @classmethod
     def from_predictions(
         cls,
         y_true: ArrayLike,
@@ -122,7 +82,7 @@ class ScoreHistogramDisplay(Display):
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> ScoreHistogramDisplay:
-        """Plot given scores.
+        """Plot given scores, and a threshold.
 
         Parameters
         ----------
@@ -131,7 +91,8 @@ class ScoreHistogramDisplay(Display):
         y_score : array-like of shape (n,)
             Higher = more in-distribution.
         threshold : float, optional
-            Rows below are flagged.
+            Rows below are flagged. ``from_estimator`` gives the detector's ``offset_``,
+            if it has one.
         name : str, optional
             Of the detector.
         ax : matplotlib axes, optional
@@ -148,8 +109,23 @@ class ScoreHistogramDisplay(Display):
         ValueError
             If the lengths differ or no row is in-distribution.
         """
+        display = cls._of_scores(y_true, y_score, name)
+        display.threshold = threshold
+        return display.plot(ax, **kwargs)
+
+    @classmethod
+    def _of_detector(cls, estimator: Any) -> dict[str, Any]:
+        offset = getattr(last_step(estimator), "offset_", None)
+        if not hasattr(estimator, "score_samples"):
+            offset = 0.0
+        return {"threshold": None if offset is None else float(np.ravel(offset)[0])}
+
+    @classmethod
+    def _of_scores(
+        cls, y_true: ArrayLike, y_score: ArrayLike, name: str | None
+    ) -> ScoreHistogramDisplay:
         known, unlike = by_kind(y_true, y_score, "y_score")
-        return cls(known, unlike, threshold=threshold, name=name).plot(ax, **kwargs)
+        return cls(known, unlike, name=name)
 
     def plot(
         self, ax: Axes | None = None, *, bins: int = 50, **kwargs: Any
@@ -186,10 +162,10 @@ class ScoreHistogramDisplay(Display):
                     label=self._label(kind, mistake, scores),
                     **style,
                 )
-        if self.threshold is not None:
+        if self.threshold is not None and self._threshold_within(edges):
             ax.axvline(self.threshold, color=NEUTRAL, linestyle="--", label="threshold")
         ax.set(
-            xlabel="score (higher = more in-distribution)",
+            xlabel="score (higher = more in-distribution)" + self._beyond(edges),
             ylabel="share of the rows of each kind",
             title=self.name or "",
         )
@@ -204,13 +180,28 @@ class ScoreHistogramDisplay(Display):
         return f"{kind} ({share:.1%} {mistake})"
 
     def _edges(self, bins: int) -> Floats:
-        """Return bins from the lowest to the highest 1 % of either kind."""
-        ends = [
-            np.quantile(scores[np.isfinite(scores)], [0.01, 0.99])
-            for scores in (self.inlier_scores, self.outlier_scores)
-            if np.isfinite(scores).any()
+        """Return the ends of bins, in which the in-distribution rows have room."""
+        known = self.inlier_scores
+        line = [] if self.threshold is None else [self.threshold]
+        shown = np.concatenate([known, self.outlier_scores, line])
+        low, high = readable_limits(shown, known)
+        return np.linspace(low, high, bins + 1)
+
+    def _beyond(self, edges: Floats) -> str:
+        """Return a line on what lies outside the axis, if something does."""
+        kinds = {"in-distribution": self.inlier_scores, "outliers": self.outlier_scores}
+        counts = [
+            (np.count_nonzero(outside), f"{kind} {side}")
+            for kind, scores in kinds.items()
+            for side, outside in (
+                ("below", scores < edges[0]),
+                ("above", scores > edges[-1]),
+            )
         ]
-        if self.threshold is not None:
-            ends.append(np.repeat(self.threshold, 2))
-        low, high = np.min(ends), np.max(ends)
-        return np.linspace(low, high if high > low else low + 1, bins + 1)
+        said = [f"{count} {what}" for count, what in counts if count]
+        if self.threshold is not None and not self._threshold_within(edges):
+            said.append(f"the threshold, {self.threshold:.3g}")
+        return f"\nbeyond the axis: {', '.join(said)}" if said else ""
+
+    def _threshold_within(self, edges: Floats) -> bool:
+        return self.threshold is not None and edges[0] <= self.threshold <= edges[-1]

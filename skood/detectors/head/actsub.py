@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like, unit_rows
 from skood._logsumexp import log_sum_exp
+from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector, top_mean
 from skood.detectors.head.class_means import ClassSums
 from skood.detectors.head.moments import term_moments

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
 from skood._chunks import by_chunks
 from skood._device import array_namespace, like, to_numpy, unit_rows
 from skood._seeds import stream_seed
+from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions
 
 from skood._device import array_namespace, like
 from skood._logsumexp import log_sum_exp
+from skood._sklearn_compat import StrOptions
 from skood.detectors.head.caref import CARef
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.rows import best_logit, softmax

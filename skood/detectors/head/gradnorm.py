@@ -5,9 +5,8 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
-
 from skood._device import array_namespace
+from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.rows import softmax
 from skood.detectors.training import Training

@@ -6,10 +6,10 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._device import array_namespace, like, to_numpy, unit_rows
 from skood._seeds import stream_seed
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments

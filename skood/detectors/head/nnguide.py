@@ -5,10 +5,9 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
-
 from skood._device import array_namespace, unit_rows
 from skood._logsumexp import log_sum_exp
+from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector, top_mean
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product

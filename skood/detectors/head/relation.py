@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like, unit_rows
+from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.head.rows import nonzero, softmax
 from skood.detectors.training import Training

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
 from skood._device import like, to_numpy
 from skood._seeds import stream_seed
+from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.histograms import BinCounts, row_counts

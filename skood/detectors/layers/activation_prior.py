@@ -5,11 +5,10 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
-
 from skood._chunks import chunks_of
 from skood._device import array_namespace
 from skood._logsumexp import log_sum_exp
+from skood._sklearn_compat import Interval
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training

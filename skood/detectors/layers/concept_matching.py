@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval
 
 from skood._arrays import as_array
 from skood._device import array_namespace, like, unit_rows
 from skood._logsumexp import log_sum_exp
 from skood._seeds import RandomStateLike, stream_seed
+from skood._sklearn_compat import Interval
 from skood.detectors.base import ARRAY, BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training

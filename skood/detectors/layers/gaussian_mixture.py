@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import merged_statistics
 from skood._device import array_namespace, like
 from skood._logsumexp import log_sum_exp
 from skood._moments import ClassMoments
 from skood._shrinkage import Shrinkage
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.layer_detector import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures

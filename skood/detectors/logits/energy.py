@@ -5,9 +5,8 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
-
 from skood._logsumexp import log_sum_exp
+from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.logits.base import LogitDetector
 
@@ -43,6 +42,11 @@ class Energy(LogitDetector):
     ------
     ValueError
         If there are no logits.
+
+    See Also
+    --------
+    MaxLogit : Its limit at a temperature of zero.
+    LayerEnergy : An energy of any layer, without logits.
 
     References
     ----------

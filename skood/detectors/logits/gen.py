@@ -5,9 +5,8 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from sklearn.utils._param_validation import Interval
-
 from skood._device import array_namespace
+from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.logits._probabilities import sorted_softmax
 from skood.detectors.logits.base import LogitDetector

@@ -34,6 +34,11 @@ class MaxLogit(LogitDetector):
     ValueError
         If there are no logits.
 
+    See Also
+    --------
+    MSP : The largest probability.
+    Energy : All logits at once.
+
     References
     ----------
     Hendrycks et al., "Scaling out-of-distribution detection for real-world settings",

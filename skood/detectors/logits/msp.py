@@ -38,6 +38,11 @@ class MSP(LogitDetector):
     ValueError
         If there are no logits; in ``fit``, if they have one column only.
 
+    See Also
+    --------
+    MaxLogit : The largest logit, not normalised.
+    Energy : All logits at once.
+
     References
     ----------
     Hendrycks and Gimpel, "A baseline for detecting misclassified and

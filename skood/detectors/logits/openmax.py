@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import weibull_min
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import Interval
 
 from skood._chunks import merged_statistics
 from skood._device import to_numpy
+from skood._sklearn_compat import Interval
 from skood.detectors.head.class_means import ClassSums, predicted
 from skood.detectors.logits._weibull import weibull_fits
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import by_chunks, merged_statistics
 from skood._device import to_numpy
+from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.layer_detector import LayerDetector
 from skood.detectors.nap.auto import LayerChoice, searched_layers, tail_cap
@@ -127,6 +127,11 @@ class NAP(LayerDetector):
         ``auto=True`` without a max or avg statistic.
     ImportError
         If ``backend="faiss"`` and faiss is not installed.
+
+    See Also
+    --------
+    KNN : Distances between the activations themselves.
+    FeatureNorm : How strong the activations are.
 
     References
     ----------

@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
 from skood._device import array_namespace, like
+from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.shaping._spread import Spread
 from skood.detectors.shaping.base import ShapingDetector

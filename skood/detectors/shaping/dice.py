@@ -6,9 +6,9 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
 
 from skood._device import like
+from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.head.class_means import mean_row
 from skood.detectors.shaping.base import ShapingDetector

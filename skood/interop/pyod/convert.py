@@ -41,7 +41,7 @@ def to_pyod(estimator: Any, contamination: Any = 0.1) -> Any:
 
     See Also
     --------
-    PyODDetector : the other way round.
+    PyODDetector : The other way round.
 
     Examples
     --------

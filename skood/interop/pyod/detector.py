@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pyod.models.base import BaseDetector as PyODBase
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval, StrOptions
 
 from skood._chunks import chunks_of
+from skood._sklearn_compat import Interval, StrOptions
 from skood._splits import share
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
@@ -103,7 +103,7 @@ class PyODDetector(LayerDetector):
 
     See Also
     --------
-    to_pyod : the other way round.
+    to_pyod : The other way round.
 
     References
     ----------
