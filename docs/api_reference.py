@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import skood
+from skood.detectors.entry import Entry
 from skood.detectors.registry import REGISTRY
 
 
@@ -120,6 +121,45 @@ def tables() -> str:
     """reStructuredText with a table of summaries for each section."""
     sections = [_section(*section) for section in SECTIONS]
     return "\n".join([".. currentmodule:: skood\n", *sections])
+
+
+FAMILIES = {
+    "logits": "Scores of the logits",
+    "head": "Scores of penultimate features and the last linear map",
+    "shaping": "Penultimate features reshaped before a score of the logits",
+    "layers": "Scores of one or several layers",
+    "trained": "Trained detectors",
+    "wrapped": "Detectors of others",
+}
+
+
+def detectors() -> str:
+    """reStructuredText with a table of the registry for each family."""
+    found = []
+    for family, title in FAMILIES.items():
+        entries = [e for e in REGISTRY.values() if e.family == family]
+        found += [title, "-" * len(title), "", ".. list-table::"]
+        found += ["   :header-rows: 1", "   :widths: 20 35 15 10 20", ""]
+        rows = [["Detector", "Score", "Needs", "Cost of a row", "Source"]]
+        rows += [
+            _detector_row(entry) for entry in sorted(entries, key=lambda e: e.name)
+        ]
+        for first, *rest in rows:
+            found += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
+        found.append("")
+    return "\n".join(found)
+
+
+def _detector_row(entry: Entry) -> list[str]:
+    needs = [*entry.needs]
+    if entry.uses_labels and "labels" not in needs:
+        needs.append("labels, if there are any")
+    if not entry.negative_features:
+        needs.append("features from 0 up")
+    source = f"{entry.venue} {entry.year}"
+    needed = ", ".join(needs) or "features"
+    name = f":class:`~skood.{entry.name}`"
+    return [name, entry.summary, needed, entry.cost or "", source]
 
 
 def unlisted() -> list[str]:

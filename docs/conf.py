@@ -26,7 +26,7 @@ extensions = [
     "numpydoc",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_api_tables.rst"]
+exclude_patterns = ["_build", "_api_tables.rst", "_detectors.rst"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skood"
@@ -40,16 +40,20 @@ numpydoc_show_class_members = False
 
 
 def write_api_tables() -> None:
-    """Put the API's sections where api.rst includes them and autosummary reads them."""
+    """Put the tables where pages include them and autosummary reads them."""
     forgotten = api_reference.unlisted()
     if forgotten:
         raise ValueError(
             f"public names that docs/api_reference.py does not list: {forgotten}; "
             "add each to a section"
         )
-    target = HERE / "_api_tables.rst"
-    text = api_reference.tables()
-    # An untouched file keeps its time, so that Sphinx need not read the page again.
+    write("_api_tables.rst", api_reference.tables())
+    write("_detectors.rst", api_reference.detectors())
+
+
+def write(name: str, text: str) -> None:
+    """Write a file; an untouched one keeps its time, and its pages are not read again."""
+    target = HERE / name
     if not target.exists() or target.read_text() != text:
         target.write_text(text)
 
