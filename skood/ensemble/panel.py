@@ -1,0 +1,179 @@
+"""Which detectors the features can carry: one for each view, at most a dozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skood.detectors.base import ARRAY
+from skood.detectors.entry import Entry
+from skood.detectors.registry import REGISTRY
+from skood.detectors.training import Training
+from skood.ensemble.members import Member
+from skood.features import LOGITS, LayerFeatures
+
+__all__ = ["MOST", "default_panel"]
+
+MOST = 12
+"""Members at most."""
+
+EARLIER = 3
+"""Layers before the last, at most, that distances are taken in."""
+
+LOOKED_AT = 1000
+"""Rows from which the sign of features is read."""
+
+OUTPUT_VIEWS = (
+    ("probabilities", ("GEN", "MSP")),
+    ("logits", ("Energy", "MaxLogit")),
+    ("boundary", ("FDBD",)),
+    ("residual", ("ViM", "Residual")),
+    ("collapse", ("NCI", "CADRef")),
+    ("shaping", ("SCALE", "RAS", "ReAct")),
+)
+"""Views of the network's end, each with its detectors, the first that fits is taken.
+
+A name that the registry does not have is passed over, so that new detectors come in by
+their entry.
+"""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What features carry, as the registry's entries name it."""
+
+    features: LayerFeatures
+    labels: bool
+    negative: bool
+
+    @classmethod
+    def of(cls, training: Training) -> Carried:
+        """Look at the training rows."""
+        labels = training.labels is not None and len(training.labels) > 1
+        return cls(training.features, labels, _has_negative(training.features))
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is one layer without a name."""
+        return self.features.layers == [ARRAY]
+
+    @property
+    def hidden(self) -> list[str]:
+        """The layers that have the avg statistic, in order; the last is the deepest."""
+        keys = self.features.block_names
+        return [layer for layer, statistic in keys if statistic == "avg"]
+
+    def has(self, need: str) -> bool:
+        """Return whether one of the needs of an entry is met."""
+        if need == "labels":
+            return self.labels
+        if need == "head":
+            head = self.features.head
+            return head is not None and head.layer in self.features.layers
+        if need == LOGITS:
+            return LOGITS in self.features.layers
+        if need == "jigsaw views":
+            return "jigsaw" in self.features.views
+        return need in self.features.statistics
+
+    def suits(self, entry: Entry) -> bool:
+        """Return whether a detector can be fitted on these features."""
+        takes_sign = entry.negative_features or not self.negative
+        return takes_sign and all(self.has(need) for need in entry.needs)
+
+
+def default_panel(training: Training) -> list[Member]:
+    """Return one member for each view that the features carry.
+
+    Parameters
+    ----------
+    training : Training
+        The rows, of all blocks.
+
+    Returns
+    -------
+    list of Member
+        At most a dozen. Of a plain array without labels: the distances to the nearest
+        and to further neighbours, and that to the mean, so that neighbours have two
+        thirds of the vote.
+    """
+    carried = Carried.of(training)
+    if carried.plain and not carried.labels:
+        return _of_one_layer()
+    found = [*_of_output(carried), *_of_layers(carried), *_of_statistics(carried)]
+    return found[:MOST]
+
+
+def _of_one_layer() -> list[Member]:
+    nearest = REGISTRY["KNN"].detector(n_neighbors=1)
+    return [
+        Member("KNN", REGISTRY["KNN"].detector(), "neighbours"),
+        Member("KNN, nearest", nearest, "nearest"),
+        _member("Mahalanobis", "distance", normalize=True),
+    ]
+
+
+def _of_output(carried: Carried) -> Iterator[Member]:
+    if carried.plain:
+        return
+    for view, names in OUTPUT_VIEWS:
+        entries = [REGISTRY[name] for name in names if name in REGISTRY]
+        fitting = [e for e in entries if {LOGITS, "head"} & {*e.needs}]
+        fitting = [entry for entry in fitting if carried.suits(entry)]
+        if fitting:
+            yield _member(fitting[0].name, view)
+
+
+def _of_layers(carried: Carried) -> Iterator[Member]:
+    hidden = carried.hidden
+    if carried.plain:
+        yield _member("KNN", "neighbours")
+        yield _member("Mahalanobis", "distance")
+        return
+    if not hidden:
+        return
+    last = hidden[-1]
+    yield _member("KNN", f"neighbours, {last}", layers=last)
+    angle = {"relative": True} if carried.labels else {}
+    yield _member(
+        "Mahalanobis", f"direction, {last}", layers=last, normalize=True, **angle
+    )
+    earlier = _spread(hidden[:-1], EARLIER)
+    for layer in reversed(earlier):
+        yield _member("Mahalanobis", f"distance, {layer}", layers=layer)
+    if earlier:
+        middle = earlier[len(earlier) // 2]
+        yield _member("KNN", f"neighbours, {middle}", layers=middle)
+
+
+def _of_statistics(carried: Carried) -> Iterator[Member]:
+    for name, view in (("FeatureNorm", "norm"), ("NAP", "patterns")):
+        if not carried.plain and carried.suits(REGISTRY[name]):
+            yield _member(name, view)
+    if "lse" in carried.features.statistics and not carried.plain:
+        yield _member("LayerEnergy", "layer energy")
+
+
+def _member(name: str, view: str, **parameters: Any) -> Member:
+    detector = REGISTRY[name].detector(**parameters)
+    layers = parameters.get("layers")
+    label = name if layers is None else f"{name}, {layers}"
+    return Member(label.replace("__", "_"), detector, view)
+
+
+def _spread(layers: list[str], count: int) -> list[str]:
+    """Return at most some of the layers, spread over the depth."""
+    if len(layers) <= count:
+        return layers
+    places = np.linspace(0, len(layers) - 1, count).round().astype(int)
+    return [layers[place] for place in places]
+
+
+def _has_negative(features: LayerFeatures) -> bool:
+    """Return whether pooled features are below zero, but for the logits'."""
+    some = features[:LOOKED_AT]
+    keys = [k for k in some.block_names if k[1] in ("avg", "max")]
+    return any(bool((some.block(*key) < 0).any()) for key in keys)
