@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,7 +59,7 @@ def extracted(
     known = cached(cache, network.inliers, inputs, transformer.transform)
     views = {
         kind: cached(cache, kind, changed, transformer.transform)
-        for kind, changed in pseudo_outliers(inputs[:held_out], classes[:held_out])
+        for kind, changed in changed_images(inputs[:held_out], classes[:held_out])
     }
     calibration = LayerFeatures(blocks_of(known[:held_out]), known.head, views)
     tests = {network.inliers: known[held_out:]}
@@ -69,7 +69,7 @@ def extracted(
     return (train, labels), calibration, tests
 
 
-def pseudo_outliers(images: NDArray[Any], labels: NDArray[Any]) -> Any:
+def changed_images(images: NDArray[Any], labels: NDArray[Any]) -> Any:
     """Yield each kind with changed copies of all images."""
     for kind in KINDS:
         both, _ = skood.make_pseudo_outliers(
@@ -106,7 +106,9 @@ def measured(
         auto._needed(LayerFeatures(blocks_of(calibration), calibration.head)), None, 0
     )
     kinds |= {k: columns(auto.members_, x, array) for k, x in changed.items()}
-    scores = {k: columns(auto.members_, auto._needed(x), array) for k, x in tests.items()}
+    scores = {
+        k: columns(auto.members_, auto._needed(x), array) for k, x in tests.items()
+    }
     none = np.zeros((0, held_out.shape[1]))
     return Measured(
         auto.members_, auto.views_, Evidence(held_out, none, kinds, none), scores
@@ -195,7 +197,7 @@ def rules(found: Measured) -> dict[str, dict[str, Floats]]:
 
 
 def regrets(found: Measured, inliers: str) -> pd.DataFrame:
-    """Return a row a pair and score: AUROC, FPR95, and what the best member has over."""
+    """Return AUROC and FPR95 by score and pair, and how far from the best member."""
     single = {
         name: quality({k: s[:, n] for k, s in found.tests.items()}, inliers)
         for n, name in enumerate(found.members)

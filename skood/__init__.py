@@ -38,6 +38,7 @@ _HOMES = {
     "auroc": "skood.metrics",
     "auroc_scorer": "skood.model_selection",
     "balanced_accuracy_scorer": "skood.model_selection",
+    "compare": "skood.ensemble",
     "conditional_p_values": "skood.calibration",
     "conformal_p_values": "skood.calibration",
     "detection_accuracy": "skood.metrics",

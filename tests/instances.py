@@ -19,6 +19,7 @@ from pyod.models.sampling import Sampling
 
 from skood import (
     KNN,
+    AutoOOD,
     ConformalDetector,
     DetectorEnsemble,
     Energy,
@@ -38,9 +39,10 @@ SKLEARN_BATTERY = [
     ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
     DetectorEnsemble([("knn", KNN(3)), ("distance", Mahalanobis())]),
     DetectorEnsemble(
-        [("knn", KNN(3)), ("distance", Mahalanobis())], combine="lda", calibration=3
+        [("knn", KNN(3)), ("distance", Mahalanobis())], combine="stouffer", calibration=3
     ),
     LayerEnsemble(KNN(3), combine="fisher"),
+    AutoOOD(),
 ]
 """They fit on bare arrays, without labels and on few rows."""
 
@@ -54,11 +56,11 @@ OOD_BATTERY = [
     ),
     DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="lda"),
     DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="cauchy"),
+    AutoOOD(),
+    AutoOOD(combine="fisher", calibration=5),
     LayerEnsemble(Mahalanobis()),
     LayerEnsemble(KNN(5), combine="lda", calibration=5),
-    LayerEnsemble(
-        Mahalanobis(), layers=["layer1", "penultimate"], combine="simes"
-    ),
+    LayerEnsemble(Mahalanobis(), layers=["layer1", "penultimate"], combine="simes"),
 ]
 """They fit on the layer features of an imagined network, with labels."""
 

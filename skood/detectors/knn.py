@@ -216,7 +216,8 @@ class KNN(LayerDetector, IncrementalDetector):
             self.n_neighbors_ = int(self.n_neighbors)
             self.normalize_ = dict.fromkeys(self.banks_, bool(self.normalize))
             self._class_sizes = None
-        self._prepared = []
+        if "banks_" in self.__dict__:  # a copy of what is not fitted is no different
+            self._prepared = []
 
 
 def _rows(features: LayerFeatures, name: Key) -> NDArray[Any]:

@@ -27,9 +27,9 @@ class AutoOOD(BaseEnsemble):
     is no better than chance; averaging detectors that look at different things is. The
     members are chosen from the registry, one for each view of what the features carry:
     the logits, the head, several layers, their statistics. They are fitted on a part of
-    the in-distribution rows; half of the others makes the scores comparable and weighs
-    them by pseudo outliers; the rest, which took part in nothing, sets the threshold
-    and the p-values, which are therefore exact.
+    the in-distribution rows; a third of the others makes the scores comparable and
+    weighs them by pseudo outliers; the rest, which took part in nothing, sets the
+    threshold and the p-values, which are therefore exact.
 
     Parameters
     ----------

@@ -43,10 +43,10 @@ FEWEST = 5
 class BaseEnsemble(BaseDetector):
     r"""Base class of ensembles: a subclass says who its members are.
 
-    In-distribution rows are held out of the members' fit. One half of them makes the
-    members' scores comparable and, with pseudo outliers, weighs them; the other half,
-    which took part in nothing, sets ``offset_`` and the p-values. So the threshold and
-    the p-values are exact, whatever the dependence between members.
+    In-distribution rows are held out of the members' fit. A third of them makes the
+    members' scores comparable and, with pseudo outliers, weighs them; the others, which
+    took part in nothing, set ``offset_`` and the p-values. So the threshold and the
+    p-values are exact, whatever the dependence between members.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class BaseEnsemble(BaseDetector):
         if threshold_data is not None:
             rows = self._rows_given(training, threshold_data)
             return self._fitted_on(training, rows)
-        if isinstance(self.calibration, Integral):
+        if self.calibration >= 1:
             return self._fitted_in_folds(training)
         out = share(n_rows, float(self.calibration), None, self.random_state)
         if len(out) < 2:
@@ -231,7 +231,9 @@ class BaseEnsemble(BaseDetector):
     def _fitted_in_folds(
         self, training: Training
     ) -> tuple[dict[str, FittedMember], Evidence, dict[str, str]]:
-        n_rows, parts, faults = len(training), [], {}
+        n_rows = len(training)
+        parts: list[tuple[list[str], Evidence]] = []
+        faults: dict[str, str] = {}
         count = min(int(self.calibration), n_rows // 2)
         for out in folds(n_rows, count, None, self.random_state):
             kept = training.alone(np.setdiff1d(np.arange(n_rows), out))
@@ -275,7 +277,7 @@ class BaseEnsemble(BaseDetector):
     # Held-out rows ---------------------------------------------------------------
 
     def _rows_out(self, training: Training, out: Rows) -> HeldOutRows:
-        scale, threshold = _halves(out, self.random_state)
+        scale, threshold = _parts(out, self.random_state)
         features, classes = training.features, training.classes
         return HeldOutRows(
             features[scale],
@@ -291,7 +293,7 @@ class BaseEnsemble(BaseDetector):
                 raise ValueError("one row is given, and at least 2 are needed.")
         except ValueError as error:
             raise ValueError(f"threshold_data: {error}") from error
-        scale, threshold = _halves(np.arange(len(given)), self.random_state)
+        scale, threshold = _parts(np.arange(len(given)), self.random_state)
         source, classes = given[scale], None
         if not source.views and training.features.views:
             some = np.linspace(0, len(training) - 1, min(len(training), 2000))
@@ -343,8 +345,8 @@ class BaseEnsemble(BaseDetector):
         if self.combine == "lda" and not evidence.kinds:
             raise ValueError(
                 "combine='lda' learns weights from pseudo outliers, and none could be "
-                "made: give LayerFeatures with views (jigsaw, mixup, ...), or take "
-                "combine='mean'."
+                f"made of {len(evidence.scale)} held-out rows: give more rows, or "
+                "LayerFeatures with views (jigsaw, mixup, ...), or combine='mean'."
             )
         return self.combine
 
@@ -389,11 +391,14 @@ class BaseEnsemble(BaseDetector):
         return self._combined(scores)
 
 
-def _halves(rows: Rows, random_state: RandomStateLike) -> tuple[Rows, Rows]:
-    """Return rows for the scale and rows for the threshold, drawn at random."""
-    first, second = folds(len(rows), 2, None, random_state)
-    # The larger half sets the threshold, whose rate is the harder to know.
-    return rows[second], rows[first]
+def _parts(rows: Rows, random_state: RandomStateLike) -> tuple[Rows, Rows]:
+    """Return rows for the scale and rows for the threshold, drawn at random.
+
+    A third makes scores comparable, for which a hundred rows are enough; the rate of
+    the threshold is the harder to know.
+    """
+    chosen = share(len(rows), 1 / 3, None, random_state)
+    return rows[chosen], np.delete(rows, chosen)
 
 
 def _check_numbers(evidence: Evidence, name: str) -> None:

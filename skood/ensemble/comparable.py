@@ -15,6 +15,12 @@ Floats = NDArray[np.float64]
 TAIL = 0.05
 """The share of held-out rows below which the tail is a curve, not steps."""
 
+FEWEST = 5
+"""The tail is made of so many rows at least."""
+
+LIKE_NORMAL = 0.4
+"""The mean excess over the 5 % quantile, in deviations, of a normal distribution."""
+
 TIE = 1e-6
 """Scores that differ by less of their spread are one value, as rounding makes them."""
 
@@ -43,7 +49,7 @@ class Comparable:
     >>> from skood.ensemble.comparable import Comparable
     >>> scale = Comparable.of(np.arange(1000.0))
     >>> scale.gaussian(np.array([499.5, 158.2, -1e3, -1e4])).round(1)
-    array([  0. ,  -1. ,  -9.1, -28.1])
+    array([  0. ,  -1. ,  -9.1, -28.3])
     """
 
     mean: float
@@ -68,14 +74,23 @@ class Comparable:
         Comparable
         """
         ordered = np.sort(_finite(scores))
-        values, shares = _steps(ordered)
-        edge = float(np.quantile(ordered, TAIL))
-        edge_share = float(np.interp(edge, values, shares))
-        below = edge - ordered[ordered < edge]
+        values, shares, counts = _steps(ordered)
+        tail = min(max(TAIL, FEWEST / len(ordered)), 0.5)
+        place = int(np.searchsorted(np.cumsum(counts), tail * len(ordered)))
         deviation = float(ordered.std())
-        decay = float(below.mean()) if len(below) else deviation * TAIL
+        decay = LIKE_NORMAL * deviation
+        if place > 0:
+            decay = float(
+                np.average(values[place] - values[:place], weights=counts[:place])
+            )
         return cls(
-            float(ordered.mean()), deviation, values, shares, edge, edge_share, decay
+            float(ordered.mean()),
+            deviation,
+            values,
+            shares,
+            float(values[place]),
+            float(shares[place]),
+            decay,
         )
 
     @property
@@ -108,14 +123,12 @@ def _finite(scores: Floats) -> Floats:
     return np.clip(np.asarray(scores, dtype=np.float64), -LARGEST, LARGEST)
 
 
-def _steps(ordered: Floats) -> tuple[Floats, Floats]:
-    """Return the distinct values and the shares below them, with half of the ties."""
+def _steps(ordered: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Return the distinct values, the shares below with half of ties, and counts."""
     low, high = np.quantile(ordered, [0.25, 0.75])
     least = TIE * max(high - low, np.abs(ordered).max() * TIE)
     begins = np.concatenate([[True], np.diff(ordered) > least])
-    numbers = np.cumsum(begins) - 1
-    counts = np.bincount(numbers)
-    values = np.bincount(numbers, weights=ordered / len(ordered)) / (
-        counts / len(ordered)
-    )
-    return values, (np.cumsum(counts) - counts / 2) / len(ordered)
+    counts = np.bincount(np.cumsum(begins) - 1)
+    values = np.add.reduceat(ordered / len(ordered), np.flatnonzero(begins))
+    values = values / (counts / len(ordered))
+    return values, (np.cumsum(counts) - counts / 2) / len(ordered), counts

@@ -20,10 +20,10 @@ PREFIX = "detectors__"
 class DetectorEnsemble(BaseEnsemble):
     r"""Several detectors, one score, one p-value.
 
-    Every detector is fitted on a part of the in-distribution rows. Half of the others
-    makes their scores comparable, and weighs them where the rule has weights; the
-    combined scores of the other half, which took part in nothing, set ``offset_`` and
-    the p-values. These are exact under any dependence between the detectors, since the
+    Every detector is fitted on a part of the in-distribution rows. A third of the
+    others makes their scores comparable, and weighs them where the rule has weights;
+    the combined scores of the rest, which took part in nothing, set ``offset_`` and the
+    p-values. These are exact under any dependence between the detectors, since the
     combination is one fixed score when it meets those rows.
 
     The rules, with z the comparable scores and p their normal p-values:
@@ -156,9 +156,7 @@ class DetectorEnsemble(BaseEnsemble):
         dict of str
         """
         found: dict[str, Any] = super().get_params(deep=False)
-        if not deep or not isinstance(self.detectors, (list, tuple)):
-            return found
-        for name, detector in self.detectors:
+        for name, detector in self._pairs() if deep else ():
             found[f"{PREFIX}{name}"] = detector
             if hasattr(detector, "get_params") and not isinstance(detector, type):
                 own = detector.get_params(deep=True)
@@ -189,8 +187,14 @@ class DetectorEnsemble(BaseEnsemble):
             self._set_inside(name, parameter, inside[key])
         return self
 
+    def _pairs(self) -> list[tuple[str, Any]]:
+        """Return the pairs among what the constructor was given, right or wrong."""
+        given = self.detectors if isinstance(self.detectors, (list, tuple)) else ()
+        pairs = [one for one in given if isinstance(one, (list, tuple))]
+        return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
     def _set_inside(self, name: str, parameter: str, value: Any) -> None:
-        current = dict(self.detectors)
+        current = dict(self._pairs())
         if name not in current:
             raise ValueError(
                 f"detectors has no {name!r}; its names are "

@@ -66,11 +66,14 @@ class Evidence:
 
         The known outliers are the same for all folds: their scores are averaged.
         """
-        kinds = parts[0].kinds
+        kinds = dict.fromkeys(kind for part in parts for kind in part.kinds)
         return cls(
             np.concatenate([part.scale for part in parts]),
             np.concatenate([part.threshold for part in parts]),
-            {kind: np.concatenate([part.kinds[kind] for part in parts]) for kind in kinds},
+            {
+                kind: np.concatenate([p.kinds[kind] for p in parts if kind in p.kinds])
+                for kind in kinds
+            },
             np.mean([part.outliers for part in parts], axis=0),
         )
 

@@ -39,8 +39,8 @@ def rows_of(X: Any, widths: Mapping[Key, int]) -> Any:
     total = sum(widths.values())
     if len(row) != total:
         raise ValueError(
-            f"X is one row of {len(row)} columns, and the members read {total}, those "
-            f"of {', '.join('/'.join(key) for key in widths)}: give X[[i]], which keeps "
+            f"X is one row of {len(row)} columns, and the members read {total}, of "
+            f"{', '.join('/'.join(key) for key in widths)}: give X[[i]], which keeps "
             "the names of the blocks."
         )
     ends = np.cumsum(list(widths.values()))[:-1]

@@ -83,7 +83,10 @@ class LayerEnsemble(BaseEnsemble):
     >>> import numpy as np
     >>> from skood import LayerEnsemble, LayerFeatures, Mahalanobis
     >>> rng = np.random.default_rng(0)
-    >>> blocks = {"layer1": rng.normal(size=(400, 3)), "layer2": rng.normal(size=(400, 5))}
+    >>> blocks = {
+    ...     "layer1": rng.normal(size=(400, 3)),
+    ...     "layer2": rng.normal(size=(400, 5)),
+    ... }
     >>> detector = LayerEnsemble(Mahalanobis(), combine="fisher")
     >>> detector = detector.fit(LayerFeatures(blocks))
     >>> odd = LayerFeatures({"layer1": [[9.0, 0, 0]], "layer2": np.zeros((1, 5))})

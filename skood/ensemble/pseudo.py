@@ -101,6 +101,10 @@ def _permuted(features: LayerFeatures, seed: int) -> LayerFeatures:
         )
         blocks[name] = both[len(block) :]
     head = features.head
-    if head is not None and (head.layer, "avg") in blocks and (LOGITS, LOGITS) in blocks:
+    if (
+        head is not None
+        and (head.layer, "avg") in blocks
+        and (LOGITS, LOGITS) in blocks
+    ):
         blocks[LOGITS, LOGITS] = head.logits(blocks[head.layer, "avg"])
     return LayerFeatures(blocks, head)
