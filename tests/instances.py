@@ -39,7 +39,7 @@ SKLEARN_BATTERY = [
     ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
     DetectorEnsemble([("knn", KNN(3)), ("distance", Mahalanobis())]),
     DetectorEnsemble(
-        [("knn", KNN(3)), ("distance", Mahalanobis())], combine="stouffer", calibration=3
+        [("knn", KNN(3)), ("distance", Mahalanobis())], combine="stouffer"
     ),
     LayerEnsemble(KNN(3), combine="fisher"),
     AutoOOD(),
@@ -57,9 +57,9 @@ OOD_BATTERY = [
     DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="lda"),
     DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="cauchy"),
     AutoOOD(),
-    AutoOOD(combine="fisher", calibration=5),
+    AutoOOD(combine="fisher", calibration=0.4),
     LayerEnsemble(Mahalanobis()),
-    LayerEnsemble(KNN(5), combine="lda", calibration=5),
+    LayerEnsemble(KNN(5), combine="lda", calibration=0.4),
     LayerEnsemble(Mahalanobis(), layers=["layer1", "penultimate"], combine="simes"),
 ]
 """They fit on the layer features of an imagined network, with labels."""

@@ -179,13 +179,6 @@ def test_threshold_data_calibrates_and_all_rows_are_fitted():
         )
 
 
-def test_folds_hold_every_row_out_once():
-    X = gaussian_rows(90, 0)
-    fitted = DetectorEnsemble([("knn", KNN(3))], calibration=3).fit(X)
-    assert len(fitted.members_["knn"].detector.banks_["array", "avg"]) == 90
-    assert len(fitted.calibration_scores_) == 60
-
-
 def test_a_search_reaches_inside():
     features, y = synthetic_features(240, 60)
     ensemble = DetectorEnsemble([("knn", KNN()), ("energy", Energy())])

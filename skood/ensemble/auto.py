@@ -20,6 +20,10 @@ from skood.ensemble.rules import RULES
 __all__ = ["AutoOOD"]
 
 
+CLEARLY_BELOW = 0.3
+"""Changed features are no changed inputs: only what is far below chance is broken."""
+
+
 class AutoOOD(BaseEnsemble):
     """The detectors that the features can carry, as one, without an outlier.
 
@@ -41,10 +45,9 @@ class AutoOOD(BaseEnsemble):
         view where there are none.
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable, as in :class:`DetectorEnsemble`.
-    calibration : float or int, default=0.2
-        The share of rows that is held out, or a number of folds: every row is then held
-        out once by detectors of the other folds, and those that are used are fitted on
-        all rows; rates and p-values are then no longer exact.
+    calibration : float, default=0.2
+        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
+        ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0
@@ -135,12 +138,12 @@ class AutoOOD(BaseEnsemble):
         if not evidence.kinds or len(names) < 2:
             return found
         areas = np.array([aurocs(evidence.scale, s) for s in evidence.kinds.values()])
-        best = areas.max(axis=0)
+        chance = 0.5 if set(evidence.kinds) - set(FEATURE_KINDS) else CLEARLY_BELOW
         below = {
             name: f"below chance on every kind of pseudo outliers (AUROC {area:.2f} "
             "at most)"
-            for name, area in zip(names, best, strict=True)
-            if area < 0.5
+            for name, area in zip(names, areas.max(axis=0), strict=True)
+            if area < chance
         }
         both = {**below, **found}
         return found if len(both) == len(names) else both

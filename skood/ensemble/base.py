@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike
-from skood._splits import folds, share
+from skood._splits import share
 from skood.calibration.p_values import conformal_p_values
 from skood.detectors.base import BaseDetector
 from skood.detectors.training import Training
@@ -59,11 +59,9 @@ class BaseEnsemble(BaseDetector):
         How scores are made comparable: by mean and standard deviation, or through
         their empirical distribution to a Gaussian, with an exponential lower tail.
         ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for all others.
-    calibration : float or int, default=0.2
-        A share of the rows that is held out, or a number of folds: then every row is
-        held out once, by members that were fitted on the others, and the members that
-        are used are fitted on all. That loses no row, but the rate and the p-values are
-        then those of members of fewer rows, and not exact.
+    calibration : float, default=0.2
+        The share of the rows that is held out of the members' fit, in (0, 1); not used
+        where ``fit`` gets ``threshold_data``.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0
@@ -79,10 +77,7 @@ class BaseEnsemble(BaseDetector):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "combine": [StrOptions({*WEIGHTED, *RULES})],
         "scale": [StrOptions({"auto", "z", "gaussian"})],
-        "calibration": [
-            Interval(Real, 0, 1, closed="neither"),
-            Interval(Integral, 2, None, closed="left"),
-        ],
+        "calibration": [Interval(Real, 0, 1, closed="neither")],
         "shrinkage": [Interval(Real, 0, 1, closed="both")],
         "random_state": ["random_state"],
     }
@@ -220,35 +215,11 @@ class BaseEnsemble(BaseDetector):
         if threshold_data is not None:
             rows = self._rows_given(training, threshold_data)
             return self._fitted_on(training, rows)
-        if self.calibration >= 1:
-            return self._fitted_in_folds(training)
         out = share(n_rows, float(self.calibration), None, self.random_state)
         if len(out) < 2:
             out = np.arange(2)
         fitted = training.alone(np.setdiff1d(np.arange(n_rows), out))
         return self._fitted_on(fitted, self._rows_out(training, out))
-
-    def _fitted_in_folds(
-        self, training: Training
-    ) -> tuple[dict[str, FittedMember], Evidence, dict[str, str]]:
-        n_rows = len(training)
-        parts: list[tuple[list[str], Evidence]] = []
-        faults: dict[str, str] = {}
-        count = min(int(self.calibration), n_rows // 2)
-        for out in folds(n_rows, count, None, self.random_state):
-            kept = training.alone(np.setdiff1d(np.arange(n_rows), out))
-            rows = self._rows_out(training, out)
-            some, evidence, failed = self._fitted_on(kept, rows)
-            parts.append((list(some), evidence))
-            faults |= failed
-        everywhere = [n.name for n in self._chosen if n.name not in faults]
-        merged = Evidence.merged(
-            [part.only([names.index(n) for n in everywhere]) for names, part in parts]
-        )
-        members, _, failed = self._fitted_on(training, self._rows_out(training, out))
-        if failed.keys() - faults:
-            raise ValueError(next(iter(failed.values())))
-        return {name: members[name] for name in everywhere}, merged, faults
 
     def _fitted_on(
         self, training: Training, rows: HeldOutRows

@@ -60,23 +60,6 @@ class Evidence:
             columns(members, rows.outliers, array),
         )
 
-    @classmethod
-    def merged(cls, parts: Sequence[Evidence]) -> Evidence:
-        """Return the evidence of several folds: rows one after another.
-
-        The known outliers are the same for all folds: their scores are averaged.
-        """
-        kinds = dict.fromkeys(kind for part in parts for kind in part.kinds)
-        return cls(
-            np.concatenate([part.scale for part in parts]),
-            np.concatenate([part.threshold for part in parts]),
-            {
-                kind: np.concatenate([p.kinds[kind] for p in parts if kind in p.kinds])
-                for kind in kinds
-            },
-            np.mean([part.outliers for part in parts], axis=0),
-        )
-
     def only(self, members: Sequence[int]) -> Evidence:
         """Return the evidence of some members, by their numbers."""
         chosen = list(members)

@@ -39,10 +39,9 @@ class LayerEnsemble(BaseEnsemble):
         How scores are made comparable: by mean and standard deviation of held-out
         rows, or through their empirical distribution to a Gaussian, with an exponential
         lower tail. ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for others.
-    calibration : float or int, default=0.2
-        The share of rows that is held out, or a number of folds: every row is then held
-        out once by detectors of the other folds, and those that are used are fitted on
-        all rows; rates and p-values are then no longer exact.
+    calibration : float, default=0.2
+        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
+        ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.pipeline import make_pipeline
 
+from skood._norm_ratio import NORM, NORM_RATIO
 from skood.detectors.base import ARRAY
 from skood.detectors.entry import Entry
+from skood.detectors.norm_rescaled import NormRescaledHead
 from skood.detectors.registry import REGISTRY
 from skood.detectors.training import Training
 from skood.ensemble.members import Member
@@ -22,6 +25,9 @@ MOST = 12
 
 EARLIER = 3
 """Layers before the last, at most, that distances are taken in."""
+
+ROWS_FOR_MIXTURES = 1000
+"""Rows from which the fifty components of LSGM have twenty each."""
 
 LOOKED_AT = 1000
 """Rows from which the sign of features is read."""
@@ -103,7 +109,15 @@ def default_panel(training: Training) -> list[Member]:
     carried = Carried.of(training)
     if carried.plain and not carried.labels:
         return _of_one_layer()
-    found = [*_of_output(carried), *_of_layers(carried), *_of_statistics(carried)]
+    if carried.plain:
+        return [_member("KNN", "neighbours"), _member("Mahalanobis", "distance")]
+    found = [
+        *_of_output(carried),
+        *_of_last_layer(carried),
+        *_of_norms(carried),
+        *_of_earlier_layers(carried),
+        *_of_patterns(carried),
+    ]
     return found[:MOST]
 
 
@@ -117,8 +131,6 @@ def _of_one_layer() -> list[Member]:
 
 
 def _of_output(carried: Carried) -> Iterator[Member]:
-    if carried.plain:
-        return
     for view, names in OUTPUT_VIEWS:
         entries = [REGISTRY[name] for name in names if name in REGISTRY]
         fitting = [e for e in entries if {LOGITS, "head"} & {*e.needs}]
@@ -127,21 +139,38 @@ def _of_output(carried: Carried) -> Iterator[Member]:
             yield _member(fitting[0].name, view)
 
 
-def _of_layers(carried: Carried) -> Iterator[Member]:
-    hidden = carried.hidden
-    if carried.plain:
-        yield _member("KNN", "neighbours")
-        yield _member("Mahalanobis", "distance")
+def _of_last_layer(carried: Carried) -> Iterator[Member]:
+    for last in carried.hidden[-1:]:
+        yield _member("KNN", f"neighbours, {last}", layers=last)
+        relative = {"relative": True} if carried.labels else {}
+        yield _member(
+            "Mahalanobis",
+            f"direction, {last}",
+            layers=last,
+            normalize=True,
+            **relative,
+        )
+
+
+def _of_norms(carried: Carried) -> Iterator[Member]:
+    head = carried.features.head
+    own = "" if head is None else head.layer
+    keys = carried.features.block_names
+    maps = [layer for layer, statistic in keys if statistic == NORM and layer != own]
+    if not maps or carried.negative:
         return
-    if not hidden:
-        return
-    last = hidden[-1]
-    yield _member("KNN", f"neighbours, {last}", layers=last)
-    angle = {"relative": True} if carried.labels else {}
-    yield _member(
-        "Mahalanobis", f"direction, {last}", layers=last, normalize=True, **angle
-    )
-    earlier = _spread(hidden[:-1], EARLIER)
+    layers = NORM_RATIO if carried.has("jigsaw views") else maps[-1]
+    norm = REGISTRY["FeatureNorm"].detector(layers=layers)
+    yield Member("FeatureNorm", norm, "norm")
+    if carried.has("head"):
+        rescaled = make_pipeline(
+            NormRescaledHead(layers), REGISTRY["Energy"].detector()
+        )
+        yield Member("Energy, norm of a layer", rescaled, "norm and logits")
+
+
+def _of_earlier_layers(carried: Carried) -> Iterator[Member]:
+    earlier = _spread(carried.hidden[:-1], EARLIER)
     for layer in reversed(earlier):
         yield _member("Mahalanobis", f"distance, {layer}", layers=layer)
     if earlier:
@@ -149,19 +178,21 @@ def _of_layers(carried: Carried) -> Iterator[Member]:
         yield _member("KNN", f"neighbours, {middle}", layers=middle)
 
 
-def _of_statistics(carried: Carried) -> Iterator[Member]:
-    for name, view in (("FeatureNorm", "norm"), ("NAP", "patterns")):
-        if not carried.plain and carried.suits(REGISTRY[name]):
-            yield _member(name, view)
-    if "lse" in carried.features.statistics and not carried.plain:
+def _of_patterns(carried: Carried) -> Iterator[Member]:
+    if carried.suits(REGISTRY["NAP"]):
+        yield _member("NAP", "patterns")
+    if "lse" in carried.features.statistics:
         yield _member("LayerEnergy", "layer energy")
+    many = len(carried.features) >= ROWS_FOR_MIXTURES
+    if not carried.labels and many and len(carried.hidden) >= 3:
+        trace = REGISTRY["LSGM"].detector(random_state=0)
+        yield Member("LSGM", trace, "trace")
 
 
 def _member(name: str, view: str, **parameters: Any) -> Member:
     detector = REGISTRY[name].detector(**parameters)
     layers = parameters.get("layers")
-    label = name if layers is None else f"{name}, {layers}"
-    return Member(label.replace("__", "_"), detector, view)
+    return Member(name if layers is None else f"{name}, {layers}", detector, view)
 
 
 def _spread(layers: list[str], count: int) -> list[str]:

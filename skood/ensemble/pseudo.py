@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from skood._seeds import RandomStateLike, stream_seed
 from skood.features import LOGITS, LayerFeatures
-from skood.model_selection import make_pseudo_outliers
 
 __all__ = ["FEATURE_KINDS", "NOISE", "pseudo_outliers"]
 
@@ -55,8 +54,7 @@ def pseudo_outliers(
     seed = stream_seed(random_state)
     blended, permuted = FEATURE_KINDS
     made = {blended: _blended(features, classes, seed)}
-    if min(features.widths.values()) > 1:
-        made[permuted] = _permuted(features, seed)
+    made[permuted] = _permuted(features, seed)
     return made
 
 
@@ -92,14 +90,11 @@ def _partners(
 
 def _permuted(features: LayerFeatures, seed: int) -> LayerFeatures:
     """Return rows whose columns come from different rows, block by block."""
-    blocks: dict[Any, Any] = {}
-    for number, name in enumerate(features.block_names):
-        block = features.block(*name)
-        rng_seed = seed + number
-        both, _ = make_pseudo_outliers(
-            block, kind="permute_columns", random_state=rng_seed
-        )
-        blocks[name] = both[len(block) :]
+    rng = np.random.default_rng([seed, 2])
+    blocks: dict[Any, Any] = {
+        name: rng.permuted(features.block(*name), axis=0)
+        for name in features.block_names
+    }
     head = features.head
     if (
         head is not None
