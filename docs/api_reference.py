@@ -29,6 +29,7 @@ SECTIONS = [
             *_of_families("logits", "head", "shaping", "layers"),
             "NormRescaledHead",
             "all_detectors",
+            "progress",
             "score_and_predict",
         ],
     ),

@@ -51,6 +51,7 @@ _HOMES = {
     "make_pseudo_outliers": "skood.model_selection",
     "ood_report": "skood.metrics",
     "ood_scorer": "skood.model_selection",
+    "progress": "skood._progress",
     "save": "skood.persistence",
     "score_and_predict": "skood.detectors.thresholded",
     "to_pyod": "skood.interop.pyod",

@@ -10,6 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from skood._progress import Bar, tracked
 from skood.features import LayerFeatures
 
 CHUNK_ELEMENTS = 1 << 23
@@ -72,7 +73,9 @@ def merged_statistics(
         for rows, chunk in chunks_of(features)
     )
     parts = Parallel(return_as="generator", pre_dispatch="n_jobs")(tasks)
-    return reduce(lambda one, other: one.merge(other), parts)
+    chunks = -(-len(features) // chunk_rows(features.shape[1]))
+    steps = tracked(parts, "fit", total=chunks, unit="chunks")
+    return reduce(lambda one, other: one.merge(other), steps)
 
 
 def by_chunks(
@@ -92,6 +95,8 @@ def by_chunks(
     ndarray of float64, shape (n,)
     """
     values = np.empty(len(features), dtype=np.float64)
-    for rows, chunk in chunks_of(features):
-        values[rows] = values_of(chunk, rows)
+    with Bar(len(features), "score") as bar:
+        for rows, chunk in chunks_of(features):
+            values[rows] = values_of(chunk, rows)
+            bar.update(len(chunk))
     return values

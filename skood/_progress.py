@@ -5,13 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-__all__ = ["Bar", "Meter", "tracked"]
+__all__ = ["Bar", "Meter", "is_shown", "progress", "tracked"]
 
 T = TypeVar("T")
+
+_SHOWN: ContextVar[bool] = ContextVar("shown", default=False)
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Show bars for all that takes long inside: fits, scores, training, extraction.
+
+    For this thread and what it calls; the steps of a search have scikit-learn's
+    ``verbose``. Without it nothing is shown, but where a ``verbose`` asks for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import LSGM, progress
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> with progress():
+    ...     detector = LSGM(3, random_state=0).fit(X)
+    """
+    token = _SHOWN.set(True)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
+
+
+def is_shown() -> bool:
+    """Return whether :func:`progress` has asked for bars."""
+    return _SHOWN.get()
 
 
 class Meter:
@@ -45,8 +75,8 @@ class Bar:
         How many units there are, if that is known.
     title : str
         What is done.
-    shown : bool
-        Whether anything is shown.
+    shown : bool, default=False
+        Whether to show it in any case; :func:`progress` shows all.
     unit : str, default="rows"
         What is counted.
     meter : Meter, optional
@@ -64,13 +94,13 @@ class Bar:
         self,
         total: int | None,
         title: str,
-        shown: bool,
+        shown: bool = False,
         unit: str = "rows",
         meter: Meter | None = None,
     ) -> None:
         self._meter = meter
         self._bar: Any = None
-        if shown:
+        if shown or is_shown():
             self._bar = tqdm(total=total, unit=f" {unit}", desc=title)
 
     def __enter__(self) -> Bar:
@@ -80,10 +110,12 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def update(self, count: int = 1) -> None:
-        """Count some units as done."""
+    def update(self, count: int = 1, note: str | None = None) -> None:
+        """Count some units as done, and note down how it stands."""
         if self._bar is None:
             return
+        if note is not None:
+            self._bar.set_postfix_str(note, refresh=False)
         rate = None if self._meter is None else self._meter.rate
         if rate is not None:
             self._bar.set_postfix_str(f"input {rate:.3g} rows/s", refresh=False)
@@ -93,7 +125,7 @@ class Bar:
 def tracked(
     items: Iterable[T],
     title: str,
-    shown: bool,
+    shown: bool = False,
     total: int | None = None,
     unit: str = "steps",
 ) -> Iterator[T]:
@@ -105,8 +137,8 @@ def tracked(
         What is gone through.
     title : str
         What is done.
-    shown : bool
-        Whether anything is shown.
+    shown : bool, default=False
+        Whether to show it in any case; :func:`progress` shows all.
     total : int, optional
         How many there are; by default their ``len``, if they have one.
     unit : str, default="steps"

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skood._seeds import RandomStateLike, stream_seed
 
-__all__ = ["Split", "folds", "held_out_splits", "nested_splits", "share"]
+__all__ = ["Rows", "Split", "folds", "held_out_splits", "nested_splits", "share"]
 
 Rows = NDArray[np.intp]
 Split = tuple[Rows, Rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -53,11 +54,15 @@ def fitted(method, data, **parameters):
 
 @parametrize_with_checks(
     [
+        ConformalDetector(Mahalanobis()),
+        ConformalDetector(EllipticEnvelope(random_state=0)),
         ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
         ConformalDetector(Mahalanobis(), 0.3, "cross"),
         ConformalDetector(EllipticEnvelope(random_state=0), 0.3, cv=0.5),
     ]
 )
+@pytest.mark.filterwarnings("ignore:alpha=0.05 takes 19")
+@pytest.mark.filterwarnings("ignore:Determinant has increased")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -229,13 +234,47 @@ def test_select_checks_its_arguments(arguments, message, data):
 def test_too_few_rows(data):
     X, y = data
     with pytest.raises(ValueError, match=r"alpha=0\.01 takes 99 held-out") as error:
-        ConformalDetector(Mahalanobis(), 0.01).fit(X, y)
-    assert "method='split' with cv=None holds out 30" in str(error.value)
+        ConformalDetector(Mahalanobis(), 0.01, cv=0.2).fit(X, y)
+    assert "method='split' with cv=0.2 holds out n_samples=30" in str(error.value)
     assert "Give 4 times as many rows" in str(error.value)
     with pytest.raises(
         ValueError, match=r"19 held-out in-distribution rows of class 1"
     ):
         ConformalDetector(Mahalanobis(), cv=0.3, class_conditional=True).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("n", "held_out"), [(200, 40), (94, 19), (50, 19), (39, 19), (38, 19)]
+)
+def test_by_default_as_much_is_held_out_as_alpha_needs(n, held_out):
+    X = np.random.default_rng(0).normal(size=(n, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = ConformalDetector(Mahalanobis()).fit(X)
+    assert found.n_calibration_.tolist() == [held_out]
+    assert found.false_alarm_bound_ > 0
+
+
+def test_by_default_the_rarest_class_gets_what_alpha_needs():
+    X = np.random.default_rng(0).normal(size=(240, 2))
+    y = np.repeat([0, 1], [200, 40])
+    found = ConformalDetector(Mahalanobis(), class_conditional=True).fit(X, y)
+    assert found.n_calibration_.tolist() == [95, 19]
+
+
+@pytest.mark.parametrize("n", [2, 9, 37])
+def test_by_default_it_says_that_nothing_can_be_flagged(n):
+    X = np.random.default_rng(0).normal(size=(n, 2))
+    with pytest.warns(UserWarning, match="takes 19 .* nothing can ever be flagged"):
+        found = ConformalDetector(OneClassSVM()).fit(X)
+    assert (found.predict(X + 99) == 1).all()
+    with pytest.raises(ValueError, match="nothing can ever be flagged"):
+        ConformalDetector(OneClassSVM(), cv=0.5).fit(X)
+
+
+def test_one_row_is_refused():
+    with pytest.raises(ValueError, match="n_samples=1"):
+        ConformalDetector(OneClassSVM()).fit([[1.0]])
 
 
 @pytest.mark.parametrize(

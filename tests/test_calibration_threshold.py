@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from scipy.stats import beta
 from sklearn import config_context
 from sklearn.base import clone
@@ -24,7 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skood import KNN, LayerFeatures, Mahalanobis
 from skood import _splits as splits
 from skood._ranks import rank_for_rate
-from skood.calibration import TargetRateThreshold
+from skood.calibration import ConformalDetector, TargetRateThreshold
 from skood.model_selection import InlierKFold, auroc_scorer
 
 SKLEARN = [
@@ -45,11 +47,15 @@ def data():
 
 @parametrize_with_checks(
     [
+        TargetRateThreshold(Mahalanobis()),
+        TargetRateThreshold(EllipticEnvelope(random_state=0)),
         TargetRateThreshold(Mahalanobis(), 0.3, cv=0.5),
         TargetRateThreshold(Mahalanobis(), 0.3, cv=4),
         TargetRateThreshold(EllipticEnvelope(random_state=0), 0.3, cv=0.5),
     ]
 )
+@pytest.mark.filterwarnings("ignore:max_false_alarm=0.05 takes 19")
+@pytest.mark.filterwarnings("ignore:Determinant has increased")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -117,7 +123,7 @@ def test_confidence_lowers_the_threshold(data):
 def test_refuses_too_few_rows_and_says_how_many_it_takes(data):
     X, y = data
     with pytest.raises(ValueError, match=r"alarm=0\.01 takes 99 held-out") as e:
-        TargetRateThreshold(KNN(5), 0.01).fit(X, y)
+        TargetRateThreshold(KNN(5), 0.01, cv=0.2).fit(X, y)
     assert "cv=0.2 holds out 60 of 300. Give about 495 rows" in str(e.value)
     assert "5 folds hold out all of them" in str(e.value)
     assert TargetRateThreshold(KNN(5), 0.01, cv=5).fit(X, y).offset_ < 0
@@ -126,6 +132,81 @@ def test_refuses_too_few_rows_and_says_how_many_it_takes(data):
     fitted = KNN(5).fit(X, y)
     with pytest.raises(ValueError, match="cv='prefit' holds out 10 of 10"):
         TargetRateThreshold(fitted, cv="prefit").fit(X[:10])
+
+
+def test_by_default_few_rows_are_all_held_out_and_it_says_what_is_not_proved():
+    X = np.random.default_rng(0).normal(size=(92, 2))
+    detector = TargetRateThreshold(Mahalanobis())
+    with pytest.warns(UserWarning, match=r"fifth of the 92 here.*proved for one split"):
+        few = clone(detector).fit(X)
+    by_folds = TargetRateThreshold(Mahalanobis(), cv=10).fit(X)
+    np.testing.assert_array_equal(few.calibration_scores_, by_folds.calibration_scores_)
+    assert few.offset_ == by_folds.offset_ == few.calibration_scores_[3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        enough = clone(detector).fit(np.vstack([X, X[:1] + 1]))  # 19 of 93
+    assert len(enough.calibration_scores_) == 19
+
+
+@pytest.mark.parametrize("n", [2, 5, 18])
+def test_by_default_too_few_rows_get_the_lowest_score_and_the_rate_is_said(n):
+    X = np.random.default_rng(0).normal(size=(n, 1))
+    rate = f"{1 / (n + 1):.1%}"
+    with pytest.warns(UserWarning, match=f"takes 19 held-out.*are {n}:.*below which"):
+        found = TargetRateThreshold(OneClassSVM()).fit(X)
+    with pytest.warns(UserWarning, match=rate):
+        TargetRateThreshold(OneClassSVM()).fit(X)
+    assert len(found.calibration_scores_) == n
+    assert found.offset_ == found.calibration_scores_[0]
+
+
+def test_one_row_is_refused_by_default():
+    with pytest.raises(ValueError, match="n_samples=1"):
+        TargetRateThreshold(OneClassSVM()).fit([[1.0]])
+
+
+def test_what_is_asked_for_by_name_is_still_refused(data):
+    X, _ = data
+    for asked in ({"cv": 0.5}, {"cv": 9}, {"confidence": 0.9}):
+        with pytest.raises(ValueError, match="held-out"):
+            TargetRateThreshold(Mahalanobis(), **asked).fit(X[:18])
+
+
+def test_a_detector_whose_own_threshold_is_not_used_does_not_warn_of_it():
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        TargetRateThreshold(Mahalanobis(contamination=0.01), 0.2, cv=5).fit(X)
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.full((9, 2), np.nan), "NaN"),
+        (np.full((9, 2), np.inf), "infinity"),
+        (csr_matrix(np.ones((9, 2))), "[Ss]parse"),
+        (np.ones((9, 0)), r"0 feature\(s\)"),
+        (np.ones((9, 2), dtype=complex), "Complex"),
+    ],
+    ids=["nan", "inf", "sparse", "columns", "complex"],
+)
+@pytest.mark.parametrize("detector", [Mahalanobis(), LocalOutlierFactor(novelty=True)])
+@pytest.mark.parametrize("asked", [{}, {"cv": 0.2}, {"cv": 5}, {"confidence": 0.9}])
+def test_what_no_number_of_rows_would_mend_comes_first(detector, asked, bad, message):
+    if hasattr(bad, "toarray"):
+        detector = Mahalanobis()  # neighbours can be found in sparse matrices
+    for wrapper in (
+        TargetRateThreshold(detector, 0.01, **asked),
+        *([] if "confidence" in asked else [conformal(detector, **asked)]),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            wrapper.fit(bad)
+
+
+def conformal(detector, cv=None):
+    method = "cross" if isinstance(cv, int) else "split"
+    return ConformalDetector(detector, 0.01, method, cv=cv)
 
 
 def test_the_number_of_rows_it_asks_for_is_enough(data):

@@ -333,6 +333,7 @@ WITH_LABELS = [*product(LABEL_USES, LABELS)]
 WITH_BAD_LABELS = [*product(LABEL_USES, BAD_LABELS)]
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
 @pytest.mark.parametrize(("use", "labels"), WITH_LABELS)
 def test_labels_of_any_library_are_the_array(use, labels):
     plain = {"numbers": MARKED, "texts": TEXTS}[labels[0]]

@@ -19,7 +19,9 @@ from skood.calibration import ConformalDetector, ShiftMonitor
 from skood.calibration.monitor import online_p_values
 
 
-@parametrize_with_checks([ShiftMonitor(Mahalanobis(), cv=0.5)])
+@parametrize_with_checks(
+    [ShiftMonitor(Mahalanobis()), ShiftMonitor(Mahalanobis(), cv=0.5)]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -63,7 +63,7 @@ def both(function):
         np.array(["cat", "dog", "eel"]),
         np.array(["cat", "dog", "eel"], dtype=object),
         np.array([3, 7, 100], dtype=np.int8),
-        np.array([0.5, 1.5, 9.0]),
+        np.array([1.0, 2.0, 9.0]),
     ],
     ids=["text", "object", "int8", "float"],
 )
@@ -120,7 +120,7 @@ def test_partial_fit_goes_on(kind, blobs):
         ValueError, match=r"has the label 8.*partial_fit\(X, y, classes"
     ):
         net.partial_fit(X, np.where(y == 0, 8, y))
-    with pytest.raises(ValueError, match=r"rows of shape \(3,\), but this .*\(4,\)"):
+    with pytest.raises(ValueError, match=r"X has 3 features, but .* expecting 4"):
         net.partial_fit(X[:, :3], y)
     again = net_of(kind, warm_start=True).fit(X, y)
     assert len(again.fit(X, y).history_) == 6
@@ -419,7 +419,7 @@ def test_on_the_accelerator(kind, blobs):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda X, y: (X, None), "y is None: fit needs class labels"),
+        (lambda X, y: (X, None), "the target y is None: give class labels"),
         (lambda X, y: (X, y[:-2]), "y has 148 labels for the 150 rows of X"),
         (lambda X, y: (X, np.full(150, -1)), "every row of y is -1, an outlier"),
         (lambda X, y: (X, np.zeros(150)), r"y has one class \(\[0.0\]\)"),
@@ -457,7 +457,7 @@ def test_parameters_are_checked(kind, blobs):
     with pytest.raises(TypeError, match="X is a TensorDataset: wanted is an array"):
         net_of(kind).fit(data, y)
     net = net_of(kind).fit(X, y)
-    with pytest.raises(ValueError, match=r"rows of shape \(2,\), but this .* \(4,\)"):
+    with pytest.raises(ValueError, match=r"X has 2 features, but .* expecting 4"):
         net.predict(X[:, :2])
 
 

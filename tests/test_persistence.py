@@ -131,9 +131,9 @@ def test_loaded_arrays_are_maps(estimators, tmp_path):
         assert not any(array.flags.writeable for array in held)
         expected = scores_of(estimator, kind)
         np.testing.assert_array_equal(scores_of(mapped, kind), expected)
-        # Scoring has not put copies in their place.
-        after = [array for array in arrays_within(mapped) if array.nbytes > 256]
-        assert all(isinstance(array, np.memmap) for array in after), repr(estimator)
+        # Scoring has put no copies in their place; what it prepares stands beside.
+        after = {id(array) for array in arrays_within(mapped)}
+        assert all(id(array) in after for array in held), repr(estimator)
         n_arrays += len(held)
     assert n_arrays > 300
 

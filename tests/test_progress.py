@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 from torch.utils.data import Dataset
 
-from skood import LayerFeatureTransformer
+from skood import LSGM, LayerFeatureTransformer, Mahalanobis, progress
 from skood._progress import Bar, Meter, tracked
 
 
@@ -66,3 +66,16 @@ def test_steps_are_tracked(capsys):
     with Bar(None, "fit", shown=True, unit="epochs") as bar:
         bar.update(7)
     assert "7 epochs" in capsys.readouterr().err
+
+
+def test_fits_and_scores_show_their_progress_when_asked(capsys):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    LSGM(3, random_state=0).fit(X).score_samples(X)
+    assert capsys.readouterr().err == ""
+    with progress():
+        LSGM(3, random_state=0).fit(X).score_samples(X)
+        Mahalanobis().fit(X)
+    shown = capsys.readouterr().err
+    assert all(title in shown for title in ("mixture", "bound", "fit", "score"))
+    Mahalanobis().fit(X)
+    assert capsys.readouterr().err == ""

@@ -16,9 +16,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import (
     GridSearchCV,
+    HalvingGridSearchCV,
     HalvingRandomSearchCV,
     RandomizedSearchCV,
+    StratifiedKFold,
     cross_validate,
+    learning_curve,
+    validation_curve,
 )
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
@@ -28,6 +32,7 @@ from sklearn.svm import OneClassSVM
 from skood import PyODDetector
 from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
 from skood.model_selection import (
+    ClassHoldout,
     InlierKFold,
     OODScorer,
     OutliersIgnored,
@@ -341,3 +346,72 @@ def test_sample_weight_for_fit_goes_past_a_dict_of_scorers(blobs):
     )
     search.fit(X, y, sample_weight=np.ones(len(y)))
     assert search.best_score_ > 0.9
+
+
+# Tools that also score the training fold ---------------------------------------------
+
+
+@pytest.fixture
+def two_kinds():
+    rng = np.random.default_rng(0)
+    X = np.r_[rng.normal(size=(90, 2)), rng.normal(5, 1, size=(60, 2))]
+    return X, np.repeat([0, 1, 2, -1], [30, 30, 30, 60])
+
+
+INLIERS_ONLY = r"StratifiedKFold\(shuffle=True\) as cv"
+
+
+@pytest.mark.parametrize("scorer", [auroc_scorer, balanced_accuracy_scorer])
+def test_curves_work_by_following_the_advice(two_kinds, scorer):
+    X, y = two_kinds
+    detector = OutliersIgnored(LocalOutlierFactor(novelty=True))
+    neighbours = {"param_name": "estimator__n_neighbors", "param_range": [5, 20]}
+    common = {"scoring": scorer, "error_score": "raise"}
+    drawn = {"train_sizes": [0.5, 1.0], "shuffle": True, "random_state": 0}
+    with pytest.raises(ValueError, match=INLIERS_ONLY):
+        learning_curve(detector, X, y, cv=InlierKFold(3), **drawn, **common)
+    with pytest.raises(ValueError, match=INLIERS_ONLY):
+        validation_curve(detector, X, y, cv=InlierKFold(3), **neighbours, **common)
+    common["cv"] = StratifiedKFold(3, shuffle=True, random_state=0)
+    _, *learned = learning_curve(detector, X, y, **drawn, **common)
+    validated = validation_curve(detector, X, y, **neighbours, **common)
+    for scores in (*learned, *validated):
+        assert scores.shape == (2, 3)
+        assert (scores > 0.7).all()
+
+
+def test_a_halving_search_works_by_following_the_advice(two_kinds):
+    X, y = two_kinds
+    search = HalvingGridSearchCV(
+        OutliersIgnored(LocalOutlierFactor(novelty=True)),
+        {"estimator__n_neighbors": [3, 9]},
+        scoring=auroc_scorer,
+        cv=InlierKFold(3),
+        min_resources=60,
+        error_score="raise",
+        random_state=0,
+    )
+    with pytest.raises(ValueError, match="return_train_score=False"):
+        clone(search).fit(X, y)
+    search.set_params(return_train_score=False).fit(X, y)
+    assert search.best_score_ > 0.9
+    both = StratifiedKFold(3, shuffle=True, random_state=0)
+    search.set_params(cv=both, return_train_score=True).fit(X, y)
+    assert search.best_score_ > 0.9
+
+
+@pytest.mark.parametrize("scorer", [auroc_scorer, ood_scorer])
+def test_classes_held_out_before_a_plain_scorer(two_kinds, scorer):
+    X, y = two_kinds
+    X, y = X[y >= 0], y[y >= 0]
+    detector = OutliersIgnored(OneClassSVM())
+    with pytest.raises(
+        ValueError,
+        match=r"not fitted on the class 0: .* OODScorer\(..., unseen_as_outliers=True",
+    ):
+        cross_validate(
+            detector, X, y, cv=ClassHoldout(), scoring=scorer, error_score="raise"
+        )
+    told = OODScorer("auroc", unseen_as_outliers=True)
+    found = cross_validate(detector, X, y, cv=ClassHoldout(), scoring=told)
+    assert np.isfinite(found["test_score"]).all()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import (
     _num_samples,
@@ -86,6 +89,30 @@ class Labelled:
         """Return a fitted detector's scores of some rows."""
         return usable_scores(detector, _safe_indexing(self.X, rows))
 
+    def need_two(self, detector: Any) -> None:
+        """Raise ValueError where one part cannot be held out of another."""
+        if len(self.inliers) < 2:
+            self.refuse(
+                detector,
+                f"n_samples={len(self.inliers)}: some rows are held out of a fit on "
+                "others, which takes at least 2 in-distribution rows.",
+            )
+
+    def refuse(self, detector: Any, message: str) -> NoReturn:
+        """Raise ValueError for too few rows, if there is nothing worse about them.
+
+        What the detector itself says of NaN, sparse matrices and the like comes first,
+        as in scikit-learn: more rows would not help there.
+        """
+        try:
+            check_is_fitted(detector)
+        except NotFittedError:
+            with unused_thresholds():
+                self.fitted(detector, self.inliers, pass_outliers=False)
+        else:
+            self.scores(detector, self.inliers)
+        raise ValueError(message)
+
 
 def splits_of(
     cv: Any, data: Labelled, *, stratified: bool, random_state: RandomStateLike
@@ -150,13 +177,22 @@ class HeldOut:
         cls, detector: Any, data: Labelled, splits: list[Split], *, pass_outliers: bool
     ) -> HeldOut:
         """Fit one clone a split."""
-        detectors = [
-            data.fitted(detector, train, pass_outliers=pass_outliers)
-            for train, _ in splits
-        ]
+        with unused_thresholds():
+            detectors = [
+                data.fitted(detector, train, pass_outliers=pass_outliers)
+                for train, _ in splits
+            ]
         rows = [test for _, test in splits]
         scores = [data.scores(d, r) for d, r in zip(detectors, rows, strict=True)]
         return cls(detectors, rows, scores)
+
+
+@contextmanager
+def unused_thresholds() -> Iterator[None]:
+    """Keep back what detectors say of their own thresholds, which nobody asks for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "contamination=", UserWarning)
+        yield
 
 
 def usable_scores(detector: Any, X: Any) -> NDArray[np.float64]:

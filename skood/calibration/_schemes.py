@@ -17,6 +17,9 @@ from skood.calibration._held_out import Labelled, Split, splits_of
 
 FOLDS = 5
 
+LARGEST_SHARE = 0.5
+"""More than that is not held out unasked: what is left has to fit the detector."""
+
 
 def conformal_splits(
     method: str,
@@ -50,13 +53,29 @@ def conformal_splits(
     return splits
 
 
-def check_enough(
+def default_share(alpha: float, sizes: NDArray[np.intp]) -> float:
+    """Return the share to hold out of classes of these sizes.
+
+    A fifth, or as much more as `alpha` needs in the smallest class, up to a half.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.calibration._schemes import default_share
+    >>> [default_share(0.05, np.array([n])) for n in (200, 50, 38, 20)]
+    [0.2, 0.38, 0.5, 0.5]
+    """
+    needed = rows_for_rate(alpha) / max(int(sizes.min()), 1)
+    return float(np.clip(needed, HELD_OUT_SHARE, LARGEST_SHARE))
+
+
+def too_few(
     alpha: float,
     sizes: NDArray[np.intp],
     names: NDArray[Any] | None,
     scheme: str,
-) -> None:
-    """Raise if some class has so few held-out rows that nothing could be flagged.
+) -> str | None:
+    """Return what is wrong where some class has so few rows that nothing is flagged.
 
     Parameters
     ----------
@@ -68,15 +87,20 @@ def check_enough(
         The classes' labels; None when there are no classes.
     scheme : str
         What held them out.
+
+    Returns
+    -------
+    str or None
+        None where there are enough.
     """
     worst = int(sizes.argmin())
     n, needed = int(sizes[worst]), rows_for_rate(alpha)
     if n >= needed:
-        return
+        return None
     what = "rows" if names is None else f"rows of class {names.tolist()[worst]!r}"
-    raise ValueError(
+    return (
         f"alpha={alpha} takes {needed} held-out in-distribution {what}; {scheme} holds "
-        f"out {n}, and with so few nothing could ever be flagged. Give "
+        f"out n_samples={n}, and with so few nothing can ever be flagged. Give "
         f"{ceil(needed / max(n, 1))} times as many rows, hold out more (method='cross' "
         "holds out each row once), or raise alpha."
     )

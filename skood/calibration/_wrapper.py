@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import Tags, get_tags
 
+from skood._learning import Learning
 from skood._version import Stamped
 from skood.detectors.thresholded import Thresholded
 
 
-class AroundDetector(Stamped, MetaEstimatorMixin, BaseEstimator):
+class AroundDetector(Stamped, Learning, MetaEstimatorMixin, BaseEstimator):
     """Base of everything that is fitted around one `detector`."""
 
     detector: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike
 from skood.calibration._held_out import HeldOut, Labelled, Rows, usable_scores
-from skood.calibration._schemes import check_enough, conformal_splits
+from skood.calibration._schemes import conformal_splits, default_share, too_few
 from skood.calibration._wrapper import DetectorWrapper
 from skood.calibration.false_discovery import conditional_p_values, discoveries
 from skood.calibration.p_values import Reference
@@ -78,11 +79,11 @@ class ConformalDetector(DetectorWrapper):
     method : {"split", "cross", "jackknife+"}, default="split"
         See above.
     cv : float, int, splitter, iterable or "prefit", default=None
-        Which rows are held out. For ``"split"`` a share drawn at random (None: 0.2), a
-        splitter or an iterable of one (train, test) pair, or ``"prefit"``: the detector
-        is fitted already and ``fit`` gets rows that are new to it. For ``"cross"`` a
-        number of random folds (None: 5), a splitter or an iterable. Rows of label -1
-        are taken out of both sides.
+        Which rows are held out. For ``"split"`` a share drawn at random (None: 0.2, or
+        as much more as `alpha` needs, up to 0.5), a splitter or an iterable of one
+        (train, test) pair, or ``"prefit"``: the detector is fitted already and ``fit``
+        gets rows that are new to it. For ``"cross"`` a number of random folds (None:
+        5), a splitter or an iterable. Rows of label -1 are taken out of both sides.
     class_conditional : bool, default=False
         Whether to calibrate within classes. Random draws are then stratified.
     pass_outliers : bool, default=False
@@ -107,11 +108,18 @@ class ConformalDetector(DetectorWrapper):
     Raises
     ------
     ValueError
-        In ``fit``: too few rows for `alpha` (the message says how many it takes), no
-        in-distribution rows, a ``cv`` that does not suit the method. In ``select``: a
+        In ``fit``: too few rows for `alpha` (the message says how many it takes),
+        but for ``method="split"`` without a `cv`; no in-distribution rows, a ``cv``
+        that does not suit the method. In ``select``: a
         method without a proof for this detector.
     TypeError
         In ``fit``: a PyOD detector, whose sign is the other way round.
+
+    Warns
+    -----
+    UserWarning
+        In ``fit``, for ``method="split"`` without a `cv`: half of the rows are too few
+        for `alpha`, so that nothing can be flagged.
 
     References
     ----------
@@ -137,11 +145,11 @@ class ConformalDetector(DetectorWrapper):
     >>> detector.false_alarm_bound_
     0.04975124378109453
     >>> detector.p_values([[0.0, 0.0], [3.0, 3.0]]).round(3)
-    array([0.995, 0.005])
+    array([1.   , 0.005])
     >>> X_new = np.vstack([rng.normal(size=(80, 2)), rng.normal(5, 1, size=(20, 2))])
     >>> found = detector.select(X_new, fdr=0.1)
     >>> int(found[:80].sum()), int(found[80:].sum())
-    (1, 20)
+    (2, 20)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -191,7 +199,11 @@ class ConformalDetector(DetectorWrapper):
             Itself.
         """
         refuse_pyod(self.detector)
-        data = Labelled.of(X, y)
+        with self._learning():
+            self._fit(Labelled.of(X, y))
+        return self
+
+    def _fit(self, data: Labelled) -> None:
         classes = self._class_numbers(data)
         held_out = self._held_out(data, classes)
         self.detectors_ = held_out.detectors
@@ -205,7 +217,6 @@ class ConformalDetector(DetectorWrapper):
         scores = np.concatenate(held_out.scores)
         self._standardised = Standardised.of(scores)
         self._probability = self._probability_from(scores, data)
-        return self
 
     # Scores ----------------------------------------------------------------------
 
@@ -351,19 +362,30 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         return np.zeros(len(data), dtype=np.intp)
 
     def _held_out(self, data: Labelled, classes: Rows) -> HeldOut:
+        by_default = self.cv is None and self.method == "split"
+        if self.cv is None:
+            data.need_two(self.detector)
+        everybody = np.bincount(classes[data.inliers], minlength=1)
         splits = conformal_splits(
             self.method,
-            self.cv,
+            default_share(self.alpha, everybody) if by_default else self.cv,
             data,
             stratified=self.class_conditional,
             random_state=self.random_state,
         )
         rows = np.concatenate([test for _, test in splits])
-        names = data.classes if self.class_conditional else None
-        sizes = np.bincount(classes[rows], minlength=1 if names is None else len(names))
+        sizes = np.bincount(classes[rows], minlength=len(everybody))
         scheme = f"method={self.method!r} with cv={self.cv!r}"
-        check_enough(self.alpha, sizes, names, scheme)
-        return HeldOut.of(self.detector, data, splits, pass_outliers=self.pass_outliers)
+        names = data.classes if self.class_conditional else None
+        shortage = too_few(self.alpha, sizes, names, scheme)
+        if shortage and not by_default:
+            data.refuse(self.detector, shortage)
+        found = HeldOut.of(
+            self.detector, data, splits, pass_outliers=self.pass_outliers
+        )
+        if shortage:  # only now: there may have been worse to say of the rows
+            warnings.warn(shortage, UserWarning, stacklevel=5)
+        return found
 
     def _probability_from(
         self, inlier_scores: Floats, data: Labelled

@@ -110,7 +110,7 @@ class ShiftMonitor(AroundDetector):
     >>> monitor.update(rng.normal(1.5, 1, size=(100, 3)))
     True
     >>> monitor.alarm_at_
-    320
+    319
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -150,11 +150,14 @@ class ShiftMonitor(AroundDetector):
             Itself, before the first row of a stream.
         """
         refuse_pyod(self.detector)
-        held_out = self._held_out(Labelled.of(X, y))
-        self.detector_ = held_out.detectors[0]
-        self.calibration_scores_ = np.sort(held_out.scores[0])
-        self._seed = stream_seed(self.random_state)
-        return self.reset()
+        with self._learning():
+            held_out = self._held_out(Labelled.of(X, y))
+            self.detector_ = held_out.detectors[0]
+            self.calibration_scores_ = np.sort(held_out.scores[0])
+            self._seed = stream_seed(self.random_state)
+            self._remember_parameters()
+            self.reset()
+        return self
 
     def reset(self) -> ShiftMonitor:
         """Forget the stream, as if just fitted.
@@ -191,7 +194,7 @@ class ShiftMonitor(AroundDetector):
         scores = usable_scores(self.detector_, X)
         p_values = self._next_p_values(scores)
         path = self._mixture.after(p_values)
-        crossed = np.flatnonzero(path >= -log(self.level))
+        crossed = np.flatnonzero(path >= -log(self._as_fitted().level))
         if len(crossed) and not self.alarm_:
             self.alarm_ = True
             self.alarm_at_ = len(self.log_martingale_) + int(crossed[0])
@@ -219,6 +222,8 @@ class ShiftMonitor(AroundDetector):
         return self.detector_
 
     def _held_out(self, data: Labelled) -> HeldOut:
+        if self.cv is None:
+            data.need_two(self.detector)
         splits = conformal_splits(
             "split", self.cv, data, stratified=False, random_state=self.random_state
         )

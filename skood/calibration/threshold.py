@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import ceil
 from numbers import Real
 from typing import Any, ClassVar
@@ -19,12 +20,16 @@ from skood.calibration._held_out import (
     HeldOut,
     Labelled,
     splits_of,
+    unused_thresholds,
     usable_scores,
 )
 from skood.calibration._wrapper import DetectorWrapper
 from skood.model_selection._estimators import refuse_pyod
 
 __all__ = ["TargetRateThreshold"]
+
+FOLDS = 10
+"""Where one fifth is too few: each fit is then close to that of all rows."""
 
 
 class TargetRateThreshold(DetectorWrapper):
@@ -49,6 +54,11 @@ class TargetRateThreshold(DetectorWrapper):
       the one that is used, and of the two statements above neither is proved.
       :class:`ConformalDetector` with ``method="cross"`` uses folds and has a bound.
 
+    Rows that are too few for the rate are refused where a `cv` or a `confidence` asks
+    for a statement. With neither, ``fit`` does what can be done and says so: 10 folds
+    where a fifth of the rows is too few, and the lowest score as threshold where all
+    of them are.
+
     Parameters
     ----------
     detector : estimator
@@ -57,8 +67,9 @@ class TargetRateThreshold(DetectorWrapper):
     max_false_alarm : float, default=0.05
         Share of new in-distribution data that may be flagged, in (0, 0.5].
     cv : float, int, splitter, iterable or "prefit", default=None
-        Which rows are held out. A float in (0, 1) is a share drawn at random; None
-        means 0.2. An integer is a number of random folds. A splitter or an iterable of
+        Which rows are held out. A float in (0, 1) is a share drawn at random. None
+        means 0.2, or 10 folds where that is too few rows and `confidence` is None. An
+        integer is a number of random folds. A splitter or an iterable of
         (train, test) rows may have one split or several; rows of label -1 are taken out
         of both sides. ``"prefit"``: the detector is fitted already, and ``fit`` gets
         rows that are new to it.
@@ -84,10 +95,16 @@ class TargetRateThreshold(DetectorWrapper):
     Raises
     ------
     ValueError
-        In ``fit``: too few rows for the rate asked (the message says how many it
-        takes), no in-distribution rows, an unusable ``cv``.
+        In ``fit``: with a `cv` or `confidence`, too few rows for the rate asked (the
+        message says how many it takes); no in-distribution rows; an unusable ``cv``.
     TypeError
         In ``fit``: a PyOD detector, whose sign is the other way round.
+
+    Warns
+    -----
+    UserWarning
+        In ``fit``, with neither `cv` nor `confidence`: a fifth of the rows, or all of
+        them, are too few for the rate asked.
 
     See Also
     --------
@@ -109,7 +126,7 @@ class TargetRateThreshold(DetectorWrapper):
     >>> detector = TargetRateThreshold(IsolationForest(random_state=0), 0.02).fit(X)
     >>> detector.predict([[0.0, 0.0], [6.0, 6.0]])
     array([ 1, -1])
-    >>> TargetRateThreshold(IsolationForest(), 0.001).fit(X)
+    >>> TargetRateThreshold(IsolationForest(), 0.001, cv=0.2).fit(X)
     Traceback (most recent call last):
     ValueError: max_false_alarm=0.001 takes 999 held-out in-distribution rows; cv=0.2
     holds out 100 of 500. Give about 4995 rows, hold out more by cv (5 folds hold out
@@ -159,17 +176,8 @@ class TargetRateThreshold(DetectorWrapper):
             Itself.
         """
         refuse_pyod(self.detector)
-        data = Labelled.of(X, y)
-        held_out = self._held_out(data)
-        several = len(held_out.detectors) > 1
-        self.detector_ = (
-            data.fitted(self.detector, data.inliers, pass_outliers=self.pass_outliers)
-            if several
-            else held_out.detectors[0]
-        )
-        self.calibration_scores_ = np.sort(np.concatenate(held_out.scores))
-        self.offset_ = float(self.calibration_scores_[self._rank(held_out.rows) - 1])
-        self.class_labels_ = data.classes
+        with self._learning():
+            self._fit(Labelled.of(X, y))
         return self
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -188,30 +196,76 @@ class TargetRateThreshold(DetectorWrapper):
         check_is_fitted(self)
         return usable_scores(self.detector_, X)
 
-    def _held_out(self, data: Labelled) -> HeldOut:
-        cv = HELD_OUT_SHARE if self.cv is None else self.cv
+    def _fit(self, data: Labelled) -> None:
+        cv, warning = self._held_out_by(data)
+        held_out = self._held_out(cv, data)
+        if warning:  # only now: there may have been worse to say of the rows
+            warnings.warn(warning, UserWarning, stacklevel=4)
+        self.detector_ = held_out.detectors[0]
+        if len(held_out.detectors) > 1:
+            with unused_thresholds():
+                self.detector_ = data.fitted(
+                    self.detector, data.inliers, pass_outliers=self.pass_outliers
+                )
+        self.calibration_scores_ = np.sort(np.concatenate(held_out.scores))
+        rank = max(self._rank(len(self.calibration_scores_)), 1)  # or it was refused
+        self.offset_ = float(self.calibration_scores_[rank - 1])
+        self.class_labels_ = data.classes
+
+    def _held_out_by(self, data: Labelled) -> tuple[Any, str | None]:
+        """Return ``cv``, or what it is by default and what that does not promise."""
+        if self.cv is not None:
+            return self.cv, None
+        n = len(data.inliers)
+        if self.confidence is not None or self._rank(round(HELD_OUT_SHARE * n)) > 0:
+            return HELD_OUT_SHARE, None
+        data.need_two(self.detector)
+        n_folds = min(FOLDS, n)
+        return n_folds, self._unproved(n, n_folds)
+
+    def _unproved(self, n: int, n_folds: int) -> str:
+        needed = rows_for_rate(self.max_false_alarm)
+        said = (
+            f"max_false_alarm={self.max_false_alarm} takes {needed} held-out "
+            f"in-distribution rows, and "
+        )
+        if self._rank(n) > 0:
+            return (
+                f"{said}a fifth of the {n} here is fewer: all of them are held out, in "
+                f"{n_folds} folds. That a new row is flagged with no more than that "
+                "probability is proved for one split only: give about "
+                f"{ceil(needed / HELD_OUT_SHARE)} rows, or cv='prefit' and rows that "
+                "are new to the detector, to have it proved."
+            )
+        return (
+            f"{said}there are {n}: the threshold is the lowest of their scores (each "
+            f"held out once, in {n_folds} folds), below which {1 / (n + 1):.1%} of new "
+            "rows lie. Give more rows, or raise max_false_alarm."
+        )
+
+    def _held_out(self, cv: Any, data: Labelled) -> HeldOut:
         splits = splits_of(cv, data, stratified=False, random_state=self.random_state)
-        self._check_enough([test for _, test in splits], data)
+        if self.cv is not None or self.confidence is not None:
+            self._check_enough(cv, sum(len(test) for _, test in splits), data)
         return HeldOut.of(self.detector, data, splits, pass_outliers=self.pass_outliers)
 
-    def _rank(self, held_out: list[NDArray[np.intp]]) -> int:
-        n = sum(map(len, held_out))
+    def _rank(self, n: int) -> int:
         return rank_for_rate(n, self.max_false_alarm, self.confidence)
 
-    def _check_enough(self, held_out: list[NDArray[np.intp]], data: Labelled) -> None:
-        if self._rank(held_out) > 0:
+    def _check_enough(self, cv: Any, n: int, data: Labelled) -> None:
+        if self._rank(n) > 0:
             return
-        n, total = sum(map(len, held_out)), len(data.inliers)
+        total = len(data.inliers)
         needed = rows_for_rate(self.max_false_alarm, self.confidence)
         sure = "" if self.confidence is None else f" at confidence={self.confidence}"
-        cv = HELD_OUT_SHARE if self.cv is None else self.cv
         more = f"Give about {ceil(needed * total / max(n, 1))} rows"
         if n < total:
             more += ", hold out more by cv (5 folds hold out all of them)"
-        raise ValueError(
+        data.refuse(
+            self.detector,
             f"max_false_alarm={self.max_false_alarm}{sure} takes {needed} held-out "
             f"in-distribution rows; cv={cv!r} holds out {n} of {total}. {more}, or "
-            "raise max_false_alarm."
+            "raise max_false_alarm.",
         )
 
     def _any_fitted(self) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
@@ -16,7 +14,6 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     check_consistent_length,
-    check_is_fitted,
     validate_data,
 )
 
@@ -24,16 +21,12 @@ from skood._arrays import validated_table
 from skood._chunks import by_chunks
 from skood._device import on_device, resolved_device, to_numpy
 from skood._labels import inlier_mask, label_array
+from skood._learning import Learning
 from skood._ranks import rows_for_rate
-from skood._splits import (
-    HELD_OUT_SHARE,
-    Split,
-    held_out_splits,
-    nested_splits,
-    share,
-)
+from skood._splits import HELD_OUT_SHARE, Rows, share
 from skood._version import Stamped
 from skood.detectors.declared import Declared
+from skood.detectors.held_out import few_rows_a_column, held_out_scores
 from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
@@ -44,19 +37,11 @@ __all__ = ["ARRAY", "BaseDetector"]
 ARRAY = "array"
 """The layer name that a plain array gets."""
 
-EXECUTION = ("device", "n_jobs", "random_state", "verbose")
-"""Parameters that change no score of a fitted detector: they count as they are now."""
-
-LOW_SHARE = 0.2
-"""The scores whose move counts for a threshold among them."""
-
-MANY_COLUMNS = 10
-"""With fewer rows a column, a fit on a few rows less is another detector."""
 
 Self = TypeVar("Self", bound="BaseDetector")
 
 
-class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
+class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     """Base class of all detectors: a subclass is its formula.
 
     A subclass declares its parameters as annotated class attributes and implements
@@ -262,58 +247,30 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
-        """Return the scores of rows by detectors that were not fitted on them.
+        """Return the scores of rows that were held out of a fit.
 
-        Such a detector has seen fewer rows than the one that is used. Where rows are
-        few for the columns that makes new rows score higher than these: the lower
-        scores move as the share fitted on grows from 0.8 to 0.9. They are taken to
-        move as much again on the way to 1 where columns outnumber rows, whose span
-        then grows with each row, and else half as far, as errors do that fall with the
-        rows beyond the columns. Where fits differ by chance as well, a fifth of the
-        rows is kept out of the detector itself.
+        Where fits differ by chance as well as by a few rows, a fifth of the rows is
+        kept out of this detector itself, if that is enough for the rate.
         """
-        n_rows, classes = len(training), training.classes
-        n_columns = training.features.shape[1]
-        if n_rows >= MANY_COLUMNS * n_columns or n_rows < 10:
-            splits = held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
-            return self._scores_out_of(splits, training, unfitted)
-        if "random_state" in self._parameters():
-            return self._scores_kept_out(training, unfitted)
-        coarse, fine = nested_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
-        scores = self._scores_out_of(fine, training, unfitted)
-        moved = scores - self._scores_out_of(coarse, training, unfitted)
-        low = scores <= np.quantile(scores, LOW_SHARE)
-        shift = float(np.median(moved[low]))
-        return scores + (shift if n_rows <= n_columns else shift / 2)
+        n_rows, n_columns = training.features.shape
+        kept_out = share(n_rows, HELD_OUT_SHARE, training.classes)
+        if (
+            "random_state" in self._parameters()
+            and few_rows_a_column(n_rows, n_columns)
+            and len(kept_out) >= rows_for_rate(self.contamination)
+        ):
+            self._learn(training.alone(np.setdiff1d(np.arange(n_rows), kept_out)))
+            return self._scores(training.features[kept_out])
 
-    def _scores_kept_out(
-        self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        """Fit anew on four fifths of the rows; return the scores of the others.
-
-        Folds, of which the rate is less sure, where the others are too few for it.
-        """
-        n_rows, classes = len(training), training.classes
-        out = share(n_rows, HELD_OUT_SHARE, classes)
-        if len(out) < rows_for_rate(self.contamination):
-            splits = held_out_splits(n_rows, classes)
-            return self._scores_out_of(splits, training, unfitted)
-        self._learn(training.alone(np.setdiff1d(np.arange(n_rows), out)))
-        return self._scores(training.features[out])
-
-    def _scores_out_of(
-        self, splits: list[Split], training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        rows, found = [], []
-        for kept, held_out in splits:
+        def scores_of(kept: Rows, held_out: Rows) -> NDArray[np.float64]:
             other = object.__new__(type(self))
             other.__dict__.update(unfitted)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the fit on all rows has said it
                 other._learn(training.alone(kept))
-            rows.append(held_out)
-            found.append(other._scores(training.features[held_out]))
-        return np.concatenate(found)[np.argsort(np.concatenate(rows))]
+            return other._scores(training.features[held_out])
+
+        return held_out_scores(scores_of, n_rows, n_columns, training.classes)
 
     def _set_threshold(
         self, scores: NDArray[np.float64], features: LayerFeatures
@@ -325,39 +282,6 @@ class BaseDetector(Declared, Stamped, Thresholded, BaseEstimator):
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
             )
         self.offset_ = offset
-
-    @contextmanager
-    def _learning(self) -> Iterator[None]:
-        """Begin with nothing learned; after an error, nothing is."""
-        for name in self.__dict__.pop("_learned", ()):
-            self.__dict__.pop(name, None)
-        before = set(vars(self))  # parameters, and what scikit-learn keeps here
-        try:
-            yield
-        except BaseException:
-            for name in set(vars(self)) - before:
-                delattr(self, name)
-            raise
-        self._learned = sorted(set(vars(self)) - before)
-
-    def _remember_parameters(self) -> None:
-        """Keep the parameters that ``fit`` had: scores go by them from now on."""
-        values = {name: getattr(self, name) for name in self._parameters()}
-        self._fitted_with = {
-            name: value
-            for name, value in values.items()
-            if name not in EXECUTION and not hasattr(value, "fit")
-        }
-
-    def _as_fitted(self: Self) -> Self:
-        """Return this detector with the parameters that it was fitted with."""
-        check_is_fitted(self)
-        fitted_with = self._fitted_with
-        if all(vars(self).get(name) is fitted_with[name] for name in fitted_with):
-            return self
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__ | fitted_with)
-        return other
 
     # Input -----------------------------------------------------------------------
 

@@ -211,13 +211,8 @@ class KNN(LayerDetector, IncrementalDetector):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "banks_" in self.__dict__ and "n_neighbors_" not in self.__dict__:
-            # Of a file from before there was a choice to make in fit.
-            self.n_neighbors_ = int(self.n_neighbors)
-            self.normalize_ = dict.fromkeys(self.banks_, bool(self.normalize))
-            self._class_sizes = None
-        if "banks_" in self.__dict__:  # a copy of what is not fitted is no different
-            self._prepared = []
+        if "banks_" in self.__dict__:
+            self._prepared = []  # not one that a copy shares
 
 
 def _rows(features: LayerFeatures, name: Key) -> NDArray[Any]:

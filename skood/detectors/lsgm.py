@@ -30,7 +30,7 @@ __all__ = ["LSGM"]
 
 BLOCK_ROWS = 4096
 
-ROWS_PER_COMPONENT = 5
+ROWS_PER_COMPONENT = 20
 """With fewer, a component is a few rows' own, and a new row falls between all."""
 
 
@@ -311,9 +311,10 @@ class LSGM(LayerDetector):
             The component in each layer; together they are the likeliest (Viterbi),
             with the weights where ``weighting`` puts them.
         """
+        fitted = self._as_fitted()
         paths = [
-            self._sequence.paths(arrays, self.transition_matrix_)
-            for arrays in self._blocks(self._known_features(X))
+            fitted._sequence.paths(arrays, fitted.transition_matrix_)
+            for arrays in fitted._blocks(fitted._known_features(X))
         ]
         return np.concatenate(paths)
 
@@ -342,7 +343,7 @@ class LSGM(LayerDetector):
         ValueError
             If a layer was not fitted.
         """
-        features = self._known_features(X)
+        features = self._as_fitted()._known_features(X)
         pair = [self._fitted_layer(layer) for layer in (from_layer, to_layer)]
         mixtures = [self.mixtures_[name] for name in pair]
         counts = np.zeros([len(mixture.weights) for mixture in mixtures], np.intp)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import (
 from skood._chunks import by_chunks, chunk_rows
 from skood._device import unit_rows
 from skood._labels import inlier_mask
+from skood._learning import Learning
 from skood._norm_ratio import NORM, NORM_RATIO, candidates, chosen_layer, feature_norm
 from skood._version import Stamped
 from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
@@ -27,6 +28,7 @@ __all__ = ["NormRescaledHead"]
 
 class NormRescaledHead(
     Stamped,
+    Learning,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # type: ignore[call-arg]
@@ -133,6 +135,11 @@ class NormRescaledHead(
         -------
         self
         """
+        with self._learning():
+            self._fit(X, y)
+        return self
+
+    def _fit(self, X: LayerFeatures, y: ArrayLike | None) -> None:
         _check_is_features(X)
         validate_data(self, X, reset=True, skip_check_array=True)
         known = _inliers(X, y)
@@ -142,7 +149,6 @@ class NormRescaledHead(
         )
         self._norm_width = known.widths[self.selected_layer_, NORM]
         self.scale_ = 1.0 if self.scale == "none" else self._matching_scale(known)
-        return self
 
     def transform(self, X: LayerFeatures) -> LayerFeatures:
         """Return the new logits.

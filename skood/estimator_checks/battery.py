@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
+from unittest import SkipTest
 
 from sklearn.base import clone
+from sklearn.utils import get_tags
+from sklearn.utils.estimator_checks import (
+    estimator_checks_generator as checks_of_scikit_learn,
+)
 
 from skood.estimator_checks.checks import CHECKS
+from skood.estimator_checks.synthetic import synthetic_features
 
 Check = Callable[[], None]
 
 
-def estimator_checks_generator(estimator: Any) -> Iterator[tuple[Any, Check]]:
+def estimator_checks_generator(estimator: Any) -> Iterator[tuple[Any, NamedCheck]]:
     """Yield the estimator with each check, ready to be called.
 
     Parameters
@@ -25,14 +32,18 @@ def estimator_checks_generator(estimator: Any) -> Iterator[tuple[Any, Check]]:
     Yields
     ------
     estimator, check
-        ``check()`` raises AssertionError when a rule is broken.
+        ``check()`` raises AssertionError when a rule is broken, and says which.
     """
     for check in CHECKS:
-        yield estimator, _named(check, clone(estimator))
+        ready = partial(check, clone(estimator))
+        yield estimator, NamedCheck(ready, check.__name__, check.__doc__)
 
 
 def parametrize_with_checks(estimators: Sequence[Any]) -> Any:
     """Pytest decorator that runs every check on every estimator.
+
+    Scikit-learn's own checks have a decorator of the same name in
+    :mod:`sklearn.utils.estimator_checks`; :func:`check_estimator` runs both.
 
     Parameters
     ----------
@@ -62,7 +73,7 @@ def parametrize_with_checks(estimators: Sequence[Any]) -> Any:
 def check_estimator(
     estimator: Any, *, on_fail: str | None = "raise"
 ) -> list[dict[str, Any]]:
-    """Run all checks on one estimator.
+    """Run all checks on one estimator, and scikit-learn's if it takes arrays.
 
     Parameters
     ----------
@@ -74,30 +85,114 @@ def check_estimator(
     Returns
     -------
     list of dict
-        ``check_name``, ``status`` ("passed" or "failed") and ``exception``.
+        For each check ``check_name``; ``rule``, what has to hold; ``status``
+        ("passed", "failed" or, where scikit-learn skips one, "skipped"); ``exception``;
+        and ``battery`` ("skood" or "scikit-learn").
+
+    Raises
+    ------
+    BrokenRule
+        With ``on_fail="raise"``, by the first check that fails: which rule was broken,
+        from the exception that showed it.
 
     Examples
     --------
     >>> from skood import Mahalanobis
     >>> from skood.estimator_checks import check_estimator
-    >>> {result["status"] for result in check_estimator(Mahalanobis())}
-    {'passed'}
+    >>> report = check_estimator(Mahalanobis())
+    >>> sorted({result["battery"] for result in report})
+    ['scikit-learn', 'skood']
+    >>> [result for result in report if result["status"] == "failed"]
+    []
+    >>> report[0]["rule"]
+    'In-distribution rows score higher: no flipped sign.'
     """
-    report = []
-    for _, check in estimator_checks_generator(estimator):
-        entry: dict[str, Any] = {"check_name": check.__name__, "exception": None}
-        try:
-            check()
-        except Exception as error:
-            if on_fail == "raise":
-                raise
-            entry["exception"] = error
-        entry["status"] = "passed" if entry["exception"] is None else "failed"
-        report.append(entry)
+    report = [
+        _result(check, "skood", on_fail)
+        for _, check in estimator_checks_generator(estimator)
+    ]
+    if takes_arrays(estimator):
+        report += _results_of_scikit_learn(estimator, on_fail)
     return report
 
 
-def _named(check: Callable[[Any], None], estimator: Any) -> Check:
-    call = partial(check, estimator)
-    call.__name__ = check.__name__  # type: ignore[attr-defined]
-    return call
+class BrokenRule(AssertionError):
+    """A rule that an estimator breaks, raised from the exception that showed it."""
+
+
+class NamedCheck:
+    """A check of one estimator, ready to be called, which knows what rule it checks.
+
+    Parameters
+    ----------
+    check : callable
+        Called without arguments; raises where the rule is broken.
+    name : str
+        Of the check.
+    doc : str or None
+        Its docstring, whose first line is the rule.
+    """
+
+    def __init__(self, check: Check, name: str, doc: str | None) -> None:
+        self.check = check
+        self.__name__ = name
+        self.rule = (doc or name).strip().splitlines()[0]
+
+    def __call__(self) -> None:
+        """Run the check; raise BrokenRule where it fails."""
+        try:
+            self.check()
+        except SkipTest:
+            raise
+        except Exception as error:
+            raise BrokenRule(
+                f"{self.__name__}: the rule {self.rule!r} is broken. "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def takes_arrays(estimator: Any) -> bool:
+    """Return whether an estimator is for tables too, not for layer features alone."""
+    if not get_tags(estimator).input_tags.two_d_array:
+        return False
+    features, y = synthetic_features()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            clone(estimator).fit(features.block("penultimate", "avg"), y)
+        except ValueError as error:  # of other errors the checks will tell
+            return "LayerFeatures" not in str(error)
+    return True
+
+
+def _results_of_scikit_learn(
+    estimator: Any, on_fail: str | None
+) -> list[dict[str, Any]]:
+    report = []
+    with warnings.catch_warnings():
+        # On the dozen rows of most checks a warning of too few rows is as it should be.
+        warnings.simplefilter("ignore", UserWarning)
+        for fresh, call in checks_of_scikit_learn(estimator):
+            check = call.func if isinstance(call, partial) else call
+            ready = NamedCheck(partial(call, fresh), check.__name__, check.__doc__)
+            report.append(_result(ready, "scikit-learn", on_fail))
+    return report
+
+
+def _result(check: NamedCheck, battery: str, on_fail: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "check_name": check.__name__,
+        "rule": check.rule,
+        "status": "passed",
+        "exception": None,
+        "battery": battery,
+    }
+    try:
+        check()
+    except SkipTest as reason:
+        found.update(status="skipped", exception=reason)
+    except BrokenRule as error:
+        if on_fail == "raise":
+            raise
+        found.update(status="failed", exception=error.__cause__)
+    return found

@@ -14,12 +14,13 @@ from sklearn.utils.validation import (
 )
 
 from skood._arrays import validated_table
+from skood._learning import Learning
 from skood._version import Stamped
 from skood.features.layer_features import LayerFeatures
 from skood.features.names import Layers, column_names
 
 
-class LayerSelector(Stamped, TransformerMixin, BaseEstimator):
+class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
     """Choose layers and a statistic, and hand them on as one matrix.
 
     With it any scikit-learn or PyOD estimator works on layer features in a
@@ -72,8 +73,10 @@ class LayerSelector(Stamped, TransformerMixin, BaseEstimator):
         -------
         LayerSelector
         """
-        selected = self._selected(X, reset=True)
-        self._widths = selected.widths if selected is not None else None
+        with self._learning():
+            selected = self._selected(X, reset=True)
+            self._widths = selected.widths if selected is not None else None
+            self._remember_parameters()
         return self
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -89,7 +92,7 @@ class LayerSelector(Stamped, TransformerMixin, BaseEstimator):
         ndarray of shape (n, chosen columns)
         """
         check_is_fitted(self)
-        selected = self._selected(X, reset=False)
+        selected = self._as_fitted()._selected(X, reset=False)
         if selected is None:
             return validated_table(self, X, reset=False)
         if selected.widths != self._widths:
@@ -109,6 +112,10 @@ class LayerSelector(Stamped, TransformerMixin, BaseEstimator):
 
     def _selected(self, X: Any, reset: bool) -> LayerFeatures | None:
         if isinstance(X, LayerFeatures):
+            if len(X) == 0:
+                raise ValueError(
+                    f"X has 0 rows (shape {X.shape}): a minimum of 1 is required."
+                )
             if reset:
                 validate_data(self, X, reset=True, skip_check_array=True)
             return X.select(self.layers, self.statistic)

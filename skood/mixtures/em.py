@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
+from skood._progress import Bar
 from skood.mixtures.dirichlet_process import DirichletProcess
 from skood.mixtures.expectation import (
     MixtureStatistics,
@@ -138,12 +139,14 @@ class Run:
         """Return the mixture that EM reaches from some parameters."""
         bound, n_iter, converged = -np.inf, 0, False
         tol = self.fit.tol * (len(self.rows) if self.fit.prior else 1)
-        while n_iter < self.fit.max_iter and not converged:
-            statistics, state = self._advanced(state)
-            found = self.maximisation.lower_bound(
-                statistics, state.parameters, state.gaussians
-            )
-            n_iter, converged, bound = n_iter + 1, abs(found - bound) < tol, found
+        with Bar(self.fit.max_iter, "mixture", unit="passes") as bar:
+            while n_iter < self.fit.max_iter and not converged:
+                statistics, state = self._advanced(state)
+                found = self.maximisation.lower_bound(
+                    statistics, state.parameters, state.gaussians
+                )
+                n_iter, converged, bound = n_iter + 1, abs(found - bound) < tol, found
+                bar.update(note=f"bound {bound:.6g}")
         return Mixture(
             self.rows.frame, state.parameters, state.gaussians, n_iter, converged, bound
         )

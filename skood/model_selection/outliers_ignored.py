@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
+from skood._learning import Learning
 from skood._version import Stamped
 from skood.model_selection._estimators import SCORE_METHODS, last_step, refuse_pyod
 
@@ -34,7 +35,9 @@ def _has(method: str) -> Callable[[OutliersIgnored], bool]:
     return lambda wrapper: hasattr(_inner(wrapper), method)
 
 
-class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
+class OutliersIgnored(
+    Stamped, Learning, MetaEstimatorMixin, OutlierMixin, BaseEstimator
+):
     """Any scikit-learn detector, never trained on rows of label -1.
 
     A search refits on all its rows. scikit-learn's detectors ignore y and would learn
@@ -108,6 +111,11 @@ class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         """
         refuse_pyod(self.estimator)
         _check_can_score(self.estimator)
+        with self._learning():
+            self._fit(X, y, fit_params)
+        return self
+
+    def _fit(self, X: Any, y: ArrayLike | None, fit_params: dict[str, Any]) -> None:
         check_readable(X)
         if get_config()["enable_metadata_routing"]:
             fit_params = process_routing(self, "fit", **fit_params).estimator.fit
@@ -115,11 +123,8 @@ class OutliersIgnored(Stamped, MetaEstimatorMixin, OutlierMixin, BaseEstimator):
         if labels is not None:
             X, labels, fit_params = _inliers_only(X, labels, fit_params)
         self.estimator_ = clone(self.estimator).fit(X, labels, **fit_params)
-        if hasattr(self, "class_labels_"):  # of an earlier fit
-            del self.class_labels_
         if labels is not None:
             self.class_labels_ = np.unique(labels)
-        return self
 
     def fit_predict(
         self, X: Any, y: ArrayLike | None = None, **fit_params: Any

@@ -178,12 +178,33 @@ def _truth(estimator: Any, y: ArrayLike | None, unseen_as_outliers: bool) -> Tru
         side = "in" if inlier.all() else "out"
         raise ValueError(
             f"y has {side}liers only ({len(inlier)} rows), so nothing can be told "
-            "apart. Score rows of both kinds: as cv use InlierKFold, whose test folds "
-            "hold both, not an integer. Its training folds hold inliers only: pass "
-            "return_train_score=False (halving searches default to True, and may need "
-            "a larger min_resources)."
+            f"apart. {_mend(estimator, y, unseen_as_outliers)}"
         )
     return np.where(inlier, 1, OUTLIER)
+
+
+def _mend(estimator: Any, y: ArrayLike, unseen_as_outliers: bool) -> str:
+    """Return how to come by rows of both kinds."""
+    known = getattr(last_step(estimator), "class_labels_", None)
+    labels = label_array(y)
+    known = labels if known is None else known
+    unseen = labels[inlier_mask(y) & ~np.isin(labels, known)].tolist()
+    if unseen and not unseen_as_outliers:
+        return (
+            f"The detector was not fitted on the class {unseen[0]!r}: if "
+            "classes are left out on purpose, as ClassHoldout does, tell the scorer, "
+            "OODScorer(..., unseen_as_outliers=True)."
+        )
+    return (
+        "Score rows of both kinds: as cv use InlierKFold, whose test folds hold both, "
+        "not an integer. Its training folds hold inliers only: pass "
+        "return_train_score=False where there is such a parameter (halving searches "
+        "default to True, and may need a larger min_resources). Where there is none "
+        "(learning_curve, validation_curve), StratifiedKFold(shuffle=True) as cv puts "
+        "both kinds on both sides; a detector of skood is not fitted on outliers, and "
+        "others are not inside OutliersIgnored. A learning_curve takes shuffle=True, "
+        "too."
+    )
 
 
 def _known_classes(estimator: Any) -> NDArray[Any]:

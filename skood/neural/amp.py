@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -11,11 +12,11 @@ from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._arrays import as_array
+from skood._progress import is_shown
 from skood._seeds import RandomStateLike, stream_seed
 from skood._splits import share
 from skood.detectors.declared import field
@@ -27,6 +28,9 @@ from skood.neural.mlp import MLP
 from skood.neural.scores import SCORES, calibrated
 
 __all__ = ["AMP"]
+
+PSEUDO_CLASSES = 3
+"""Clusters to tell apart where there are neither labels nor a number of them."""
 
 
 class AMP(LayerDetector):
@@ -69,9 +73,10 @@ class AMP(LayerDetector):
         Share of the in-distribution rows that only set the threshold; 0 takes the
         training rows for it, of which the network is too sure.
     n_pseudo_classes : int, optional
-        Without ``y`` there is nothing to learn, and ``fit`` refuses. With this number
-        k it learns to tell k clusters of the rows (k-means, vectors only): not the
-        paper's method, and it says what is far from the clusters' borders.
+        Without ``y`` there are no classes to learn. With this number k it learns to
+        tell k clusters of the rows (k-means, vectors only): not the paper's method, and
+        it says what is far from the clusters' borders. None takes 3 of them, with a
+        warning; images are refused.
     layers : str or sequence of str, optional
         Of LayerFeatures; None takes all that have the statistic.
     statistic : str, default="avg"
@@ -166,20 +171,32 @@ class AMP(LayerDetector):
         features = training.features
         if training.labels is not None:
             return training.labels[training.classes]
-        if self.n_pseudo_classes is None:
-            raise ValueError(
-                "y is None: AMP trains a classifier and needs class labels. Give y, or "
-                "a fitted classifier, or set n_pseudo_classes=k to have it tell k "
-                "clusters of the rows apart."
-            )
-        if len(features) < self.n_pseudo_classes:
-            raise ValueError(
-                f"n_pseudo_classes={self.n_pseudo_classes}, but there are n_samples="
-                f"{len(features)} in-distribution rows."
-            )
-        means = KMeans(self.n_pseudo_classes, n_init=3, random_state=seed)
+        n_clusters = self._n_clusters(len(features))
+        means = KMeans(n_clusters, n_init=3, random_state=seed)
         flat = self._rows(features).reshape(len(features), -1)
         return means.fit_predict(StandardScaler().fit_transform(flat))
+
+    def _n_clusters(self, n_rows: int) -> int:
+        """Return into how many pseudo-classes rows without labels are divided."""
+        if self.n_pseudo_classes is not None:
+            if n_rows < self.n_pseudo_classes:
+                raise ValueError(
+                    f"n_pseudo_classes={self.n_pseudo_classes}, but there are "
+                    f"n_samples={n_rows} in-distribution rows."
+                )
+            return self.n_pseudo_classes
+        missing = "y is None: AMP trains a classifier and wants class labels"
+        if len(self._shape) > 1:
+            raise ValueError(f"{missing}. Give y, or a fitted classifier.")
+        n_clusters = min(PSEUDO_CLASSES, n_rows)
+        warnings.warn(
+            f"{missing}. It tells {n_clusters} clusters of the rows apart instead, "
+            "which is not the paper's method. Give y, or a fitted classifier; or say "
+            "so by n_pseudo_classes.",
+            UserWarning,
+            stacklevel=7,
+        )
+        return n_clusters
 
     def _fresh_classifier(
         self, features: LayerFeatures, labels: NDArray[Any], seed: int
@@ -202,6 +219,7 @@ class AMP(LayerDetector):
             batch_size=64,
             lr=3e-3,
             device=self.device,
+            verbose=int(is_shown()),
             random_state=seed,
         )
 
@@ -236,11 +254,6 @@ class AMP(LayerDetector):
         arrays = self._arrays(features, "cpu")
         rows = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
         return rows.reshape(len(rows), *self._shape) if len(self._shape) > 1 else rows
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.required = self.n_pseudo_classes is None
-        return tags
 
 
 def _is_fitted(classifier: Any) -> bool:

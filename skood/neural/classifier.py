@@ -44,6 +44,9 @@ __all__ = ["TrainedClassifier"]
 Self = TypeVar("Self", bound="TrainedClassifier")
 Augment = Callable[[Tensor], Tensor]
 
+_LEARNED = ("feature_names_in_", "input_shape_", "labels_", "n_features_in_")
+"""Without them a net is not fitted, though skorch may have made its module."""
+
 MODULE_STREAM = 0
 """The stream of random numbers that initialises a module; epochs have the others."""
 
@@ -86,6 +89,7 @@ class TrainedClassifier(NeuralNetClassifier):
         "feature_names_in_",
         "input_shape_",
         "labels_",
+        "n_features_in_",
         "seed_",
     )
 
@@ -177,12 +181,26 @@ class TrainedClassifier(NeuralNetClassifier):
             If a parameter or the data are not usable; the message says which and why.
         """
         self._check_parameters()
-        rows = as_rows(X)
-        as_labels(y, len(rows))
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        if not goes_on:
+            self._forget()
+        _check_not_weighted(fit_params)
+        rows = as_rows(X)
+        labels = as_labels(y, len(rows))
         self._check_names(X, reset=not goes_on)
-        fitted: Self = super().fit(rows, y, **fit_params)
+        try:
+            fitted: Self = super().fit(rows, labels, **fit_params)
+        except BaseException:
+            if not goes_on:
+                self._forget()
+            raise
         return fitted
+
+    def _forget(self) -> None:
+        """Be as never fitted: an earlier fit is no answer to one that fails."""
+        for name in _LEARNED:
+            self.__dict__.pop(name, None)
+        self.initialized_ = False
 
     def partial_fit(
         self: Self,
@@ -209,18 +227,21 @@ class TrainedClassifier(NeuralNetClassifier):
         self
         """
         self._check_parameters()
+        _check_not_weighted(fit_params)
         rows = as_rows(X)
         y = as_labels(y, len(rows))
         if not self.initialized_:
             self.initialize()
         inliers = inlier_mask(y)
         known = rows_where(rows, inliers)
-        first = self.labels_ is None
+        first = getattr(self, "labels_", None) is None
         self._check_names(X, reset=first and _is_frame(X))
         if first:
             given = self.classes if classes is None else classes
             self.labels_ = resolved_labels(y[inliers], given)
             self.input_shape_ = rows.shape[1:]
+            if len(rows.shape) == 2:  # an image has no number of features
+                self.n_features_in_ = rows.shape[1]
         check_shape(rows, self.input_shape_, type(self).__name__)
         indices = encoded(y[inliers], self.labels_)
         with self._seeded(1 + len(self.history)), self._training_on(rows[~inliers]):
@@ -419,6 +440,16 @@ class TrainedClassifier(NeuralNetClassifier):
     def _seeded(self, stream: int) -> AbstractContextManager[None]:
         """Return the context of random numbers of this net's own."""
         return seeded(self.seed_, stream, self.device)
+
+
+def _check_not_weighted(fit_params: dict[str, Any]) -> None:
+    # skorch hands what it does not know to the network, where it would be lost.
+    if fit_params.get("sample_weight") is not None:
+        raise TypeError(
+            "fit takes no sample_weight: rows all count alike. Repeat rows that are "
+            "to count more, or give a criterion that weighs classes: "
+            "criterion__weight=torch.tensor([...])."
+        )
 
 
 def _is_frame(X: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import assert_all_finite
 from torch import Tensor
 
@@ -59,27 +61,46 @@ def as_rows(X: Any) -> NDArray[Any] | StoredRows:
         for _, chunk in chunks_of(X):
             assert_all_finite(np.asarray(chunk), input_name="X")
         return StoredRows(X)
-    rows = as_array(X)
-    if rows.dtype.kind not in "fiub":
-        unread = "; ".join(unread_columns(X))
-        where = f" in the columns {unread}" if unread else ""
-        raise ValueError(f"X is of {rows.dtype}{where}: wanted are real numbers.")
+    rows = _numbers(as_array(X), X)
     if rows.ndim < 2 or len(rows) == 0:
         raise ValueError(
             f"X has shape {rows.shape}: wanted is (n, d) or (n, channels, ...) with "
-            "at least one row. Reshape a single row by X[None]."
+            "at least one row. Reshape your data, a single row by X[None]."
         )
     with np.errstate(over="ignore"):  # told as an infinite entry
         rows = rows.astype(_torch_type(rows.dtype), copy=False)
     if rows.dtype.kind == "f":
         assert_all_finite(rows, input_name="X")
+    if 0 in rows.shape:
+        raise ValueError(
+            f"X has 0 feature(s) (shape={rows.shape}) while a minimum of 1 is required."
+        )
     return rows
+
+
+def _numbers(rows: NDArray[Any], given: Any) -> NDArray[Any]:
+    """Return an array of real numbers; objects that are such become float64."""
+    if rows.dtype.kind in "fiub":
+        return rows
+    unread = "; ".join(unread_columns(given))
+    if rows.dtype == object and not unread:
+        return rows.astype(np.float64)  # TypeError or ValueError names what is none
+    where = f" in the columns {unread}" if unread else ""
+    wrong = "Complex data not supported: " if rows.dtype.kind == "c" else ""
+    raise ValueError(f"{wrong}X is of {rows.dtype}{where}: wanted are real numbers.")
 
 
 def check_shape(
     rows: NDArray[Any] | StoredRows, wanted: tuple[int, ...], name: str
 ) -> None:
     """Raise ValueError unless each row has the shape of those in ``fit``."""
+    if rows.shape[1:] == wanted:
+        return
+    if len(wanted) == 1 and len(rows.shape) == 2:
+        raise ValueError(
+            f"X has {rows.shape[1]} features, but {name} is expecting {wanted[0]} "
+            "features as input, as many as in fit."
+        )
     if rows.shape[1:] != wanted:
         raise ValueError(
             f"X has rows of shape {rows.shape[1:]}, but this {name} was fitted on rows "
@@ -89,8 +110,12 @@ def check_shape(
 
 def as_batch(rows: NDArray[Any]) -> Tensor:
     """Return rows as a tensor that shares no memory with them."""
-    # A copy: tensors of memory that may not be written to make torch warn.
-    return torch.from_numpy(np.array(rows))
+    # A copy: tensors of memory that may not be written to make torch warn. Torch has
+    # neither the other order of bytes nor a type beyond float64.
+    kind = rows.dtype.newbyteorder("=")
+    if kind.kind == "f" and kind.itemsize > 8:
+        kind = np.dtype(np.float64)
+    return torch.from_numpy(np.array(rows, dtype=kind))
 
 
 def _torch_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -106,11 +131,33 @@ def as_labels(y: ArrayLike | None, n_rows: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If there are none, their number differs, or all rows are outliers.
+        If there are none, their number differs, they are no classes, or all rows are
+        outliers.
+
+    Warns
+    -----
+    DataConversionWarning
+        If they are a column.
     """
     if y is None:
-        raise ValueError("y is None: fit needs class labels, -1 for outliers.")
+        raise ValueError(
+            "fit requires y to be passed, but the target y is None: give class labels, "
+            "-1 for outliers."
+        )
     labels = label_array(y)
+    if as_array(y, "y").ndim == 2:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change "
+            "the shape of y to (n_samples,), for example using ravel().",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+    if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
+        raise ValueError(
+            "Unknown label type: y is continuous (it has "
+            f"{labels[labels != np.floor(labels)][0]}). Wanted are class labels: a "
+            "classifier does not learn a regression's target."
+        )
     if len(labels) != n_rows:
         raise ValueError(f"y has {len(labels)} labels for the {n_rows} rows of X.")
     if not inlier_mask(labels).any():

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from functools import partial, reduce
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import Tags
 
-from skood._chunks import chunks_of
+from skood._chunks import S, chunks_of, merged_statistics
 from skood._device import array_namespace, like
 from skood.detectors.base import BaseDetector
+from skood.detectors.head.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
 
 __all__ = ["HeadDetector"]
+
+T = TypeVar("T")
 
 PENULTIMATE = "penultimate"
 
@@ -24,9 +30,9 @@ class HeadDetector(BaseDetector):
     """Base class of detectors of penultimate features h, with logits z = W h + b.
 
     A subclass implements ``_head_scores(h, z)``, in which h is (n, d) and z is (n, C),
-    float64 on the device, and ``_learn_head(training)`` if there is something to learn
-    (``self._read(chunk)`` is h and z there). Where ``_uses_head`` is false, there need
-    not be a head, and z is None.
+    float64 on the device, and ``_learn_head(training)`` if there is something to learn:
+    ``self._gathered(of, training)`` merges ``of(h, z, classes)`` over blocks of rows.
+    Where ``_uses_head`` is false, there need not be a head, and z is None.
 
     The head is the one given as ``head``, or the one that the features carry, or it is
     recovered from penultimate features and logits by least squares, which is refused
@@ -55,6 +61,9 @@ class HeadDetector(BaseDetector):
 
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
+
+    _block_elements: ClassVar[int] = 1 << 20
+    """Numbers in h or z of a block, 8 MB: formulas make several arrays of that size."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"head": [LinearHead, None]}
 
@@ -87,7 +96,41 @@ class HeadDetector(BaseDetector):
         self._learn_head(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        return self._head_scores(*self._read(chunk))
+        scores = [self._head_scores(*self._read(b)) for _, b in self._blocks(chunk)]
+        return array_namespace(scores[0]).concat(scores)
+
+    def _gathered(
+        self,
+        statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        training: Training,
+        classes: NDArray[np.intp] | None = None,
+    ) -> S:
+        """Return the statistics of all rows, merged from those of blocks of rows.
+
+        ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
+        places of their labels.
+        """
+        numbers = training.class_numbers if classes is None else classes
+        of_chunk = partial(self._of_blocks, statistics_of)
+        return merged_statistics(of_chunk, training.features, numbers)
+
+    def _of_blocks(
+        self,
+        statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        chunk: LayerFeatures,
+        numbers: NDArray[np.intp],
+    ) -> S:
+        parts = (
+            statistics_of(*self._read(block), numbers[rows])
+            for rows, block in self._blocks(chunk)
+        )
+        return reduce(lambda one, other: one.merge(other), parts)
+
+    def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
+        step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
+        for start in range(0, len(chunk), step):
+            rows = slice(start, min(start + step, len(chunk)))
+            yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
         """Return h and z of a chunk, in float64; z is None without a head."""
@@ -97,6 +140,54 @@ class HeadDetector(BaseDetector):
             return h, None
         weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
         return h, h @ weight.T + bias
+
+    def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
+        training = super()._read_labels(features, y)
+        self._all_labels = training.labels
+        return training
+
+    def _label_columns(self, training: Training) -> NDArray[np.intp]:
+        """Return the column of the logits that each row's label stands for."""
+        assert self.head_ is not None
+        if training.classes is None or training.labels is None:
+            raise ValueError(
+                f"{type(self).__name__} compares predictions with labels, and y is "
+                "None: give fit the class labels of the rows."
+            )
+        labels: NDArray[Any] = np.asarray(self._all_labels)
+        columns = label_columns(labels, len(self.head_.bias))
+        places = np.searchsorted(labels, training.labels)
+        return np.asarray(columns[places][training.classes])
+
+    def _choice(self, name: str, choose: Callable[[], T]) -> T:
+        """Return what ``choose`` does, once: fits that hold rows out take it over.
+
+        For whole numbers (how many components, say) and seeds, by which such a fit
+        would be another detector than the one that is used.
+        """
+        made = self.__dict__.setdefault("_choices", {})
+        if name not in made:
+            made[name] = choose()
+        return made[name]
+
+    def _held_out_scores(
+        self, training: Training, unfitted: dict[str, Any]
+    ) -> NDArray[np.float64]:
+        made = {"_choices": self.__dict__.get("_choices", {})}
+        return super()._held_out_scores(training, unfitted | made)
+
+    def _numbers_a_row(self, width: int) -> int:
+        """Return how many numbers the widest array of the formula has for a row."""
+        return max(width, 0 if self.head_ is None else len(self.head_.bias))
+
+    def _check_several_classes(self) -> None:
+        assert self.head_ is not None
+        if len(self.head_.bias) < 2:
+            raise ValueError(
+                f"the head's weight has shape {self.head_.weight.shape}, one class, of "
+                "which the softmax is always 1. For one output z for two classes, give "
+                "a head whose logits are [0, z]."
+            )
 
     # The head ----------------------------------------------------------------------
 

@@ -181,6 +181,7 @@ def scores_as_new(
         return scores_as_new(fitted.best_estimator_, X, y)
     if not isinstance(fitted, BaseDetector):
         return in_distribution_scores(fitted, X)
+    fitted = fitted._as_fitted()
     features = fitted._known_features(X)
     training = fitted._read_labels(features, y)
     inliers = np.ones(len(features), dtype=bool) if y is None else inlier_mask(y)

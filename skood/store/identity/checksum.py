@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,10 @@ __all__ = ["checksum", "in_memory"]
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+KEPT_WEIGHTS = 256
+
+_weights: dict[Any, Tensor] = {}
 
 SMALL = 1 << 14
 """Bytes of a tensor that are hashed themselves: sooner done than two sums."""
@@ -56,8 +59,7 @@ def in_memory(tensor: Tensor) -> Any:
     Its ``numpy()`` would for good forbid to resize the memory that it shares with the
     network's own tensor.
     """
-    size = tensor.numel() * tensor.element_size()
-    return (ctypes.c_char * size).from_address(tensor.data_ptr()) if size else b""
+    return np.from_dlpack(tensor.reshape(-1).view(torch.uint8))
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -77,17 +79,28 @@ def _sum_of_bits(rows: Tensor) -> Tensor:
 
 def _weighted_sum(rows: Tensor) -> Tensor:
     if rows.dtype in (torch.float32, torch.float64):
-        found = rows @ _weights(rows.shape[1], rows.dtype, rows.device)
+        found = rows @ _weights_for(rows, rows.dtype)
     else:
         whole = rows.view(torch.uint8) if rows.is_complex() else rows
         whole = whole.view(_SAME_SIZE[whole.element_size()]).long()
-        found = (whole * _weights(whole.shape[1], torch.int64, rows.device)).sum(1)
+        found = (whole * _weights_for(whole, torch.int64)).sum(1)
     return found.view(_SAME_SIZE[found.element_size()]).long()
 
 
-@lru_cache(maxsize=64)
-def _weights(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _weights_for(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return weights of as many columns, where the rows are."""
+    key = rows.shape[1], dtype, rows.device
+    known = _weights.get(key)
+    if known is None:
+        if len(_weights) >= KEPT_WEIGHTS:
+            _weights.clear()
+        known = rows.new_empty(key[0], dtype=dtype).copy_(_drawn(key[0], dtype))
+        _weights[key] = known
+    return known
+
+
+def _drawn(n: int, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(n)
     if dtype.is_floating_point:
-        return torch.randn(n, generator=generator, dtype=dtype).to(device)
-    return torch.randint(1 << 62, (n,), generator=generator).mul(2).add(1).to(device)
+        return torch.randn(n, generator=generator, dtype=dtype)
+    return torch.randint(1 << 62, (n,), generator=generator).mul(2).add(1)

@@ -1,0 +1,150 @@
+"""Training rows that are kept to be compared with, and the comparison."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
+
+from skood._chunks import by_chunks
+from skood._device import array_namespace, like, to_numpy, unit_rows
+from skood._seeds import stream_seed
+from skood.detectors.head.base import HeadDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
+
+__all__ = ["BankDetector", "balanced_rows", "top_mean"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Rows of several arrays, in order.
+
+    Parameters
+    ----------
+    parts : tuple of tuple of ndarray
+        Of each block, one array each of what is kept.
+    """
+
+    parts: tuple[tuple[NDArray[np.float64], ...], ...]
+
+    def merge(self, other: Stack) -> Stack:
+        """Return the rows of both."""
+        return Stack(self.parts + other.parts)
+
+
+class BankDetector(HeadDetector):
+    """Base class of detectors that compare rows with training rows.
+
+    A subclass keeps rows in ``bank_`` by ``_keep`` and implements ``_scores_of``. The
+    threshold comes from leave-one-out scores.
+
+    Parameters
+    ----------
+    bank_size : int, default=10000
+        At most so many training rows are kept; None keeps all. Classes (of ``y``, if
+        given) have equal shares as far as they have the rows.
+    random_state : int, RandomState instance or None, default=0
+        Seed of which rows are kept.
+    """
+
+    bank_size: int | None = 10_000
+    random_state: Any = 0
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "bank_size": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+    }
+
+    @abstractmethod
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
+        """Return the scores, shape (n,), from the comparison with each kept row.
+
+        ``compared``, of shape (n, rows), is minus infinity where a row is itself kept
+        and has to be left out.
+        """
+
+    def _compared(self, h: Any, z: Any) -> Any:
+        """Return the comparison with each kept row: products of rows of length one."""
+        return unit_rows(h) @ like(self.bank_, h).T
+
+    def _head_scores(self, h: Any, z: Any) -> Any:
+        return self._scores_of(h, z, self._compared(h, z))
+
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        places = np.searchsorted(self.bank_rows_, rows)
+        own = np.where(np.isin(rows, self.bank_rows_), places, -1)
+
+        def scores(chunk: LayerFeatures, part: slice) -> NDArray[np.float64]:
+            found = []
+            for block, features in self._blocks(chunk):
+                h, z = self._read(features)
+                compared, places = self._compared(h, z), own[part][block]
+                kept = np.flatnonzero(places >= 0)
+                compared[kept, places[kept]] = -np.inf
+                found.append(to_numpy(self._scores_of(h, z, compared)))
+            return np.concatenate(found)
+
+        return by_chunks(scores, training.features)
+
+    def _keep(
+        self,
+        training: Training,
+        of: Callable[[Any, Any], tuple[Any, ...]],
+        n_needed: int = 1,
+    ) -> list[NDArray[np.float64]]:
+        """Set ``bank_`` to the first thing that ``of(h, z)`` gives, and return others.
+
+        More than ``n_needed`` rows are needed, since a row is not its own neighbour.
+        """
+        seed = self._choice("seed", lambda: stream_seed(self.random_state))
+        self.bank_rows_ = rows = balanced_rows(training, self.bank_size, seed)
+        if len(rows) <= n_needed:
+            raise ValueError(
+                f"the bank has {len(rows)} rows (n_samples={len(training)}, "
+                f"bank_size={self.bank_size}), and more than {n_needed} are needed, "
+                "since a row is not its own neighbour: fit more in-distribution rows, "
+                "keep more of them, or take fewer neighbours."
+            )
+        stack = self._gathered(
+            lambda h, z, _: Stack((tuple(to_numpy(x) for x in of(h, z)),)),
+            training.part(rows),
+        )
+        arrays = [np.concatenate(parts) for parts in zip(*stack.parts, strict=True)]
+        self.bank_ = arrays[0]
+        return arrays[1:]
+
+    def _numbers_a_row(self, width: int) -> int:
+        return max(
+            super()._numbers_a_row(width), len(self.__dict__.get("bank_rows_", ()))
+        )
+
+
+def balanced_rows(training: Training, size: int | None, seed: int) -> NDArray[np.intp]:
+    """Return the numbers of at most ``size`` rows, drawn evenly from the classes."""
+    n = len(training)
+    if size is None or n <= size:
+        return np.arange(n)
+    drawn = np.random.default_rng(seed).permutation(n)
+    classes = training.class_numbers[drawn]
+    by_class = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    place = np.empty(n, dtype=np.intp)  # of each row among the drawn of its class
+    place[by_class] = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(drawn[np.argsort(place, kind="stable")[:size]])
+
+
+def top_mean(values: Any, k: int) -> Any:
+    """Return the mean of the k largest values of each row, shape (n,)."""
+    if isinstance(values, np.ndarray):
+        cut = values.shape[1] - k
+        return np.partition(values, cut, axis=1)[:, cut:].mean(axis=1)
+    return array_namespace(values).mean(values.topk(k, dim=1).values, axis=1)

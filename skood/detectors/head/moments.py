@@ -1,0 +1,63 @@
+"""Means and scatter of rows, or of what a formula makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood._device import array_namespace
+from skood._moments import ClassMoments
+
+if TYPE_CHECKING:
+    from skood.detectors.head.base import HeadDetector
+    from skood.detectors.training import Training
+
+__all__ = ["balance", "row_moments", "term_moments"]
+
+
+def row_moments(
+    detector: HeadDetector,
+    training: Training,
+    of: Callable[[Any, Any], Any] | None = None,
+) -> ClassMoments:
+    """Return the moments of penultimate rows, or of ``of(h, z)``, as one class."""
+
+    def moments(h: Any, z: Any, _: NDArray[np.intp]) -> ClassMoments:
+        x = h if of is None else of(h, z)
+        return ClassMoments.of(x, np.zeros(len(x), np.intp), 1)
+
+    return detector._gathered(moments, training)
+
+
+def term_moments(
+    detector: HeadDetector,
+    training: Training,
+    terms: Callable[[Any, Any], tuple[Any, ...]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means and standard deviations of the terms of a score over the rows."""
+    moments = row_moments(
+        detector,
+        training,
+        lambda h, z: array_namespace(h).stack(terms(h, z), axis=1),
+    )
+    variances = np.diag(moments.scatter) / moments.counts[0]
+    return moments.means[0], np.sqrt(variances)
+
+
+def balance(
+    detector: HeadDetector, training: Training, alpha: float | None
+) -> tuple[float, float]:
+    """Return the weight of the second of two terms, and from where it is counted.
+
+    A given ``alpha`` is the weight, and nothing is taken off. Else it is the spread of
+    the first term over that of the second, which is counted from its mean: with a
+    weight that differs a little from fit to fit, a large common part would differ by
+    more than the scores do.
+    """
+    if alpha is not None:
+        return alpha, 0.0
+    means, (first, second) = term_moments(detector, training, detector._terms)
+    return float(first / second) if second > 0 else 0.0, float(means[1])

@@ -1,0 +1,152 @@
+"""How usual the state of each unit is, weighed by its part in the prediction."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval
+
+from skood._device import array_namespace, like, to_numpy
+from skood.detectors.head.base import HeadDetector
+from skood.detectors.head.histograms import BinCounts
+from skood.detectors.head.moments import term_moments
+from skood.detectors.head.rows import softmax
+from skood.detectors.training import Training
+
+__all__ = ["NAC"]
+
+
+class NAC(HeadDetector):
+    r"""How usual the state of each unit is, weighed by its part in the prediction.
+
+    The state of unit j is :math:`u_j = \sigma(\alpha h_j g_j)` with the logistic
+    function :math:`\sigma` and the gradient of the prediction's divergence from the
+    uniform distribution, which at the penultimate layer is
+    :math:`g = W^\top (p - 1/C)`. The score [1]_ is the mean over the units of
+    :math:`\min(n_j(u_j) / O, 1)`, where :math:`n_j(u)` training rows have unit j in the
+    same bin. The authors add up several layers; this is the penultimate one alone.
+
+    The bins are symmetric about 1/2 and, as in the authors' code, narrowest there:
+    the edges up to 1/2 are :math:`\log_{1000} x` at equal steps of x.
+
+    :math:`\alpha` depends on the units of the features, and the authors choose it and O
+    with outliers: ``published``. The defaults are ours: ten over the root mean square
+    of :math:`h_j g_j` in the training rows, so that few units stay near 1/2, and O is
+    1 % of these rows.
+
+    The threshold comes from rows held out of other fits.
+
+    Parameters
+    ----------
+    alpha : float, optional
+        :math:`\alpha`; None is ten over the root mean square.
+    full_share : float, default=0.01
+        O as a share of the training rows, in (0, 1].
+    n_bins : int, default=48
+        An even number; the authors' M = 50 makes 48.
+    head : LinearHead, optional
+        The network's last linear map; None takes the one of the features, or finds it.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    alpha_ : float
+        :math:`\alpha`.
+    cuts_ : ndarray of shape (n_bins - 1,)
+        Where one bin of :math:`h_j g_j` ends and the next begins.
+    coverage_ : ndarray of shape (d, n_bins)
+        :math:`\min(n_j / O, 1)`.
+    head_ : LinearHead
+        The last linear map.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there is no head, it has one class only, or ``n_bins`` is odd.
+
+    References
+    ----------
+    .. [1] Liu, Tian, Li, Ma and Wang, "Neuron activation coverage: rethinking
+       out-of-distribution detection and generalization", ICLR 2024.
+
+    Examples
+    --------
+    >>> from skood import NAC
+    >>> from skood.estimator_checks import synthetic_features
+    >>> features, y = synthetic_features()
+    >>> detector = NAC().fit(features, y)
+    >>> scores = detector.score_samples(features)
+    >>> bool(scores[y == -1].mean() < scores[y >= 0].mean() - 0.1)
+    True
+    """
+
+    alpha: float | None = None
+    full_share: float = 0.01
+    n_bins: int = 48
+
+    published: ClassVar[dict[str, dict[str, Any]]] = {
+        "CIFAR-10": {"alpha": 100.0, "full_share": 0.05},
+        "CIFAR-100": {"alpha": 50.0, "full_share": 0.05},
+        "ImageNet": {"alpha": 3000.0, "full_share": 0.01},
+    }
+    """The authors' parameters for the penultimate block, O over its 1,000 rows."""
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "alpha": [Interval(Real, 0, None, closed="neither"), None],
+        "full_share": [Interval(Real, 0, 1, closed="right")],
+        "n_bins": [Interval(Integral, 2, None, closed="left")],
+    }
+
+    def _learn_head(self, training: Training) -> None:
+        self._check_several_classes()
+        if self.n_bins % 2:
+            raise ValueError(
+                f"n_bins={self.n_bins} is odd: the bins are symmetric about 1/2, half "
+                "of them on either side. Give an even number."
+            )
+        self.alpha_ = self._inverse_size(training) if self.alpha is None else self.alpha
+        self.cuts_ = _state_cuts(self.n_bins) / self.alpha_
+        found = self._gathered(self._counts, training)
+        full = self.full_share * found.n_rows
+        self.coverage_ = np.minimum(found.counts / full, 1)
+
+    def _inverse_size(self, training: Training) -> float:
+        def squares(h: Any, z: Any) -> tuple[Any]:
+            return (array_namespace(h).mean(self._states(h, z) ** 2, axis=1),)
+
+        ((square,), _) = term_moments(self, training, squares)
+        return float(10 * square**-0.5) if square > 0 else 10.0
+
+    def _states(self, h: Any, z: Any) -> Any:
+        assert self.head_ is not None
+        return h * ((softmax(z) - 1 / z.shape[1]) @ like(self.head_.weight, h))
+
+    def _places(self, h: Any, z: Any) -> Any:
+        xp = array_namespace(h)
+        return xp.searchsorted(like(self.cuts_, h), self._states(h, z), side="right")
+
+    def _counts(self, h: Any, z: Any, _: Any) -> BinCounts:
+        return BinCounts.of_units(to_numpy(self._places(h, z)), self.n_bins)
+
+    def _head_scores(self, h: Any, z: Any) -> Any:
+        xp = array_namespace(h)
+        places = self._places(h, z)
+        units = like(np.arange(h.shape[1]), places)
+        return xp.mean(like(self.coverage_, h)[units, places], axis=1)
+
+
+def _state_cuts(n_bins: int) -> NDArray[np.float64]:
+    """Return the inner edges of the bins, as arguments of the logistic function."""
+    x = np.linspace(1, 1000**0.5, n_bins // 2 + 1)[1:]
+    below = np.log(x) / np.log(1000)
+    below[-1] = 0.5
+    edges = np.concatenate([below, 1 - below[-2::-1]])
+    return np.log(edges / (1 - edges))

@@ -1,0 +1,90 @@
+"""Regret of the predicted probabilities, had the row been learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skood._device import array_namespace, like, unit_rows
+from skood.detectors.head.base import HeadDetector
+from skood.detectors.head.moments import row_moments
+from skood.detectors.head.rows import row_dots, softmax
+from skood.detectors.head.subspaces import principal_axes, second_moment
+from skood.detectors.training import Training
+
+__all__ = ["PNML"]
+
+
+class PNML(HeadDetector):
+    r"""Regret of the predicted probabilities, had the row been learned from.
+
+    With the training rows X scaled to length one, a row :math:`\hat h` of length one,
+    and the probabilities p of the logits :math:`W \hat h + b`, the score [1]_ is minus
+    the regret of a last layer learned by predictive normalised maximum likelihood,
+
+    .. math::
+
+       s = -\log \sum_k \frac{p_k}{p_k + p_k^\kappa (1 - p_k)}, \qquad
+       \kappa = \frac{q}{1 + q}, \quad q = \hat h^\top (X^\top X)^+ \hat h .
+
+    It is low for rows in directions that few training rows have, except for those that
+    none has: there, the pseudo-inverse is zero. There is nothing to tune.
+
+    The threshold comes from rows held out of other fits.
+
+    Parameters
+    ----------
+    head : LinearHead, optional
+        The network's last linear map; None takes the one of the features, or finds it.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    spread_ : ndarray of shape (d, rank)
+        A square root of :math:`(X^\top X)^+`.
+    head_ : LinearHead
+        The last linear map.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there is no head, or it has one class only.
+
+    References
+    ----------
+    .. [1] Bibas, Feder and Hassner, "Single layer predictive normalized maximum
+       likelihood for out-of-distribution detection", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from skood import PNML
+    >>> from skood.estimator_checks import synthetic_features
+    >>> features, y = synthetic_features()
+    >>> detector = PNML().fit(features, y)
+    >>> float((detector.predict(features[y == -1]) == -1).mean())
+    1.0
+    """
+
+    def _learn_head(self, training: Training) -> None:
+        self._check_several_classes()
+        moments = row_moments(self, training, lambda h, z: unit_rows(h))
+        moment = second_moment(moments, np.zeros(len(moments.means[0])))
+        values, axes = principal_axes(len(training) * moment)
+        kept = values > values[0] * len(values) * np.finfo(float).eps
+        self.spread_ = axes[:, kept] / np.sqrt(values[kept])
+
+    def _head_scores(self, h: Any, z: Any) -> Any:
+        xp = array_namespace(h)
+        assert self.head_ is not None
+        h = unit_rows(h)
+        spread = h @ like(self.spread_, h)
+        q = row_dots(spread, spread)[:, None]
+        p = softmax(h @ like(self.head_.weight, h).T + like(self.head_.bias, h))
+        tempered = p ** (1 / (1 + q))  # p / p^kappa, which has no 0 / 0
+        return -xp.log(xp.sum(tempered / (tempered + 1 - p), axis=1))

@@ -1,0 +1,123 @@
+"""How much a row is related to the training rows, in features and prediction."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skood._device import array_namespace, like, unit_rows
+from skood.detectors.head.bank import BankDetector
+from skood.detectors.head.rows import nonzero, softmax
+from skood.detectors.training import Training
+
+__all__ = ["RelationGraph"]
+
+
+class RelationGraph(BankDetector):
+    r"""How much a row is related to the training rows, in features and prediction.
+
+    The score [1]_ is the mean over the training rows of :math:`k_i^q`, where
+
+    .. math::
+
+       k_i = \max(\cos(h, h_i), 0) \, \langle p, p_i \rangle
+
+    and p are softmax probabilities; relations up to ``cut`` are no relations. (The
+    authors take the sum, which depends on how many rows there are.)
+
+    The authors choose q, from 1 to 8, for each network, and keep all rows
+    (``bank_size=None``); q = 1 is the default here.
+
+    The threshold comes from leave-one-out scores: a training row is not compared with
+    itself, but as often with its class as a new row.
+
+    Parameters
+    ----------
+    power : float, default=1.0
+        q, positive.
+    cut : float, default=0.03
+        The largest relation that is none, in [0, 1).
+    bank_size : int, default=10000
+        At most so many training rows are kept, evenly of the classes; None keeps all.
+    random_state : int, RandomState instance or None, default=0
+        Seed of which rows are kept.
+    head : LinearHead, optional
+        The network's last linear map; None takes the one of the features, or finds it.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    bank_ : ndarray of shape (rows, d)
+        Training rows of length one.
+    probabilities_ : ndarray of shape (rows, C)
+        Theirs.
+    bank_rows_ : ndarray of int, shape (rows,)
+        Their numbers among the training rows.
+    head_ : LinearHead
+        The last linear map.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there is no head.
+
+    References
+    ----------
+    .. [1] Kim, Jang, Yoo and Song, "Neural relation graph: a unified framework for
+       identifying label noise and outlier data", NeurIPS 2023.
+
+    Examples
+    --------
+    >>> from skood import RelationGraph
+    >>> from skood.estimator_checks import synthetic_features
+    >>> features, y = synthetic_features()
+    >>> detector = RelationGraph().fit(features, y)
+    >>> float((detector.predict(features[y == -1]) == -1).mean())
+    1.0
+    """
+
+    power: float = 1.0
+    cut: float = 0.03
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "power": [Interval(Real, 0, None, closed="neither")],
+        "cut": [Interval(Real, 0, 1, closed="left")],
+    }
+
+    def _learn_head(self, training: Training) -> None:
+        (self.probabilities_,) = self._keep(
+            training, lambda h, z: (unit_rows(h), softmax(z))
+        )
+
+    def _compared(self, h: Any, z: Any) -> Any:
+        return super()._compared(h, z) * (softmax(z) @ like(self.probabilities_, h).T)
+
+    def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
+        xp = array_namespace(h)
+        edges = xp.where(compared > self.cut, compared, 0 * h[:, :1]) ** self.power
+        total = xp.sum(edges, axis=1)
+        rows, itself = xp.nonzero(compared == -np.inf)
+        if len(rows) > 0:
+            total[rows] += self._edge_to_another(edges[rows], itself)
+        return total / compared.shape[1]
+
+    def _edge_to_another(self, edges: Any, itself: Any) -> Any:
+        """Return the mean edge to other rows of the class that a kept row is of.
+
+        A new row meets as many rows of its class as are kept; one that is kept itself
+        meets one less, and this instead.
+        """
+        xp = array_namespace(edges)
+        classes = self.probabilities_.argmax(axis=1)
+        members = like(np.eye(self.probabilities_.shape[1])[classes], edges)
+        own = members[itself]
+        others = own @ xp.sum(members, axis=0) - 1
+        return xp.sum((edges @ members) * own, axis=1) / nonzero(others)

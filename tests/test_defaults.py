@@ -1,0 +1,62 @@
+"""Public estimators pass scikit-learn's battery as they are made without arguments.
+
+The other batteries run on chosen parameters; here nothing is chosen but what has no
+default: the wrapped detector.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+import pytest
+from pyod.models.hbos import HBOS
+from sklearn.covariance import EllipticEnvelope
+from sklearn.ensemble import IsolationForest
+from sklearn.utils.estimator_checks import check_estimator
+
+from skood import (
+    ConformalDetector,
+    LayerSelector,
+    Mahalanobis,
+    OutliersIgnored,
+    ShiftMonitor,
+    TargetRateThreshold,
+)
+from skood.detectors.registry import REGISTRY
+
+WRAPPED = {"PyODDetector": HBOS()}
+
+DETECTORS = [
+    entry.detector(*([WRAPPED[name]] if name in WRAPPED else []))
+    for name, entry in REGISTRY.items()
+]
+OTHERS = [
+    TargetRateThreshold(Mahalanobis()),
+    TargetRateThreshold(EllipticEnvelope(random_state=0)),
+    ConformalDetector(Mahalanobis()),
+    ConformalDetector(IsolationForest(n_estimators=9, random_state=0)),
+    ShiftMonitor(Mahalanobis()),
+    OutliersIgnored(Mahalanobis()),
+    OutliersIgnored(IsolationForest(n_estimators=9, random_state=0)),
+    LayerSelector(),
+]
+AT_LEAST = 39
+"""Checks of scikit-learn 1.9 for a monitor, which predicts nothing, less two."""
+
+
+@pytest.mark.parametrize("estimator", [*DETECTORS, *OTHERS], ids=repr)
+def test_battery_of_scikit_learn(estimator, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of few rows, clusters, iterations
+        report = check_estimator(estimator, on_skip=None, on_fail=None)
+    count = Counter(result["status"] for result in report)
+    with capsys.disabled():
+        print(f"\n{estimator!r}: {len(report)} checks, {dict(count)}", end=" ")
+    failed = {
+        r["check_name"]: repr(r["exception"]) for r in report if r["status"] == "failed"
+    }
+    assert not failed
+    assert not any(result["expected_to_fail"] for result in report)
+    assert len(report) >= AT_LEAST
+    assert count["skipped"] <= 1  # the array API, without SCIPY_ARRAY_API
