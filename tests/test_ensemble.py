@@ -294,12 +294,18 @@ def test_members_that_say_nothing_are_left_out_and_named():
         DetectorEnsemble([("knn", KNN(5)), ("nan", NotANumber())]).fit(features, y)
 
 
+def full_block(features):
+    return features.block("penultimate", "avg")
+
+
 def test_the_panel_goes_by_what_features_carry():
     features, y = synthetic_features(300, 0)
     full = AutoOOD().fit(features, y)
     assert full.combine_ == "lda"
     assert 6 <= len(full.members_) <= 12
     assert len(set(full.views_.values())) == len(full.members_)
+    same = {"conv": full_block(features), "penultimate": full_block(features)}
+    assert "Mahalanobis, conv" not in AutoOOD().fit(LayerFeatures(same), y).members_
     hidden = LayerFeatures(
         {"a": features.block("layer1", "avg"), "b": -features.block("layer2", "avg")}
     )
@@ -338,6 +344,9 @@ def test_explain_names_the_view_that_saw_a_row():
         pd.testing.assert_frame_equal(both.loc[0], fitted.explain(odd[[0]]))
     with pytest.raises(ValueError, match=r"give X\[\[i\]\]"):
         fitted.explain(np.zeros(3))
+    full, y = synthetic_features(300, 0)
+    auto = AutoOOD([("knn", KNN(3, layers="layer1"))]).fit(full, y)
+    pd.testing.assert_frame_equal(auto.explain(full[7]), auto.explain(full[[7]]))
     mean = LayerEnsemble(Mahalanobis()).fit(features)
     total = mean.explain(features[0])["contribution"].sum()
     np.testing.assert_allclose(total, mean.score_samples(features[:1])[0])

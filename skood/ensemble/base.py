@@ -137,7 +137,7 @@ class BaseEnsemble(BaseDetector):
             number, too.
         """
         detector = self._as_fitted()
-        known = detector._known_features(rows_of(X, detector._widths))
+        known = detector._known_features(rows_of(X, detector._given_widths))
         members = detector.members_
         scores = columns(members, known, detector._array_key())
         return explanation(
@@ -163,6 +163,7 @@ class BaseEnsemble(BaseDetector):
 
     def _training(self, X: Any, y: ArrayLike | None) -> Training:
         whole = self._read_labels(self._as_features(X, reset=True), y)
+        self._given_widths = whole.features.widths
         self._chosen = self._panel(whole)
         array = self._array_key()
         blocks: dict[Any, None] = {}

@@ -29,7 +29,7 @@ def rows_of(X: Any, widths: Mapping[Key, int]) -> Any:
     X : object
         What ``explain`` was given.
     widths : mapping
-        Of the blocks that were fitted on, which one row has beside each other.
+        Of the blocks of X in ``fit``, which one row has beside each other.
     """
     if isinstance(X, LayerFeatures) or np.ndim(X) != 1:
         return X
@@ -39,7 +39,7 @@ def rows_of(X: Any, widths: Mapping[Key, int]) -> Any:
     total = sum(widths.values())
     if len(row) != total:
         raise ValueError(
-            f"X is one row of {len(row)} columns, and the members read {total}, of "
+            f"X is one row of {len(row)} columns, and fit got {total}, of "
             f"{', '.join('/'.join(key) for key in widths)}: give X[[i]], which keeps "
             "the names of the blocks."
         )

@@ -170,12 +170,26 @@ def _of_norms(carried: Carried) -> Iterator[Member]:
 
 
 def _of_earlier_layers(carried: Carried) -> Iterator[Member]:
-    earlier = _spread(carried.hidden[:-1], EARLIER)
-    for layer in reversed(earlier):
+    """Yield distances, those first that are to stay where others leave little room."""
+    earlier = _spread(_unlike_the_last(carried), EARLIER)
+    middle = len(earlier) // 2
+    order = [*earlier[middle : middle + 1], *earlier[:middle], *earlier[middle + 1 :]]
+    for layer in order:
         yield _member("Mahalanobis", f"distance, {layer}", layers=layer)
-    if earlier:
-        middle = earlier[len(earlier) // 2]
-        yield _member("KNN", f"neighbours, {middle}", layers=middle)
+    for layer in order[:1]:
+        yield _member("KNN", f"neighbours, {layer}", layers=layer)
+
+
+def _unlike_the_last(carried: Carried) -> list[str]:
+    """Return the layers before the last, but for one that is pooled to the same."""
+    some = carried.features[:LOOKED_AT]
+    *earlier, last = carried.hidden or [""]
+    return [
+        layer
+        for layer in earlier
+        if some.widths[layer, "avg"] != some.widths[last, "avg"]
+        or not np.allclose(some.block(layer, "avg"), some.block(last, "avg"))
+    ]
 
 
 def _of_patterns(carried: Carried) -> Iterator[Member]:
