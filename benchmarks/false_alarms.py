@@ -81,7 +81,8 @@ def realised(
         known, new = features_of(x, positive), features_of(z, positive)
         detector.fit(known, y)
         scores = detector.score_samples(new)
-        yield [float(np.mean(scores < threshold_for(found[0], r))) for r in RATES]
+        below = [float(np.mean(scores < threshold_for(found[0], r))) for r in RATES]
+        yield [len(found[0]), *below]
         if time.process_time() - start > limits.seconds and repetition >= 2:
             return
 
@@ -95,9 +96,10 @@ def row_of(
         rates = np.array(list(realised(entry, kind, n, d, limits)))
     tied = {r for r in RATES for w in caught if f"={r}: " in str(w.message)}
     cells = []
-    for rate, values in zip(RATES, rates.T, strict=True):
-        k = rank_for_rate(n, rate)
-        wanted = max(k, 1) / (n + 1)
+    n_scores = int(rates[0, 0])  # a part of the rows, if others are kept out
+    for rate, values in zip(RATES, rates.T[1:], strict=True):
+        k = rank_for_rate(n_scores, rate)
+        wanted = max(k, 1) / (n_scores + 1)
         error = 4 * (values.std(ddof=1) / len(values) ** 0.5 + 1e-4)
         mark = ("" if k else " (few)") + (" (ties)" if rate in tied else "")
         if values.mean() > wanted + error:

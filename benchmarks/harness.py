@@ -129,7 +129,7 @@ class _Worker:
         return self._pipe.recv()
 
     def close(self) -> None:
-        if self._process.is_alive():
+        with contextlib.suppress(BrokenPipeError):  # it may have ended by itself
             self._pipe.send("stop")
         self._process.join()
 

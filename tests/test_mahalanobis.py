@@ -356,7 +356,7 @@ def test_shrinkage_at_its_ends():
     rng = np.random.default_rng(0)
     for X in (rng.normal(size=(2000, 1)), rng.normal(size=(3, 50))):
         for covariance, estimator in (("oas", OAS), ("ledoit_wolf", LedoitWolf)):
-            found = Mahalanobis(covariance=covariance, ridge=0).fit(X)
+            found = Mahalanobis(covariance=covariance, ridge=0).fit(X, threshold_data=X)
             np.testing.assert_allclose(
                 found.covariances_["array", "avg"],
                 estimator().fit(X).covariance_,

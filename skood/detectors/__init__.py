@@ -9,6 +9,7 @@ _HOMES = {
     "HeadDetector": "skood.detectors.head.base",
     "IncrementalDetector": "skood.detectors.incremental",
     "LayerDetector": "skood.detectors.layer_detector",
+    "LearnedLogitDetector": "skood.detectors.logits.base",
     "LogitDetector": "skood.detectors.logits.base",
     "NormRescaledHead": "skood.detectors.norm_rescaled",
     "ShapingDetector": "skood.detectors.shaping.base",

@@ -39,10 +39,10 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     the last bit, whatever stands beside it.
 
     The threshold comes from leave-one-out scores in closed form: those that a training
-    row would get from means and covariance fitted without it, with fewer rows than
-    features, too. Only `ridge`'s addend and the shrinkage are held as they are. In many
-    dimensions the plain training distances are much too small. Where a row's leverage
-    is so near 1 that rounding would decide, rows are held out instead.
+    row would get from means and covariance fitted without it (the shrinkage is held as
+    it is). In many dimensions the plain training distances are much too small. Where
+    rows span fewer directions than there are features, or a row's leverage is so near 1
+    that rounding would decide, rows are held out instead.
 
     Parameters
     ----------
@@ -311,6 +311,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64] | None:
+        if any(_is_made_of_its_ridge(g[0]) for g in self._gaussians.values()):
+            return None
         scores = self._unseen_layer_scores(training)
         return None if scores is None else self._weighted(scores)
 
@@ -394,6 +396,16 @@ def _margin(distances: list[Any]) -> Any:
     """Return minus the classes' distance, relative to the background's if given."""
     own, *background = distances
     return background[0] - own if background else -own
+
+
+def _is_made_of_its_ridge(gaussian: TiedGaussian) -> bool:
+    """Return whether the rows span fewer directions than there are features.
+
+    Distances are then those outside of the span, in the units of ridge or shrinkage,
+    which each training row has a part in: to leave it out of them, it takes a refit.
+    """
+    n_rows, (n_classes, width) = gaussian.counts.sum(), gaussian.means.shape
+    return bool(n_rows - n_classes < width and gaussian.rank >= n_rows - n_classes)
 
 
 def _single_class(n_rows: int) -> NDArray[np.intp]:

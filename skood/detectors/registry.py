@@ -76,7 +76,7 @@ def all_detectors() -> pd.DataFrame:
     >>> table.loc["KNN", "venue"]
     'ICML'
     >>> sorted(table.index[table["family"] == "logits"])[:2]
-    ['Energy', 'MSP']
+    ['DOCTOR', 'Energy']
     """
     import pandas as pd
 

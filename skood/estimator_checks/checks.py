@@ -293,7 +293,7 @@ def _scaled(features: LayerFeatures, factor: float) -> LayerFeatures:
     """Return the hidden layers in other units; logits have none to change."""
     blocks = {
         (layer, statistic): features.block(layer, statistic)
-        * (factor if statistic in ("avg", "max", "l2") else 1.0)
+        * factor ** {"avg": 1, "max": 1, "l2": 1, "gram": 2}.get(statistic, 0)
         for layer, statistic in features.block_names
     }
     views = {name: _scaled(view, factor) for name, view in features.views.items()}

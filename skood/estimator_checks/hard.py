@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.special import logsumexp
 
+from skood.estimator_checks.synthetic import gram_of_one_position
 from skood.features import LOGITS, LayerFeatures, LinearHead
 
 __all__ = ["HARD", "hard_features"]
@@ -108,8 +109,8 @@ def hard_features(
     Returns
     -------
     features : LayerFeatures
-        The layers ``"layer1"`` and ``"penultimate"`` with avg, max, l2 and lse, the
-        logits of a head with a bias, and jigsaw views.
+        The layers ``"layer1"`` and ``"penultimate"`` with avg, max, l2, lse and
+        gram, the logits of a head with a bias, and jigsaw views.
     y : ndarray of int, shape (n_rows,)
         Four classes, which are imbalanced for ``"heavy_tails"``.
 
@@ -161,5 +162,6 @@ def _blocks(
         blocks[layer, "max"] = 1.5 * x
         blocks[layer, "l2"] = np.abs(x)
         blocks[layer, "lse"] = logsumexp(x / size, axis=1, keepdims=True)
+        blocks[layer, "gram"] = gram_of_one_position(x / size)
     blocks[LOGITS, LOGITS] = head.logits(rows)
     return {name: block.astype(dtype) for name, block in blocks.items()}

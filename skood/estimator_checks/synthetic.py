@@ -20,9 +20,9 @@ def synthetic_features(
     """Return layer features of an imagined network, and their labels.
 
     In-distribution rows have their class's pattern of active units, a large norm and a
-    clear winner among the logits; outliers have a pattern of no class, a smaller norm
-    and flat logits. The jigsaw views of in-distribution rows look like outliers in the
-    deepest layer.
+    clear winner among the logits; outliers have a pattern of no class, a smaller norm,
+    flatter maps and flat logits. The jigsaw views of in-distribution rows look like
+    outliers in the deepest layer.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def synthetic_features(
     Returns
     -------
     features : LayerFeatures
-        Three layers with the statistics avg, max, l2 and lse, logits, a head, and a
-        paired view named ``"jigsaw"``; float64.
+        Three layers with the statistics avg, max, l2, lse and gram (of two powers),
+        logits, a head, and a paired view named ``"jigsaw"``; float64.
     y : ndarray of shape (n_inliers + n_outliers,)
         Classes 0 to 2, and -1.
 
@@ -62,6 +62,12 @@ def synthetic_features(
     return features, y
 
 
+def gram_of_one_position(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the row sums of the Gram matrices of powers 1 and 2 of (d, 1) maps."""
+    sums = [np.abs(x).sum(axis=1), np.sqrt((x**2).sum(axis=1))]
+    return np.hstack([x * total[:, None] for total in sums])
+
+
 def _patterns(layer: str) -> NDArray[np.float64]:
     """Return the active units of each class and, last, of what is no class."""
     rng = np.random.default_rng(list(WIDTHS).index(layer))
@@ -85,8 +91,10 @@ def _blocks(
         raw = level * _patterns(layer)[y] + 0.15 * noise[layer]
         active = np.maximum(raw, 0)
         blocks[layer, "avg"] = active
-        blocks[layer, "max"] = 1.5 * active
+        peak = np.where(y >= 0, 1.5, 1.2)[:, None] + 0.1 * np.tanh(noise[layer])
+        blocks[layer, "max"] = peak * active
         blocks[layer, "l2"] = 4.0 * active
         blocks[layer, "lse"] = logsumexp(4.0 * raw, axis=1, keepdims=True)
+        blocks[layer, "gram"] = gram_of_one_position(active)
     blocks[LOGITS, LOGITS] = head.logits(blocks["penultimate", "avg"])
     return blocks

@@ -6,7 +6,6 @@ from typing import Any
 
 from skood._device import array_namespace
 from skood.detectors.logits.base import LogitDetector
-from skood.detectors.training import Training
 
 __all__ = ["MSP"]
 
@@ -56,13 +55,7 @@ class MSP(LogitDetector):
     array([0.33333333])
     """
 
-    def _fit(self, training: Training) -> None:
-        if training.features.shape[1] == 1:
-            raise ValueError(
-                "the logits have one column (n_features = 1), whose softmax is always "
-                "1. For a network with one output z for two classes, give the logits "
-                "[0, z]."
-            )
+    _several_classes = True
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)

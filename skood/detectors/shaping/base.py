@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods
 
-from skood._device import like
+from skood._device import array_namespace, like
+from skood._quantiles import pooled_quantiles
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.logits.base import LogitDetector
+from skood.detectors.logits.base import LearnedLogitDetector
 from skood.detectors.logits.energy import Energy
 from skood.detectors.training import Training
+from skood.features import LayerFeatures, LinearHead
 
 __all__ = ["ShapingDetector"]
 
@@ -20,14 +23,15 @@ __all__ = ["ShapingDetector"]
 class ShapingDetector(HeadDetector):
     """Base class of detectors that change h to h', and score the logits W h' + b.
 
-    A subclass implements ``_shaped(h)``; one that changes the weights instead
-    overrides ``_shaped_logits(h, z)``. What it learns, it learns in ``_learn_head``.
+    A subclass implements ``_shaped(h)``; one that changes the weights or the logits
+    instead overrides ``_shaped_logits(h)``. What it learns, it learns in
+    ``_learn_shape``.
 
     Parameters
     ----------
-    score : LogitDetector, optional
-        The score of the new logits, with its own parameters; None is ``Energy()``. It
-        needs no fit.
+    score : LogitDetector or LearnedLogitDetector, optional
+        The score of the new logits, with its own parameters; None is ``Energy()``. One
+        that learns, learns from the new logits.
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
@@ -37,29 +41,75 @@ class ShapingDetector(HeadDetector):
 
     Attributes
     ----------
-    score_ : LogitDetector
+    score_ : LogitDetector or LearnedLogitDetector
         The score of the new logits.
     """
 
-    score: LogitDetector | None = None
+    score: LearnedLogitDetector | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "score": [HasMethods("_logit_scores"), None]
+        "score": [LearnedLogitDetector, None]
     }
 
     @abstractmethod
     def _shaped(self, h: Any) -> Any:
         """Return h', of the shape of h."""
 
-    def _shaped_logits(self, h: Any, z: Any) -> Any:
+    def _shaped_logits(self, h: Any) -> Any:
         """Return the logits of the new features."""
-        assert self.head_ is not None
-        shaped = self._shaped(h)
-        return shaped @ like(self.head_.weight, h).T + like(self.head_.bias, h)
+        weight, bias = self._weights(h)
+        return self._shaped(h) @ weight.T + bias
 
-    def _fit(self, training: Training) -> None:
+    def _learn_shape(self, training: Training) -> None:
+        """Learn from the in-distribution rows; ``head_`` is set."""
+
+    def _learn_head(self, training: Training) -> None:
+        self._learn_shape(training)
         self.score_ = Energy() if self.score is None else clone(self.score)
-        super()._fit(training)
+        self.score_._all_labels = (
+            self._all_labels
+        )  # rows held out may be all of a class
+        self.score_._fit_logits(training, self._logits)
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        parts = (self._logits(block) for _, block in self._blocks(chunk))
+        scores = [self.score_._logit_scores(z) for z in parts]
+        return array_namespace(scores[0]).concat(scores)
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self.score_._logit_scores(self._shaped_logits(h, z))
+        return self.score_._logit_scores(self._shaped_logits(h))
+
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64] | None:
+        """Return the scores themselves where neither shape nor score has learned."""
+        if self.score_._unbiased is None:
+            return None
+        return super()._unseen_scores(training, rows)
+
+    # For the subclasses ------------------------------------------------------------
+
+    @property
+    def _linear(self) -> LinearHead:
+        """The head, which these detectors always have."""
+        assert self.head_ is not None
+        return self.head_
+
+    def _logits(self, chunk: LayerFeatures) -> Any:
+        """Return the new logits of a chunk."""
+        return self._shaped_logits(self._hidden(chunk))
+
+    def _hidden(self, chunk: LayerFeatures) -> Any:
+        """Return h of a chunk, in float64."""
+        h = self._array(chunk, *chunk.block_names[0])
+        return array_namespace(h).astype(h, array_namespace(h).float64)
+
+    def _weights(self, h: Any) -> tuple[Any, Any]:
+        """Return W and b, in float64 on the device of h."""
+        return like(self._linear.weight, h), like(self._linear.bias, h)
+
+    def _percentiles(self, training: Training, *percentiles: float) -> list[float]:
+        """Return percentiles of all activations of all rows together, exactly."""
+        features = training.features
+        shares = [percentile / 100 for percentile in percentiles]
+        return pooled_quantiles(features, features.block_names[0], shares).tolist()

@@ -1,0 +1,196 @@
+"""Image embeddings against the embeddings of texts that name the classes."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import Interval
+
+from skood._arrays import as_array
+from skood._device import array_namespace, like, unit_rows
+from skood._logsumexp import log_sum_exp
+from skood._seeds import RandomStateLike, stream_seed
+from skood.detectors.base import ARRAY, BaseDetector
+from skood.detectors.declared import field
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
+
+__all__ = ["ConceptMatching"]
+
+
+class ConceptMatching(BaseDetector):
+    r"""Zero-shot: image embeddings against texts that name the classes.
+
+    Of a network such as CLIP, with the embeddings v of images and :math:`t_k` of texts,
+    all of length 1, the score is maximum concept matching [1]_,
+
+    .. math::
+
+       s = \max_k \frac{e^{v \cdot t_k / \tau}}{\sum_j e^{v \cdot t_j / \tau}} .
+
+    With ``negatives``, embeddings of words far from all classes, it is how much of the
+    softmax falls on classes [2]_: the negatives are drawn into ``groups`` of one size,
+    and the score is the mean over the groups N of
+
+    .. math::
+
+       s_N = \frac{\sum_k e^{v \cdot t_k / \tau}}
+             {\sum_k e^{v \cdot t_k / \tau} + \sum_{t \in N} e^{v \cdot t / \tau}} .
+
+    Networks that were trained with a sigmoid, as SigLIP, have no softmax to match.
+    Nothing is learned from images: the threshold comes from the scores of the rows
+    given to ``fit``.
+
+    Parameters
+    ----------
+    text_embeddings : array-like of shape (n_classes, n_features), optional
+        One row a class, of any length; None takes the weights of the head that the
+        features carry, which are just these in a zero-shot classifier.
+    layers : str, optional
+        The layer that is the image embedding; None takes the head's, or the only one.
+    negatives : array-like of shape (n_negatives, n_features), optional
+        Embeddings of negative words.
+    temperature : float, optional
+        :math:`\tau`; None takes the authors', 1 without negatives and 0.01, CLIP's own,
+        with them.
+    groups : int, default=1
+        Of negatives; those left over are not used, as in the authors' code.
+    random_state : int, RandomState instance or None, default=0
+        Draws the groups.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    text_embeddings_ : ndarray of shape (n_classes, n_features)
+        Of length 1.
+    negatives_ : ndarray of shape (groups, n_in_group, n_features) or None
+        Of length 1.
+    layer_ : str
+        The layer that is read.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there are no text embeddings, or they are of another width than the images',
+        or there are fewer negatives than groups.
+
+    References
+    ----------
+    .. [1] Ming, Cai, Gu, Sun, Li and Li, "Delving into out-of-distribution detection
+       with vision-language representations", NeurIPS 2022.
+    .. [2] Jiang et al., "Negative label guided OOD detection with pretrained
+       vision-language models", ICLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import ConceptMatching
+    >>> rng = np.random.default_rng(0)
+    >>> texts = np.eye(3, 8)
+    >>> images = texts[np.arange(90) % 3] + 0.1 * rng.normal(size=(90, 8))
+    >>> detector = ConceptMatching(texts, temperature=0.1).fit(images)
+    >>> detector.predict([[1, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]])
+    array([ 1, -1])
+    """
+
+    text_embeddings: ArrayLike | None = field(default=None, kw_only=False)
+    layers: str | None = None
+    negatives: ArrayLike | None = None
+    temperature: float | None = None
+    groups: int = 1
+    random_state: RandomStateLike = 0
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "text_embeddings": ["array-like", None],
+        "layers": [str, None],
+        "negatives": ["array-like", None],
+        "temperature": [Interval(Real, 0, None, closed="neither"), None],
+        "groups": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    _unbiased = "nothing is learned from the rows"
+
+    def _needed(self, features: LayerFeatures) -> LayerFeatures:
+        layer = getattr(self, "layer_", None) or self._image_layer(features)
+        return features.select_blocks([(layer, "avg")])
+
+    def _image_layer(self, features: LayerFeatures) -> str:
+        if self.layers is not None:
+            return self.layers
+        if self.text_embeddings is None and features.head is not None:
+            return features.head.layer
+        names = features.select(statistic="avg").layers
+        if len(names) > 1:
+            raise ValueError(
+                f"layers=None, and X has the layers {names}: say by layers which is "
+                "the image embedding."
+            )
+        return names[0]
+
+    def _array_key(self) -> tuple[str, str]:
+        return (self.layers or ARRAY, "avg")
+
+    def _fit(self, training: Training) -> None:
+        ((self.layer_, _),) = training.features.block_names
+        width = training.features.shape[1]
+        self.text_embeddings_ = _unit(self._texts(training), "text_embeddings", width)
+        self.negatives_ = None
+        if self.negatives is not None:
+            self.negatives_ = self._grouped(_unit(self.negatives, "negatives", width))
+
+    def _texts(self, training: Training) -> ArrayLike:
+        if self.text_embeddings is not None:
+            return self.text_embeddings
+        if training.features.head is None:
+            raise ValueError(
+                "text_embeddings=None takes the weights of a head, and X carries none: "
+                "give text_embeddings, or LayerFeatures with head=LinearHead(...)."
+            )
+        return training.features.head.weight
+
+    def _grouped(self, negatives: NDArray[np.float64]) -> NDArray[np.float64]:
+        size = len(negatives) // self.groups
+        if size == 0:
+            raise ValueError(
+                f"groups={self.groups}, and there are {len(negatives)} negatives: give "
+                "one a group at least."
+            )
+        rng = np.random.default_rng(stream_seed(self.random_state))
+        drawn = negatives[rng.permutation(len(negatives))[: size * self.groups]]
+        return drawn.reshape(self.groups, size, -1)
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        (images,) = self._arrays(chunk)
+        xp = array_namespace(images)
+        images = unit_rows(xp.astype(images, xp.float64))
+        temperature = self.temperature
+        if temperature is None:
+            temperature = 1.0 if self.negatives_ is None else 0.01
+        near = images @ like(self.text_embeddings_, images).T / temperature
+        if self.negatives_ is None:
+            return xp.exp(xp.max(near, axis=1) - log_sum_exp(near))
+        known, total = log_sum_exp(near), 0.0
+        for group in self.negatives_:
+            far = log_sum_exp(images @ like(group, images).T / temperature)
+            total = total + 1 / (1 + xp.exp(far - known))
+        return total / self.groups
+
+
+def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:
+    """Return embeddings of length 1."""
+    array = np.atleast_2d(as_array(rows, name, np.float64))
+    if array.shape[1] != width or not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} has shape {array.shape}, and the image embeddings have {width} "
+            "columns: give finite texts' embeddings of the same network."
+        )
+    return np.asarray(unit_rows(array))

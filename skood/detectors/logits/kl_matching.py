@@ -1,0 +1,105 @@
+"""Divergence from the typical probabilities of a class."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood._chunks import merged_statistics
+from skood._device import array_namespace, like, to_numpy
+from skood.detectors.head.class_means import ClassSums
+from skood.detectors.logits._probabilities import log_softmax
+from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
+
+__all__ = ["KLMatching"]
+
+
+class KLMatching(LearnedLogitDetector):
+    r"""Divergence of the softmax from the typical one of any class.
+
+    The template :math:`q_k` is the mean softmax of the rows that are *predicted* as k;
+    no labels are used. The score is minus the divergence from the nearest,
+
+    .. math::
+
+       s = -\min_k \sum_j p_j \log \frac{p_j}{q_{kj}} ,
+
+    over all templates, not only the predicted class's. A class that is predicted for
+    no row has none; OpenOOD gives it the one-hot vector instead. Give rows that the
+    network was not trained on, as the authors do: templates of training rows are too
+    sure.
+
+    The threshold comes from rows held out of other fits.
+
+    Parameters
+    ----------
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    log_templates_ : ndarray of shape (n_templates, n_classes)
+        The logarithms of q, of the classes that are predicted, in their order.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there are no logits, or they have one column.
+
+    References
+    ----------
+    Hendrycks et al., "Scaling out-of-distribution detection for real-world settings",
+    ICML 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import KLMatching
+    >>> rng = np.random.default_rng(0)
+    >>> logits = rng.normal(size=(100, 3)) + 9 * np.eye(3)[np.arange(100) % 3]
+    >>> detector = KLMatching().fit(logits)
+    >>> detector.predict([[9, 0, 0], [1, 1, 1]])
+    array([ 1, -1])
+    """
+
+    _several_classes = True
+
+    def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
+        of_chunk = partial(_shares, logits_of=logits_of)
+        sums = merged_statistics(of_chunk, training.features, training.class_numbers)
+        some = np.flatnonzero(sums.counts > 0)
+        shares = sums.sums[some] / sums.counts[some, None]
+        floor = np.finfo(np.float64).tiny  # no probability is quite zero
+        self.log_templates_ = np.log(np.maximum(shares, floor))
+        own = np.arange(len(some)), some
+        self.log_templates_[own] = np.log1p(-shares[own])
+
+    def _logit_scores(self, logits: Any) -> Any:
+        xp = array_namespace(logits)
+        log_p = log_softmax(logits)
+        p = xp.exp(log_p)
+        log_q = like(self.log_templates_, p)
+        nearest = log_q[xp.argmax(p @ log_q.T, axis=1)]
+        return xp.sum(p * (nearest - log_p), axis=1)
+
+
+def _shares(
+    chunk: LayerFeatures, _: NDArray[np.intp], *, logits_of: LogitsOf
+) -> ClassSums:
+    """Return sums of the probabilities, but of 1 - p for the predicted class itself."""
+    logits = logits_of(chunk)
+    xp = array_namespace(logits)
+    best = xp.argmax(logits, axis=1)
+    log_p = log_softmax(logits)
+    p, rows = xp.exp(log_p), xp.arange(len(log_p))
+    p[rows, best] = -xp.expm1(log_p[rows, best])
+    return ClassSums.of(p, to_numpy(best), logits.shape[1])

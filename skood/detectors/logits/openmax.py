@@ -1,0 +1,189 @@
+"""The probability of a class that is none of those known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import weibull_min
+from sklearn.utils._param_validation import Interval
+
+from skood._chunks import merged_statistics
+from skood._device import to_numpy
+from skood.detectors.head.class_means import ClassSums, predicted
+from skood.detectors.logits._weibull import weibull_fits
+from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
+
+__all__ = ["OpenMax"]
+
+
+class OpenMax(LearnedLogitDetector):
+    r"""Minus the probability that the class is unknown.
+
+    Rows that are predicted as their label give each class k a mean vector of logits,
+    :math:`\mu_k`, and a Weibull distribution of the ``n_tail`` largest distances
+    :math:`\|z - \mu_k\|`. Of the ``n_revised`` largest logits of a new row, that of
+    rank i loses the share :math:`\omega_i F_k(\|z - \mu_k\|)` with
+    :math:`\omega_i = (\alpha + 1 - i) / \alpha`. What they lose together is the logit
+    of the unknown class; the score is minus its probability in the softmax of all.
+
+    Without labels, every row counts as predicted rightly. The defaults are OpenOOD's;
+    pytorch-ood revises 10 logits with a tail of 25. Both shift the distances by a
+    constant before the Weibull distribution is fitted, as libMR does (1 or 10,000 less
+    the least of the tail); here the distances are fitted as they are, so that their
+    units do not matter. A class with less than 3 distances, or equal ones, takes the
+    distances of all classes.
+
+    Two weaknesses are the method's own: a negative logit among the largest is raised
+    where it should be lowered, and a row with small logits has little to lose, so that
+    it never looks as unknown as a row at the edge of a class. Classes of few rows ask
+    for a smaller tail.
+
+    The threshold comes from rows held out of other fits.
+
+    Parameters
+    ----------
+    n_revised : int, default=3
+        :math:`\alpha`, the largest logits that are revised.
+    n_tail : int, default=20
+        The largest distances that count, at least 3.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        Where the logits come from; the distances are computed on the CPU.
+
+    Attributes
+    ----------
+    means_ : ndarray of shape (n_classes, n_classes)
+        The classes' mean logits; zeros for a class without rows.
+    shapes_, scales_ : ndarray of shape (n_classes,)
+        Of the Weibull distributions.
+    known_ : ndarray of bool, shape (n_classes,)
+        The classes that had rows; others are not revised.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there are no logits, they have one column, no row is predicted rightly, or
+        there are no 3 different distances.
+
+    References
+    ----------
+    Bendale and Boult, "Towards open set deep networks", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import OpenMax
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(300) % 3
+    >>> logits = rng.normal(size=(300, 3)) + 9 * np.eye(3)[y]
+    >>> detector = OpenMax().fit(logits, y)
+    >>> detector.predict([[9, 0, 0], [6, 6, 0]])
+    array([ 1, -1])
+    """
+
+    n_revised: int = 3
+    n_tail: int = 20
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_revised": [Interval(Integral, 1, None, closed="left")],
+        "n_tail": [Interval(Integral, 3, None, closed="left")],
+    }
+
+    _several_classes = True
+
+    def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
+        n_logits = logits_of(training.features[:1]).shape[1]
+        columns = np.full(len(training), -1)
+        if training.labels is not None:
+            columns = self._label_columns(training, n_logits)
+        gather = partial(_gather, logits_of=logits_of)
+        of_sums = partial(gather, statistics=ClassSums.of)
+        sums = merged_statistics(of_sums, training.features, columns)
+        self.known_ = sums.counts > 0
+        if not self.known_.any():
+            raise ValueError(
+                f"none of the {len(training)} rows is predicted as its label: are the "
+                "columns of the logits in the order of the labels in y?"
+            )
+        self.means_ = sums.sums / np.maximum(sums.counts, 1)[:, None]
+        of_tails = partial(gather, statistics=self._tails)
+        tails = merged_statistics(of_tails, training.features, columns)
+        self.shapes_, self.scales_ = weibull_fits(tails.distances)
+
+    def _tails(self, z: NDArray[Any], classes: NDArray[np.intp], _: int) -> Tails:
+        distances = np.linalg.norm(z - self.means_[classes], axis=1)
+        return Tails.of(distances, classes, len(self.means_), self.n_tail)
+
+    def _logit_scores(self, logits: Any) -> NDArray[np.float64]:
+        z = to_numpy(logits).astype(np.float64)
+        count = min(self.n_revised, z.shape[1])
+        order = np.argsort(-z, axis=1, kind="stable")[:, :count]
+        rows, unknown, revised = np.arange(len(z)), np.zeros(len(z)), z.copy()
+        for place, k in enumerate(order.T):
+            far = np.linalg.norm(z - self.means_[k], axis=1)
+            share = weibull_min.cdf(far, self.shapes_[k], scale=self.scales_[k])
+            lost = z[rows, k] * share * self.known_[k] * (count - place) / count
+            revised[rows, k] -= lost
+            unknown += lost
+        top = np.maximum(revised.max(axis=1), unknown)
+        known = np.exp(revised - top[:, None]).sum(axis=1)
+        return -1 / (1 + known * np.exp(top - unknown))
+
+
+def _gather(
+    chunk: LayerFeatures,
+    columns: NDArray[np.intp],
+    *,
+    logits_of: LogitsOf,
+    statistics: Any,
+) -> Any:
+    """Return statistics of the rows that are predicted as their label, by class."""
+    z = to_numpy(logits_of(chunk)).astype(np.float64)
+    classes = predicted(z)
+    right = (columns == classes) | (columns < 0)
+    return statistics(z[right], classes[right], z.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Tails:
+    """The largest distances of each class, in descending order.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (C, n_tail)
+        Filled up with -1.
+    """
+
+    distances: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        distances: NDArray[np.float64],
+        classes: NDArray[np.intp],
+        n_classes: int,
+        size: int,
+    ) -> Tails:
+        """Return the tails of some rows."""
+        order = np.lexsort((-distances, classes))
+        starts = np.searchsorted(classes[order], np.arange(n_classes))
+        places = np.arange(len(order)) - starts[classes[order]]
+        kept = places < size
+        tails = np.full((n_classes, size), -1.0)
+        tails[classes[order][kept], places[kept]] = distances[order][kept]
+        return cls(tails)
+
+    def merge(self, other: Tails) -> Tails:
+        """Return the tails of both sets of rows."""
+        both = np.concatenate([self.distances, other.distances], axis=1)
+        return Tails(-np.sort(-both, axis=1)[:, : self.distances.shape[1]])

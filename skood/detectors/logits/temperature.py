@@ -1,0 +1,136 @@
+"""Maximum softmax probability at the temperature that fits the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Tags
+
+from skood._chunks import chunks_of
+from skood._device import array_namespace, to_numpy
+from skood.detectors.logits._probabilities import log_softmax
+from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
+from skood.detectors.training import Training
+
+__all__ = ["TemperatureScaledMSP"]
+
+
+class TemperatureScaledMSP(LearnedLogitDetector):
+    r"""Maximum softmax probability, calibrated by the rows' labels.
+
+    The score is :math:`\max_k p_k` with :math:`p = \text{softmax}(z / T)`. The
+    temperature minimises the cross-entropy of the labels. Only rows that the network
+    was not trained on tell how sure it may be: give ``fit`` held-out rows.
+
+    Where every label is predicted, the best temperature would be 0 and all scores 1.
+    So each class gets one count more of n + C in each target (our addition, of no
+    account with many rows), which makes the minimum finite and unique; it is found by
+    Newton's method on 1 / T, in which the problem is convex.
+
+    Labels that are whole numbers below the number of logits are columns of the logits;
+    others stand for the columns in ascending order.
+
+    The threshold comes from rows held out of other fits.
+
+    Parameters
+    ----------
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    temperature_ : float
+        T.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        If there are no logits or labels, or the logits do not fit the labels at all.
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML
+    2017.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import TemperatureScaledMSP
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.arange(300) % 3
+    >>> logits = 10 * (rng.normal(size=(300, 3)) + 2 * np.eye(3)[y])
+    >>> detector = TemperatureScaledMSP().fit(logits, y)
+    >>> 4 < detector.temperature_ < 6
+    True
+    """
+
+    _several_classes = True
+
+    def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
+        n_logits = logits_of(training.features[:1]).shape[1]
+        columns = self._label_columns(training, n_logits)
+
+        def slope(sharpness: float) -> tuple[float, float]:
+            return _loss_slope(training, logits_of, columns, sharpness)
+
+        if slope(0.0)[0] >= 0:
+            raise ValueError(
+                "the logits of the rows' labels are not above the mean of their row's "
+                "logits: are the columns of the logits in the order of the labels in y?"
+            )
+        self.temperature_ = 1 / _root(slope)
+
+    def _logit_scores(self, logits: Any) -> Any:
+        xp = array_namespace(logits)
+        scaled = xp.astype(logits, xp.float64) / self.temperature_
+        return xp.exp(xp.max(log_softmax(scaled), axis=1))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+
+def _loss_slope(
+    training: Training,
+    logits_of: LogitsOf,
+    columns: NDArray[np.intp],
+    sharpness: float,
+) -> tuple[float, float]:
+    """Return the first two derivatives of the summed cross-entropy in 1 / T."""
+    first = second = 0.0
+    for rows, chunk in chunks_of(training.features):
+        z = logits_of(chunk)
+        xp = array_namespace(z)
+        z = xp.astype(z, xp.float64)
+        z = z - xp.mean(z, axis=1)[:, None]
+        p = xp.exp(log_softmax(sharpness * z))
+        mean = xp.sum(p * z, axis=1)
+        own = to_numpy(z)[np.arange(len(z)), columns[rows]].sum()
+        weight = len(training) / (len(training) + z.shape[1])
+        first += float(xp.sum(mean)) - weight * float(own)
+        second += float(xp.sum(p * (z - mean[:, None]) ** 2))
+    return first, second
+
+
+def _root(slope: Callable[[float], tuple[float, float]]) -> float:
+    """Return where an increasing function, negative at 0, is zero."""
+    lower, upper = 0.0, np.inf
+    place = 0.0
+    for _ in range(200):
+        value, rise = slope(place)
+        lower, upper = (place, upper) if value < 0 else (lower, place)
+        step = place - value / rise if rise > 0 else np.inf
+        if not lower < step < upper:
+            step = 2 * lower if np.isinf(upper) else (lower + upper) / 2
+        if abs(step - place) <= 1e-14 * step:
+            break
+        place = step
+    return place
