@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,15 @@ ROWS_FOR_MIXTURES = 1000
 LOOKED_AT = 1000
 """Rows from which the sign of features is read."""
 
-OUTPUT_VIEWS = (
+LOGIT_VIEWS = (
     ("probabilities", ("GEN", "MSP")),
     ("logits", ("Energy", "MaxLogit")),
+)
+HEAD_VIEWS = (
     ("boundary", ("FDBD",)),
-    ("residual", ("ViM", "Residual")),
     ("collapse", ("NCI", "CADRef")),
     ("shaping", ("SCALE", "RAS", "ReAct")),
+    ("residual", ("ViM", "Residual")),
 )
 """Views of the network's end, each with its detectors, the first that fits is taken.
 
@@ -111,11 +113,13 @@ def default_panel(training: Training) -> list[Member]:
         return _of_one_layer()
     if carried.plain:
         return [_member("KNN", "neighbours"), _member("Mahalanobis", "distance")]
+    # Layers differ more in what they see than formulas of the last one do.
     found = [
-        *_of_output(carried),
+        *_of_output(carried, LOGIT_VIEWS),
         *_of_last_layer(carried),
-        *_of_norms(carried),
         *_of_earlier_layers(carried),
+        *_of_norms(carried),
+        *_of_output(carried, HEAD_VIEWS),
         *_of_patterns(carried),
     ]
     return found[:MOST]
@@ -130,8 +134,10 @@ def _of_one_layer() -> list[Member]:
     ]
 
 
-def _of_output(carried: Carried) -> Iterator[Member]:
-    for view, names in OUTPUT_VIEWS:
+def _of_output(
+    carried: Carried, views: Sequence[tuple[str, Sequence[str]]]
+) -> Iterator[Member]:
+    for view, names in views:
         entries = [REGISTRY[name] for name in names if name in REGISTRY]
         fitting = [e for e in entries if {LOGITS, "head"} & {*e.needs}]
         fitting = [entry for entry in fitting if carried.suits(entry)]
@@ -176,8 +182,6 @@ def _of_earlier_layers(carried: Carried) -> Iterator[Member]:
     order = [*earlier[middle : middle + 1], *earlier[:middle], *earlier[middle + 1 :]]
     for layer in order:
         yield _member("Mahalanobis", f"distance, {layer}", layers=layer)
-    for layer in order[:1]:
-        yield _member("KNN", f"neighbours, {layer}", layers=layer)
 
 
 def _unlike_the_last(carried: Carried) -> list[str]:
@@ -193,6 +197,9 @@ def _unlike_the_last(carried: Carried) -> list[str]:
 
 
 def _of_patterns(carried: Carried) -> Iterator[Member]:
+    middle = _unlike_the_last(carried)
+    for layer in middle[len(middle) // 2 :][:1]:
+        yield _member("KNN", f"neighbours, {layer}", layers=layer)
     if carried.suits(REGISTRY["NAP"]):
         yield _member("NAP", "patterns")
     if "lse" in carried.features.statistics:
