@@ -316,6 +316,17 @@ def test_the_panel_goes_by_what_features_carry():
     assert list(array.members_) == ["KNN", "KNN, nearest", "Mahalanobis"]
 
 
+def test_a_panel_is_found_for_few_blocks():
+    features, y = synthetic_features(300, 0)
+    one = features.select_blocks([("layer1", "max")])
+    bare = LayerFeatures({("layer1", "max"): one.block("layer1", "max")})
+    assert list(AutoOOD().fit(bare).members_) == ["KNN", "KNN, nearest", "Mahalanobis"]
+    logits = LayerFeatures({"logits": features.block("logits")})
+    assert set(AutoOOD().fit(logits).views_.values()) <= {"probabilities", "logits"}
+    two = features.select(["layer1", "layer2"], "l2")
+    assert len(AutoOOD().fit(two, y).members_) >= 3
+
+
 def test_noise_views_do_not_weigh():
     features, y = synthetic_features(300, 0)
     only_noise = LayerFeatures(

@@ -17,6 +17,7 @@ from skood.detectors.registry import REGISTRY
 from skood.detectors.training import Training
 from skood.ensemble.members import Member
 from skood.features import LOGITS, LayerFeatures
+from skood.features.names import is_logits
 
 __all__ = ["MOST", "default_panel"]
 
@@ -69,10 +70,23 @@ class Carried:
         return self.features.layers == [ARRAY]
 
     @property
+    def statistic(self) -> str:
+        """The statistic in which distances are taken: avg, or else the first."""
+        found = [s for layer, s in self.features.block_names if not is_logits(layer)]
+        return found[0] if found and "avg" not in found else "avg"
+
+    @property
     def hidden(self) -> list[str]:
-        """The layers that have the avg statistic, in order; the last is the deepest."""
+        """The layers that have this statistic, in order; the last is the deepest."""
         keys = self.features.block_names
-        return [layer for layer, statistic in keys if statistic == "avg"]
+        return [layer for layer, statistic in keys if statistic == self.statistic]
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one layer, and neither labels nor logits with it."""
+        return len(self.features.block_names) == len(self.hidden) == 1 and (
+            not self.labels
+        )
 
     def has(self, need: str) -> bool:
         """Return whether one of the needs of an entry is met."""
@@ -104,13 +118,13 @@ def default_panel(training: Training) -> list[Member]:
     Returns
     -------
     list of Member
-        At most a dozen. Of a plain array without labels: the distances to the nearest
+        At most a dozen. Of a single layer without labels: the distances to the nearest
         and to further neighbours, and that to the mean, so that neighbours have two
         thirds of the vote.
     """
     carried = Carried.of(training)
-    if carried.plain and not carried.labels:
-        return _of_one_layer()
+    if carried.alone:
+        return _of_one_layer({} if carried.plain else {"statistic": carried.statistic})
     if carried.plain:
         return [_member("KNN", "neighbours"), _member("Mahalanobis", "distance")]
     # Layers differ more in what they see than formulas of the last one do.
@@ -125,12 +139,12 @@ def default_panel(training: Training) -> list[Member]:
     return found[:MOST]
 
 
-def _of_one_layer() -> list[Member]:
-    nearest = REGISTRY["KNN"].detector(n_neighbors=1)
+def _of_one_layer(options: dict[str, Any]) -> list[Member]:
+    nearest = REGISTRY["KNN"].detector(n_neighbors=1, **options)
     return [
-        Member("KNN", REGISTRY["KNN"].detector(), "neighbours"),
+        Member("KNN", REGISTRY["KNN"].detector(**options), "neighbours"),
         Member("KNN, nearest", nearest, "nearest"),
-        _member("Mahalanobis", "distance", normalize=True),
+        _member("Mahalanobis", "distance", normalize=True, **options),
     ]
 
 
@@ -147,15 +161,10 @@ def _of_output(
 
 def _of_last_layer(carried: Carried) -> Iterator[Member]:
     for last in carried.hidden[-1:]:
-        yield _member("KNN", f"neighbours, {last}", layers=last)
-        relative = {"relative": True} if carried.labels else {}
-        yield _member(
-            "Mahalanobis",
-            f"direction, {last}",
-            layers=last,
-            normalize=True,
-            **relative,
-        )
+        block = {"layers": last, "statistic": carried.statistic}
+        yield _member("KNN", f"neighbours, {last}", **block)
+        options = block | {"normalize": True, "relative": carried.labels}
+        yield _member("Mahalanobis", f"direction, {last}", **options)
 
 
 def _of_norms(carried: Carried) -> Iterator[Member]:
@@ -181,31 +190,33 @@ def _of_earlier_layers(carried: Carried) -> Iterator[Member]:
     middle = len(earlier) // 2
     order = [*earlier[middle : middle + 1], *earlier[:middle], *earlier[middle + 1 :]]
     for layer in order:
-        yield _member("Mahalanobis", f"distance, {layer}", layers=layer)
+        block = {"layers": layer, "statistic": carried.statistic}
+        yield _member("Mahalanobis", f"distance, {layer}", **block)
 
 
 def _unlike_the_last(carried: Carried) -> list[str]:
     """Return the layers before the last, but for one that is pooled to the same."""
     some = carried.features[:LOOKED_AT]
-    *earlier, last = carried.hidden or [""]
+    *earlier, last = [some.block(x, carried.statistic) for x in carried.hidden] or [0]
     return [
         layer
-        for layer in earlier
-        if some.widths[layer, "avg"] != some.widths[last, "avg"]
-        or not np.allclose(some.block(layer, "avg"), some.block(last, "avg"))
+        for layer, block in zip(carried.hidden, earlier, strict=False)
+        if block.shape != last.shape or not np.allclose(block, last)
     ]
 
 
 def _of_patterns(carried: Carried) -> Iterator[Member]:
     middle = _unlike_the_last(carried)
     for layer in middle[len(middle) // 2 :][:1]:
-        yield _member("KNN", f"neighbours, {layer}", layers=layer)
+        block = {"layers": layer, "statistic": carried.statistic}
+        yield _member("KNN", f"neighbours, {layer}", **block)
     if carried.suits(REGISTRY["NAP"]):
         yield _member("NAP", "patterns")
     if "lse" in carried.features.statistics:
         yield _member("LayerEnergy", "layer energy")
     many = len(carried.features) >= ROWS_FOR_MIXTURES
-    if not carried.labels and many and len(carried.hidden) >= 3:
+    deep = len(carried.hidden) >= 3 and carried.statistic == "avg"
+    if deep and many and not carried.labels:
         trace = REGISTRY["LSGM"].detector(random_state=0)
         yield Member("LSGM", trace, "trace")
 
