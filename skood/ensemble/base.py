@@ -36,6 +36,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 WEIGHTED = ("mean", "lda", "logistic")
+PULL = 0.3
+"""The share of equal votes in weights from pseudo outliers, which are not all kinds."""
+
 FEWEST = 5
 """A row to make scores comparable, one for the threshold, the others to fit on."""
 
@@ -301,7 +304,8 @@ class BaseEnsemble(BaseDetector):
             inliers = self._comparable(evidence.scale)
             kinds = [self._comparable(scores) for scores in evidence.kinds.values()]
             weights = lda_weights(inliers, kinds, self.shrinkage)
-            self.weights_ = equal if weights is None else weights
+            learnt = equal if weights is None else weights
+            self.weights_ = (1 - PULL) * learnt + PULL * equal
         elif self.combine_ == "logistic":
             inliers = self._comparable(evidence.scale)
             outliers = self._comparable(evidence.outliers)

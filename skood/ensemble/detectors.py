@@ -31,7 +31,8 @@ class DetectorEnsemble(BaseEnsemble):
     ==============  ==================================================================
     ``"mean"``      mean of z within each view, then over views
     ``"lda"``       weights :math:`\max(C^{-1} \delta, 0)`: C the shrunk covariance on
-                    held-out rows, :math:`\delta` how much lower pseudo outliers score
+                    held-out rows, :math:`\delta` how much lower pseudo outliers score;
+                    with three tenths of those of the mean
     ``"logistic"``  weights of a logistic regression on the rows of label -1, drawn
                     towards those of the mean
     ``"fisher"``    :math:`\sum \log p`
