@@ -44,7 +44,7 @@ SECTIONS = [
     ),
     (
         "Ensembles",
-        "Several detectors as one, chosen by what the features carry, and side by side.",
+        "Several detectors as one, by what the features carry, and side by side.",
         [
             "AutoOOD",
             "DetectorEnsemble",
