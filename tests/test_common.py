@@ -77,8 +77,8 @@ class Flipped(Mahalanobis):
 
 
 class FittedOnOutliers(Mahalanobis):
-    def _read_labels(self, y, n_rows):
-        return super()._read_labels(np.maximum(y, 0), n_rows)
+    def _read_labels(self, features, y):
+        return super()._read_labels(features, np.maximum(y, 0))
 
 
 class DependsOnItsBatch(KNN):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import assert_all_finite
+from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -282,6 +282,11 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
             )
         self.offset_ = offset
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self._takes_arrays()
+        return tags
 
     # Input -----------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 
 from skood._arrays import as_array
@@ -135,6 +136,11 @@ class ConceptMatching(BaseDetector):
                 "the image embedding."
             )
         return names[0]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.text_embeddings is not None
+        return tags
 
     def _array_key(self) -> tuple[str, str]:
         return (self.layers or ARRAY, "avg")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import weibull_min
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval
 
 from skood._chunks import merged_statistics
@@ -100,6 +101,11 @@ class OpenMax(LearnedLogitDetector):
     }
 
     _several_classes = True
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # columns have to be the classes of y
+        return tags
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         n_logits = logits_of(training.features[:1]).shape[1]

@@ -94,6 +94,7 @@ class TemperatureScaledMSP(LearnedLogitDetector):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # columns have to be the classes of y
         tags.target_tags.required = True
         return tags
 
