@@ -12,6 +12,7 @@ from scipy.stats import binom, kstest, norm
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import get_tags
 
 from skood import (
     KNN,
@@ -199,6 +200,15 @@ def test_a_search_reaches_inside():
     assert ("energy" in members) == (best["detectors__energy"] != "drop")
     inside = LayerEnsemble(KNN()).set_params(detector__n_neighbors=3)
     assert inside.fit(features, y).members_["layer1"].detector.n_neighbors_ == 3
+
+
+def test_tags_say_whether_arrays_will_do():
+    named_layers = DetectorEnsemble([("knn", KNN()), ("far", KNN(layers="layer1"))])
+    assert not get_tags(named_layers).input_tags.two_d_array
+    assert get_tags(DetectorEnsemble([("knn", KNN())])).input_tags.two_d_array
+    assert not get_tags(LayerEnsemble(KNN(), layers="a")).input_tags.two_d_array
+    with pytest.raises(ValueError, match="LayerFeatures"):
+        named_layers.fit(gaussian_rows(50, 0))
 
 
 def test_parameters_of_members_after_fit_change_nothing():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, get_tags
+
 from skood.detectors.base import ARRAY
 from skood.detectors.declared import field
 from skood.detectors.training import Training
@@ -143,6 +146,12 @@ class DetectorEnsemble(BaseEnsemble):
     def _array_key(self) -> tuple[str, str]:
         return (ARRAY, "avg")
 
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        takes = [get_tags(d).input_tags.two_d_array for d in self._estimators()]
+        tags.input_tags.two_d_array = all(takes)
+        return tags
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters.
 
@@ -192,6 +201,9 @@ class DetectorEnsemble(BaseEnsemble):
         given = self.detectors if isinstance(self.detectors, (list, tuple)) else ()
         pairs = [one for one in given if isinstance(one, (list, tuple))]
         return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
+    def _estimators(self) -> list[Any]:
+        return [d for _, d in self._pairs() if isinstance(d, BaseEstimator)]
 
     def _set_inside(self, name: str, parameter: str, value: Any) -> None:
         current = dict(self._pairs())

@@ -126,4 +126,6 @@ class LayerEnsemble(BaseEnsemble):
         return (ARRAY, "avg")
 
     def _takes_arrays(self) -> bool:
-        return self.layers is None
+        detector = self.detector
+        takes = not isinstance(detector, BaseDetector) or detector._takes_arrays()
+        return self.layers is None and takes
