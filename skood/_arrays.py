@@ -39,6 +39,8 @@ def check_readable(values: Any, name: str = "X") -> None:
     ValueError
         For a masked array with masked entries.
     """
+    if type(values) is np.ndarray:
+        return
     if type(values).__name__ == "LazyFrame":
         raise TypeError(
             f"{name} is a LazyFrame, which has no rows yet: call its collect()."
@@ -124,6 +126,8 @@ def as_array(
     array([[ 1.],
            [nan]])
     """
+    if type(values) is np.ndarray and dtype is None:
+        return values
     if issparse(values):
         raise TypeError(
             f"{name} is a sparse {type(values).__name__}: call its toarray()."

@@ -39,6 +39,9 @@ def chunk_rows(width: int) -> int:
 def chunks_of(features: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
     """Yield each chunk with the slice of its rows."""
     step = chunk_rows(features.shape[1])
+    if 0 < len(features) <= step:
+        yield slice(0, len(features)), features
+        return
     for start in range(0, len(features), step):
         rows = slice(start, min(start + step, len(features)))
         yield rows, features[rows]

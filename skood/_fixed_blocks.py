@@ -69,7 +69,7 @@ def filled_rows(x: Any, width: int, centre: Any = 0.0) -> Any:
 def clip_to(rows: Any, limit: float) -> None:
     """Bring entries beyond a limit, infinities too, to it."""
     if isinstance(rows, np.ndarray):
-        np.clip(rows, -limit, limit, out=rows)
+        rows.clip(-limit, limit, out=rows)
     else:
         rows.clamp_(-limit, limit)
 

@@ -153,7 +153,7 @@ class TiedGaussian:
             else:
                 white -= own[0]
             found.append(xp.linalg.vecdot(white, white)[: len(block)])
-        return xp.concat(found)
+        return found[0] if len(found) == 1 else xp.concat(found)
 
     def nearest_unseen(self, x: Any, classes: NDArray[np.intp]) -> Any | None:
         r"""Return the distances of training rows, each as if it had been left out.

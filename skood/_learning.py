@@ -50,7 +50,8 @@ class Learning:
 
     def _as_fitted(self: Self) -> Self:
         """Return this estimator with the parameters that it was fitted with."""
-        check_is_fitted(self)
+        if "_fitted_with" not in vars(self):  # sklearn's own look takes a while
+            check_is_fitted(self)
         fitted_with = getattr(self, "_fitted_with", {})  # absent from early files
         if all(vars(self).get(name) is fitted_with[name] for name in fitted_with):
             return self

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,6 +252,34 @@ def test_another_process_knows_what_a_forward_changes(tmp_path, X):
         again.scale = 2.0  # which is a configuration
         cached.fit_transform(X)
     assert again.rows == len(X)
+
+
+def test_what_only_a_later_batch_changes_is_left_out(tmp_path, X):
+    rows = SimpleNamespace(cache_key="counter", seen=0)
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear, self.largest = nn.Linear(5, 3), None
+
+        def forward(self, x):
+            rows.seen += len(x)
+            if len(x) > 2:  # more than it is looked at with
+                self.largest = len(x)
+            return self.linear(x)
+
+    cached = LayerFeatureTransformer(Counting(), "linear", cache=tmp_path)
+    with pytest.warns(UserWarning, match="changes what it holds .*'largest'"):
+        first = cached.fit_transform(X)
+    again = clone(cached)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (np.asarray(again.fit_transform(X)) == np.asarray(first)).all()
+        assert rows.seen == len(X)
+        another = Counting()  # as another process would make it
+        LayerFeatureTransformer(another, "linear", cache=tmp_path).fit_transform(X)
+    assert rows.seen == len(X)
 
 
 def test_a_note_that_says_something_else_is_passed_over(tmp_path, X):

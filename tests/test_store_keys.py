@@ -455,6 +455,8 @@ ODD_TEXTS = [
     "[torch.ones(3)]",
     "[torch.ones(2)]",
     "torch.eye(2).to_sparse()",
+    "torch.complex(torch.ones(2), torch.ones(2)).conj()",
+    "torch.complex(torch.ones(2), torch.ones(2))",
     "np.ones(3)",
     "Config(2.0)",
     "Config(3.0)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Batch:
     @property
     def mask(self) -> Tensor | None:
         """The attention mask, if the batch has one."""
-        return dict(self.tensors()).get("attention_mask")
+        return dict(self._tensors).get("attention_mask")
 
     def form(self, *, sizes: bool = True) -> str:
         """Return a digest of what the network is called with, but for the values.
@@ -60,15 +61,24 @@ class Batch:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield the batch's tensors with their names; positions are named ``X``."""
+        """Return the batch's tensors with their names; positions are named ``X``."""
+        return iter(self._tensors)
+
+    @cached_property
+    def _tensors(self) -> list[tuple[str, Tensor]]:
         named: list[tuple[str, Any]] = []
         for value in self.args:
             named += value.items() if isinstance(value, Mapping) else [("X", value)]
         named += self.kwargs.items()
-        yield from ((name, part) for name, part in named if isinstance(part, Tensor))
+        return [(name, part) for name, part in named if isinstance(part, Tensor)]
 
-    def moved(self, device: torch.device, dtype: torch.dtype | None) -> Batch:
-        """Return a copy on a device, its floating tensors of a type if one is given."""
+    def moved(
+        self, device: torch.device, dtype: torch.dtype | None, *, waits: bool = True
+    ) -> Batch:
+        """Return a copy on a device, its floating tensors of a type if one is given.
+
+        It need not be waited for where it is made of memory that nobody writes to.
+        """
 
         def move(value: Any) -> Any:
             if isinstance(value, PackedSequence):
@@ -84,10 +94,8 @@ class Batch:
             # A copy even where nothing changes: the network may work in place, and
             # the memory may be the user's X.
             kind = wanted or value.dtype
-            waits = device.type != "cuda"  # which copies by itself what is pinned
-            return value.to(
-                device=device, dtype=kind, non_blocking=not waits, copy=True
-            )
+            is_later = device.type == "cuda" and not waits  # by itself, if pinned
+            return value.to(device=device, dtype=kind, non_blocking=is_later, copy=True)
 
         args = tuple(move(value) for value in self.args)
         kwargs = {name: move(value) for name, value in self.kwargs.items()}
@@ -212,11 +220,7 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
         if isinstance(part, list) and part and isinstance(part[0], Tensor):
             return torch.stack(part)
         array = as_array(part, source)
-        # Torch takes arrays of the machine's byte order that may be written to.
-        array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
-        if min(array.strides, default=0) < 0:  # a single row counts as contiguous
-            array = array.copy()
-        return torch.from_numpy(array)
+        return torch.from_numpy(_for_torch(array))
     except (TypeError, ValueError, RuntimeError) as error:
         help_ = _MAKE_A_TENSOR if is_raw else "it must do that"
         unread = "; ".join(unread_columns(part))
@@ -236,6 +240,14 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
         raise TypeError(
             f"rows of {source} ({kind}) do not make one tensor{why}: {help_}."
         ) from error
+
+
+def _for_torch(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array as torch takes it: of the machine's byte order, to be written."""
+    if not (array.flags.carray and array.dtype.isnative):
+        array = np.require(array, array.dtype.newbyteorder("="), ["C", "W"])
+    # A single row counts as contiguous.
+    return array.copy() if min(array.strides, default=0) < 0 else array
 
 
 _MAKE_A_TENSOR = (

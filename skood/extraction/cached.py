@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
@@ -27,7 +28,7 @@ from skood.store.identity.network import (
     changed_settings,
     code_fingerprint,
     leave_out,
-    settings_digests,
+    left_out,
 )
 from skood.store.identity.source import Source
 from skood.store.index import Keys
@@ -42,6 +43,7 @@ __all__ = [
     "Cache",
     "as_store",
     "listed_blocks",
+    "note_changes",
     "note_head",
     "noted_probe",
     "source_of",
@@ -339,13 +341,8 @@ def noted_probe(
         known = _noted(opened, name, filling.blocks)  # somebody may have been faster
         if known is not None:
             return known
-        before = settings_digests(module)
         found, values = probed(module, first.inputs, filling.blocks, channels, settings)
-        changed = changed_settings(before, settings_digests(module))
-        if changed:
-            _note_changed(opened, module, changed)
-            filling.source = filling.source.again(module)
-            name = f"probe {filling.source.name} {form}"
+        filling.has_run = True
         keys = row_keys(first.given)
         lacking = () if found.guessed else filling.lacking(keys)
         if lacking:
@@ -368,19 +365,45 @@ def source_of(store: FeatureStore, module: nn.Module, **settings: Any) -> Source
     **settings
         As :meth:`Source.of` takes them.
     """
+    opened = store.opened
     asked = _asked.setdefault(module, WeakSet())
-    if store.opened not in asked:
-        leave_out(module, _noted_changes(store.opened, code_fingerprint(module)))
-        asked.add(store.opened)
-    return Source.of(module, **settings)
+    if opened not in asked:
+        leave_out(module, _noted_changes(opened, code_fingerprint(module)))
+        asked.add(opened)
+    source = Source.of(module, **settings)
+    if left_out(module):
+        return replace(source, kept_as=_kept_as(opened, source))
+    return source
 
 
-def _note_changed(opened: OpenedStore, module: nn.Module, names: set[str]) -> None:
-    leave_out(module, names)
-    code = code_fingerprint(module)
-    if names - _noted_changes(opened, code):
-        text = json.dumps(sorted(names))
-        opened.add("note", {}, {"name": f"changing {code}", "text": text})
+def note_changes(opened: OpenedStore, module: nn.Module, source: Source) -> None:
+    """Keep in mind what a network holds that is not as when its source was looked at.
+
+    Parameters
+    ----------
+    opened : OpenedStore
+        The others who use it are told. What it keeps of that source stays known.
+    module : nn.Module
+        The network, which has run since.
+    source : Source
+        As :func:`source_of` gave it.
+    """
+    changed, code = changed_settings(module), code_fingerprint(module)
+    if changed:
+        leave_out(module, changed)
+        if changed - _noted_changes(opened, code):
+            text = json.dumps(sorted(changed))
+            opened.add("note", {}, {"name": f"changing {code}", "text": text})
+        now = source.again(module)
+        if _kept_as(opened, now) is None:
+            about = {"name": f"kept as {now.digest}", "text": source.name}
+            opened.add("note", {}, about)
+
+
+def _kept_as(opened: OpenedStore, source: Source) -> str | None:
+    """Return the name under which features of a source are kept, if it is another."""
+    found = (n.metadata.get("text") for n in opened.notes(f"kept as {source.digest}"))
+    return next((name for name in found if isinstance(name, str)), None)
 
 
 def _noted_changes(opened: OpenedStore, code: str) -> set[str]:

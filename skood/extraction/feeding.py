@@ -184,6 +184,11 @@ class Prepared(Inputs):
 
     _batch: Batch | None = None
 
+    @property
+    def is_fed(self) -> bool:
+        """Whether batches are in memory that nobody else writes to."""
+        return self._batch is not None
+
     @classmethod
     def of(cls, inputs: Inputs, numbers: NDArray[np.intp], batch: Batch) -> Prepared:
         """Return some rows of inputs, given by their numbers in X, with their batch."""

@@ -27,6 +27,7 @@ from skood.extraction.feeding import portions
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
 from skood.extraction.inputs import Inputs
 from skood.extraction.kept import KeptTensors
+from skood.extraction.leaving import Sent, Values, as_arrays, one_behind
 from skood.extraction.masks import MaskOf, own_mask
 from skood.extraction.network import floating_dtype
 from skood.extraction.probe import Channels, probe_and_outputs
@@ -47,9 +48,6 @@ __all__ = [
 
 View = Callable[[Tensor, NDArray[np.intp]], Tensor]
 """Changes a batch, given with its rows' numbers, to one of the same shape."""
-
-Values = dict[Key, NDArray[Any]]
-"""Blocks of some rows by (layer, statistic)."""
 
 Part = tuple[slice, Values]
 """Consecutive rows, and their blocks."""
@@ -90,7 +88,7 @@ class Settings:
         dtype: torch.dtype | None,
     ) -> Batch:
         """Return some rows where the network runs, with what becomes of their mask."""
-        batch = inputs[rows].moved(device, dtype)
+        batch = inputs[rows].moved(device, dtype, waits=not inputs.is_fed)
         if batch.mask is None:
             return batch
         return replace(batch, shorten=self.mask or own_mask(module))
@@ -146,7 +144,7 @@ def probed(
                     module, lambda: batch.call(module), layers, channels, batch
                 )
             values = Recorder(keys, found).values_of(batch, outputs, output)
-            arrays = _as_arrays(values)
+            arrays = as_arrays(values)
     found.written.extend(written)
     if written:
         found.notes.append(_WRITES.format(", ".join(map(repr, written))))
@@ -224,10 +222,7 @@ def extract(
     recorder = Recorder(tuple(keys), found)
     with borrowed(module, settings.device) as device, recorder.attached(module):
         where = device, floating_dtype(module)
-        for first, portion in portions(inputs, settings.batch_size):
-            made = passed(module, portion, recorder, settings, where, view)
-            for rows, values in made:
-                yield slice(first + rows.start, first + rows.stop), values
+        yield from passed(module, inputs, recorder, settings, where, view)
 
 
 def passed(
@@ -249,6 +244,37 @@ def passed(
     where : tuple of torch.device and torch.dtype
         Where it is, and the floating type of its inputs.
     """
+    parts = _parts(module, inputs, recorder, settings, where, view)
+    return one_behind(parts) if _leaves_later(where[0]) else parts
+
+
+def _leaves_later(device: torch.device) -> bool:
+    """Return whether results leave a device while it computes the next ones."""
+    return device.type == "cuda"
+
+
+def _parts(
+    module: nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    settings: Settings,
+    where: tuple[torch.device, torch.dtype | None],
+    view: View | None,
+) -> Generator[tuple[slice, Any], None, None]:
+    for first, portion in portions(inputs, settings.batch_size):
+        made = _parts_of(module, portion, recorder, settings, where, view)
+        for rows, values in made:
+            yield slice(first + rows.start, first + rows.stop), values
+
+
+def _parts_of(
+    module: nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    settings: Settings,
+    where: tuple[torch.device, torch.dtype | None],
+    view: View | None,
+) -> Generator[tuple[slice, Any], None, None]:
     device, dtype = where
     start, size, written = 0, settings.batch_size, recorder.found.written
     while start < len(inputs):
@@ -260,7 +286,9 @@ def passed(
             explained = Explained(batch, inputs, rows, module)
             watched = _watched(module, written) if written else nullcontext()
             with watched, explained, settings.precision(device):
-                values = _forward(module, batch, recorder)
+                values: Any = _forward(module, batch, recorder)
+                later = _leaves_later(device)
+                values = Sent(values, explained) if later else as_arrays(values)
         except torch.cuda.OutOfMemoryError:
             if rows.stop - start == 1:
                 raise
@@ -299,7 +327,9 @@ def assembled(
     return blocks
 
 
-def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:
+def _forward(
+    module: nn.Module, batch: Batch, recorder: Recorder
+) -> Mapping[Key, Tensor]:
     recorder.start(batch)
     output = None
     # Not inference_mode: what a module creates on its first forward and keeps (cached
@@ -307,17 +337,7 @@ def _forward(module: nn.Module, batch: Batch, recorder: Recorder) -> Values:
     # less than 1 % of 20 small convolutions.
     with torch.no_grad(), suppress(EarlyStop):
         output = recorder.run(batch, module)
-    return _as_arrays(recorder.finish(output))
-
-
-def _as_arrays(values: Mapping[Key, Tensor]) -> Values:
-    return {key: _as_array(value) for key, value in values.items()}
-
-
-def _as_array(value: Tensor) -> NDArray[Any]:
-    if value.is_floating_point() and value.element_size() < 4:
-        value = value.float()
-    return np.asarray(value.detach().cpu().numpy())
+    return recorder.finish(output)
 
 
 def _release_cached_memory(device: torch.device) -> None:

@@ -254,7 +254,7 @@ class Recorder:
         if found is None:
             raise ValueError(f"{name} puts out no tensor.")
         output = found.tensor
-        if output.ndim == 0 or len(output) != self.n_rows:
+        if output.ndim == 0 or output.shape[0] != self.n_rows:
             raise ValueError(
                 f"{name} puts out a tensor of shape {tuple(output.shape)} for "
                 f"{self.n_rows} rows of input: the first axis must be the rows. Where "

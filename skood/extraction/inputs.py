@@ -106,6 +106,11 @@ class Inputs:
         return self._length
 
     @property
+    def is_fed(self) -> bool:
+        """Whether batches are in memory that nobody else writes to."""
+        return False
+
+    @property
     def is_array(self) -> bool:
         """Whether rows are cut from an array or frame, not loaded one by one."""
         return self._cut.is_array

@@ -16,6 +16,7 @@ from skood.extraction.forward import Part, Settings, passed
 from skood.extraction.hooks import Probe, Recorder
 from skood.extraction.inputs import Inputs
 from skood.extraction.network import floating_dtype
+from skood.extraction.samples import Takes, takes_of
 from skood.features import Key
 from skood.store.identity.source import Source
 
@@ -73,6 +74,8 @@ class Serving:
         Of the weights that are known to be those of ``fit``.
     sources : dict
         Where its features come from, once that has been looked at.
+    takes : tuple of int, optional
+        How many inputs it takes by position.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Serving:
     ) -> None:
         self.module, self.settings, self.versions = module, settings, Versions(module)
         self.sources: dict[Any, Source] = {}
+        self.takes: Takes = takes_of(module)
         self._recorder = Recorder(keys, found)
         self._compiled = is_compiled(module)
         self._where: tuple[torch.device, torch.dtype | None] | None = None

@@ -24,6 +24,7 @@ from skood.extraction.cached import (
     Cache,
     as_store,
     listed_blocks,
+    note_changes,
     note_head,
     noted_probe,
     source_of,
@@ -321,8 +322,9 @@ class LayerFeatureTransformer(
         ValueError
             If the network's weights are not those seen in ``fit``, or X is not usable.
         """
-        check_is_fitted(self)
         serving = self._serving
+        if serving is None:
+            check_is_fitted(self)
         module = self._known_module() if serving is None else self._served(serving)
         inputs = self._inputs(X, reset=False)
         blocks = self._blocks(module, inputs, Cache(self.cache))
@@ -598,7 +600,10 @@ class LayerFeatureTransformer(
         self, module: nn.Module, inputs: Inputs, cache: Cache, view: str | None = None
     ) -> dict[Key, Any]:
         """Return the blocks of all rows, by one pass of the network."""
-        inputs.into(module)
+        if self._serving is None:
+            inputs.into(module)
+        else:
+            inputs.takes = self._serving.takes
         title = "extract" if view is None else f"extract {view}"
 
         def stored(store: FeatureStore) -> dict[Key, Any]:
@@ -653,6 +658,10 @@ class LayerFeatureTransformer(
             self.blocks_,
             lambda inputs, keys: self._parts(module, inputs, keys, view),
             np.dtype(self.dtype),
+            # Of a network that serves, only the counters of its weights are looked at.
+            None
+            if self._serving
+            else lambda: note_changes(store.opened, module, source),
         )
 
     def _bar(self, inputs: Inputs | Stream, title: str, shown: bool) -> Bar:

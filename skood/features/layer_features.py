@@ -89,7 +89,8 @@ class LayerFeatures:
     ) -> None:
         self._blocks: dict[Key, Any] = {}
         for name, block in blocks.items():
-            self._blocks[as_key(name)] = _two_dimensional(as_key(name), block)
+            key = as_key(name)
+            self._blocks[key] = _two_dimensional(key, block)
         if not self._blocks:
             raise ValueError("blocks is empty: LayerFeatures need at least one layer.")
         lengths = {key: len(block) for key, block in self._blocks.items()}
@@ -247,6 +248,8 @@ class LayerFeatures:
         return [self._resolve(name, statistic) for name in names]
 
     def _resolve(self, layer: str, statistic: str | None) -> Key:
+        if (layer, statistic) in self._blocks:
+            return layer, str(statistic)
         layer = self._known(layer)
         own = [key for key in self._blocks if key[0] == layer]
         if is_logits(layer) or (statistic is None and len(own) == 1):
@@ -483,6 +486,8 @@ class LayerFeatures:
 
 
 def _two_dimensional(key: Key, block: Any) -> Any:
+    if type(block) is np.ndarray and _is_block(block):
+        return block
     name = f"block {'/'.join(key)}"
     given = block
     check_readable(block, name)
@@ -499,6 +504,10 @@ def _two_dimensional(key: Key, block: Any) -> Any:
             "one. Leave the layer out, or look at how its columns were chosen."
         )
     return block
+
+
+def _is_block(array: NDArray[Any]) -> bool:
+    return array.ndim == 2 and array.shape[1] > 0 and array.dtype.kind in "biuf"
 
 
 def _is_array(block: Any) -> bool:

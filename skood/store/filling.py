@@ -62,6 +62,8 @@ class Filling:
         Computes blocks of inputs that the store lacks.
     dtype : dtype
         Type of the features.
+    settle : callable, optional
+        Called at the end of a pass in which the network has run.
 
     Attributes
     ----------
@@ -70,6 +72,8 @@ class Filling:
         of other passes.
     n_kept : int
         Rows of the pass that were found, or written so far.
+    has_run : bool, default=False
+        Whether the network has run.
     """
 
     def __init__(
@@ -79,11 +83,13 @@ class Filling:
         blocks: Blocks,
         compute: Compute,
         dtype: np.dtype[Any],
+        settle: Callable[[], None] | None = None,
     ) -> None:
-        self.store, self.source = store, source
+        self.store, self.source, self.settle = store, source, settle
         self.blocks, self.compute, self.dtype = blocks, compute, dtype
         self.gathers = False
         self.n_kept = 0
+        self.has_run = False
         self._asked: list[Keys] = []
         self._missed = 0
         self._buffers: dict[Blocks, list[tuple[Keys, Values]]] = {}
@@ -108,6 +114,8 @@ class Filling:
                 keys = keys[first_of_each(keys)]
                 wish = (self.source, self.blocks, keys, self._missed)
                 self.store.opened.paying.passed(self.store, *wish)
+            if error is None and self.has_run and self.settle is not None:
+                self.settle()
         finally:
             self._let_go()
 
@@ -172,6 +180,7 @@ class Filling:
                 continue
             names = zip(self.blocks, pattern, strict=True)
             blocks = tuple(block for block, missing in names if missing)
+            self.has_run = True
             with closing(self.compute(inputs.take(chosen), blocks)) as parts:
                 for part, values in parts:
                     self.keep(keys[chosen[part]], values)

@@ -89,18 +89,14 @@ def _weighted_sum(rows: Tensor) -> Tensor:
 
 def _weights_for(rows: Tensor, dtype: torch.dtype) -> Tensor:
     """Return weights of as many columns, where the rows are."""
-    key = rows.shape[1], dtype, rows.device
-    known = _weights.get(key)
-    if known is None:
+    n = rows.shape[1]
+    key = n, dtype, rows.device
+    if key not in _weights:
         if len(_weights) >= KEPT_WEIGHTS:
             _weights.clear()
-        known = rows.new_empty(key[0], dtype=dtype).copy_(_drawn(key[0], dtype))
-        _weights[key] = known
-    return known
-
-
-def _drawn(n: int, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator().manual_seed(n)
-    if dtype.is_floating_point:
-        return torch.randn(n, generator=generator, dtype=dtype)
-    return torch.randint(1 << 62, (n,), generator=generator).mul(2).add(1)
+        generator = torch.Generator().manual_seed(n)
+        drawn = torch.randint(1 << 62, (n,), generator=generator).mul(2).add(1)
+        if dtype.is_floating_point:
+            drawn = torch.randn(n, generator=generator, dtype=dtype)
+        _weights[key] = rows.new_empty(n, dtype=dtype).copy_(drawn)
+    return _weights[key]

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dis
-import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import metadata
-from types import (
-    CodeType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    ModuleType,
-)
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from skood.store.identity.trees import inner_code
 
 __all__ = ["class_members", "global_values", "package_of"]
+
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 @lru_cache(maxsize=10_000)
@@ -38,21 +33,18 @@ def package_of(module: str | None) -> str | None:
         it does is the same for all that skood runs on.
     """
     root = str(module).partition(".")[0]
-    if root == "__main__":
-        return None
     if root in sys.stdlib_module_names:
         return "Python"
     known = sys.modules.get(root)
     places = str([getattr(known, "__file__", ""), *getattr(known, "__path__", ())])
-    if not re.search(r"(site|dist)-packages", places) and root != "skood":
+    own = root != "skood" and not any(place in places for place in _INSTALLED)
+    if own or root == "__main__":
         return None
-    version = getattr(known, "__version__", None) or _version(root)
+    version = getattr(known, "__version__", None)
+    if version is None:
+        names = metadata.packages_distributions().get(root, ())
+        version = metadata.version(names[0]) if names else None
     return f"{root} {str(version).partition('+')[0]}"  # not whether for CUDA, say
-
-
-def _version(root: str) -> str | None:
-    names = metadata.packages_distributions().get(root, ())
-    return metadata.version(names[0]) if names else None
 
 
 def global_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -83,20 +75,17 @@ def _names(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     codes = [*inner_code(code)]
     steps = (step for part in codes for step in dis.get_instructions(part))
     loaded = (s.argval for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
-    used = (name for part in codes for name in part.co_names)
-    return frozenset(loaded), frozenset(used)
+    return frozenset(loaded), frozenset(n for part in codes for n in part.co_names)
 
 
 def class_members(kind: type) -> Iterator[tuple[str, Any]]:
     """Yield what a class of the user has: functions by themselves, and values."""
     for name, member in sorted(vars(kind).items()):
         inside = (getattr(member, way, None) for way in ("fget", "__func__", "func"))
-        function = next((f for f in inside if f is not None), member)
-        if isinstance(function, FunctionType):
-            # What Python itself writes for a dataclass follows from its fields.
-            if function.__code__.co_filename != "<string>" or not name.startswith("__"):
-                yield name, function
-        elif not name.startswith(("__", "_abc_")) and not isinstance(
-            member, (MemberDescriptorType, GetSetDescriptorType)
-        ):
-            yield name, member
+        value = next((f for f in inside if f is not None), member)
+        # What Python itself writes for a class follows from the rest of it.
+        written = isinstance(value, FunctionType) and (
+            value.__code__.co_filename != "<string>" and "annotate" not in name
+        )
+        if written or not name.startswith(("__", "_abc_")):
+            yield name, value

@@ -8,24 +8,24 @@ import os
 import types
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
-from functools import lru_cache, partial
-from typing import Any, cast
+from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skood.store.identity.code import class_members, global_values, package_of
 from skood.store.identity.huggingface import settings_of
-from skood.store.identity.trees import code_text
-from skood.store.identity.weights import weights_digest
+from skood.store.identity.trees import text_of
+from skood.store.identity.weights import values_digest
 
-__all__ = ["Contents", "UnknownContentError", "is_note", "warn_once"]
+__all__ = ["Contents", "UnknownContentError", "cache_key_of", "form_of", "warn_once"]
 
-Form = tuple[Any, Iterable[Any]]
-"""What an object is: text or bytes, and other objects that it is made of."""
+Pieces = list[str | bytes]
+"""What an object is: texts, bytes, and digests of what it is made of."""
 
 _told: set[str] = set()
 
@@ -39,211 +39,71 @@ class Contents:
 
     What cannot be read is named in a warning, once, among what a function reads by
     name, a class has, or a network holds. Elsewhere it is an error.
+
+    Attributes
+    ----------
+    parts : dict
+        From ids to objects that count by a name, whatever they hold.
+    where : str
+        What is being read of which what cannot be read is named in a warning.
     """
 
     def __init__(self) -> None:
         self.parts: dict[int, tuple[Any, str]] = {}
         self._known: dict[int, tuple[Any, bytes]] = {}
         self._open: list[int] = []
-        self._where: list[str] = []
+        self.where = ""
 
     def digest(self, value: Any) -> bytes:
         """Return the digest of an object."""
-        kind = type(value)
-        if kind in _FEW:  # most of what a network holds
-            return _of_few(cast(Any, kind), value)
-        if isinstance(value, _PLAIN):
-            return _sha(*_plain(value))
-        if id(value) in self.parts:
-            return _sha("part", self.parts[id(value)][1])
-        if id(value) in self._open:
-            return _sha("around", str(len(self._open) - self._open.index(id(value))))
-        if id(value) not in self._known:
-            self._open.append(id(value))
+        place = id(value)
+        if place in self.parts:
+            return _sha("part", self.parts[place][1])
+        if place in self._open:
+            return _sha("around", str(len(self._open) - self._open.index(place)))
+        if place not in self._known:
+            self._open.append(place)
             try:
-                said, inside = self._form(value)
-                found = _sha(said, *(self.digest(part) for part in inside))
+                key = cache_key_of(value)
+                form = form_of(value, self) if key is None else ["cache_key", key]
             finally:
                 self._open.pop()
             # Kept with the object, so that its id stays its own.
-            self._known[id(value)] = value, found
-        return self._known[id(value)][1]
+            self._known[place] = value, _sha(*form)
+        return self._known[place][1]
+
+    def digests(self, *values: Any) -> Pieces:
+        """Return the digests of some objects."""
+        return [self.digest(value) for value in values]
 
     def noted(self, where: str, value: Any) -> bytes:
         """Return the digest of what may have a content that cannot be read."""
-        self._where.append(where)
+        outer, self.where = self.where, where
         try:
             return self.digest(value)
         except RecursionError:
-            return _sha(self._unknown(value)[0])
+            return _sha(*self.unknown(value))
         finally:
-            self._where.pop()
+            self.where = outer
 
-    def _form(self, value: Any) -> Form:
-        if type(value) in (tuple, list):
-            return type(value).__name__, value
-        if isinstance(value, type):
-            return self._class(value)
-        if hasattr(value, "cache_key"):
-            return f"cache_key {value.cache_key}", ()
-        if self._where and is_note(value):
-            return f"note {_name(type(value))}", ()
-        for kinds, form in _FORMS:
-            if isinstance(value, kinds):
-                return form(self, value)
-        held = settings_of(value)
-        return self._object(value) if held is None else ("", (type(value), held))
-
-    def _unknown(self, value: Any) -> Form:
+    def unknown(self, value: Any) -> Pieces:
+        """Return what stands for something that cannot be read, and say so once."""
         kind = _name(type(value))
-        if not self._where:
+        if not self.where:
             raise UnknownContentError(kind)
         warn_once(
-            f"{self._where[-1]} holds a {kind}, whose content cannot be read: a cache "
+            f"{self.where} holds a {kind}, whose content cannot be read: a cache "
             "does not see when it changes. Give it, or the network or function that it "
             "is of, an attribute cache_key: a text that you change whenever it changes."
         )
-        return f"unknown {kind}", ()
-
-    # Numbers and containers ------------------------------------------------------
-
-    def _set(self, value: Any) -> Form:
-        return b"set" + b"".join(sorted(map(self.digest, value))), ()
-
-    def _mapping(self, value: Mapping[Any, Any]) -> Form:
-        return "mapping", [part for pair in value.items() for part in pair]
-
-    def _array(self, value: Any) -> Form:
-        if value.dtype.hasobject:
-            return f"objects {value.shape}", value.ravel().tolist()
-        kind = f"array {value.dtype.str} {value.shape}:"
-        return kind.encode() + np.ascontiguousarray(value).tobytes(), ()
-
-    def _tensor(self, value: Tensor) -> Form:
-        kind = f"{value.dtype} {tuple(value.shape)}"
-        if value.device.type == "meta":
-            return f"meta {kind}", ()
-        try:
-            plain = value.detach().cpu().resolve_conj().resolve_neg()
-            if plain.is_quantized:
-                kind, plain = f"{kind} {plain.qscheme()}", plain.dequantize()
-            plain = plain if plain.layout == torch.strided else plain.to_dense()
-            flat = plain.contiguous().reshape(-1).view(torch.uint8).numpy()
-        except (NotImplementedError, RuntimeError):
-            return self._unknown(value)
-        return f"tensor {kind}:".encode() + flat.tobytes(), ()
-
-    def _network(self, value: nn.Module) -> Form:
-        from skood.store.identity.network import settings_digests  # they use each other
-
-        return weights_digest(value), [settings_digests(value, self)]
-
-    # Code ------------------------------------------------------------------------
-
-    def _function(self, value: types.FunctionType) -> Form:
-        name, home = _name(value), package_of(value.__module__)
-        inside: list[Any] = [value.__defaults__, value.__kwdefaults__]
-        inside += [_held(cell) for cell in value.__closure__ or ()]
-        if home is not None and "<" not in value.__qualname__:
-            return f"{name} of {home}", ()
-        found = [] if home else [*global_values(value), *sorted(vars(value).items())]
-        for key, read in found:
-            where = f"{key!r}, read by {value.__qualname__},"
-            inside += [key, self.noted(where, read)]
-        return f"{name} {code_text(value.__code__)}", inside
-
-    def _class(self, kind: type) -> Form:
-        if isinstance(vars(kind).get("cache_key"), str):
-            return f"cache_key {vars(kind)['cache_key']}", ()
-        home = package_of(kind.__module__)
-        if home is not None:
-            return f"{_name(kind)} of {home}", ()
-        inside: list[Any] = [*kind.__bases__]
-        for key, member in class_members(kind):
-            where = f"{key!r} of the class {kind.__qualname__}"
-            inside += [key, self.noted(where, member)]
-        return _name(kind), inside
-
-    # Other objects ---------------------------------------------------------------
-
-    def _object(self, value: Any) -> Form:
-        """Take in what pickle would keep of an object, and its class's code."""
-        reduce = copyreg.dispatch_table.get(type(value), lambda v: v.__reduce_ex__(4))
-        try:
-            reduced = reduce(value)
-        except Exception:
-            held = _attributes(value)
-            return self._unknown(value) if held is None else ("", (type(value), held))
-        if isinstance(reduced, str):
-            return f"global {reduced}", (getattr(value, "__wrapped__", None),)
-        parts = [list(p) if isinstance(p, Iterator) else p for p in reduced]
-        return "object", (value.__class__, *parts)
+        return ["unknown", kind]
 
 
-# Plain values ----------------------------------------------------------------------
-
-
-def _plain(value: Any) -> tuple[str, str | bytes]:
-    """Return a kind and a text, the same under every version of Python."""
-    if isinstance(value, Enum):
-        return _name(type(value)), repr(value.value)
-    if isinstance(value, (str, bytes)):
-        return type(value).__name__, value
-    if isinstance(value, types.ModuleType):
-        return "module", value.__name__
-    if isinstance(value, torch.device):
-        return "device", ""  # where something is computed does not count
-    if isinstance(value, os.PathLike):
-        return "path", os.fspath(value)
-    is_whole = type(value) is int  # of whose digits Python writes only so many
-    return type(value).__name__, hex(value) if is_whole else repr(value)
-
-
-_PLAIN = (
-    *(bool, int, float, complex, str, bytes, type(None), type(...), Enum),
-    *(types.ModuleType, os.PathLike, np.dtype),
-    *(torch.device, torch.dtype, torch.layout, torch.memory_format),
-)
-
-
-_FEW = (bool, int, type(None))
-
-
-@lru_cache(maxsize=4096)
-def _of_few(kind: Any, value: Any) -> bytes:
-    """Return the digest of a value of a type that is part of what is remembered."""
-    return _sha(*_plain(value))
-
-
-def _sha(*parts: str | bytes) -> bytes:
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        state.update(b"%d:" % len(data))
-        state.update(data)
-    return state.digest()[:16]
-
-
-def _name(value: Any) -> str:
-    return f"{value.__module__}.{value.__qualname__}"
-
-
-def _held(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # empty
-        return ...
-
-
-def _attributes(value: Any) -> dict[str, Any] | None:
-    """Return the attributes of an object, or None if they are not all that it holds."""
-    members = [item for kind in type(value).__mro__ for item in vars(kind).items()]
-    slots = [n for n, m in members if isinstance(m, types.MemberDescriptorType)]
-    room = type(value).__basicsize__ - object.__basicsize__
-    # More room than its attributes take is a content that only C can read.
-    if room > 8 * (2 + len(slots)) or not hasattr(value, "__dict__"):
-        return None
-    return vars(value) | {n: getattr(value, n) for n in slots if hasattr(value, n)}
+def cache_key_of(value: Any) -> str | None:
+    """Return the text that its user has given something to be known by, if any."""
+    held = vars(value) if isinstance(value, type) else None
+    key = getattr(value, "cache_key", None) if held is None else held.get("cache_key")
+    return None if key is None or hasattr(key, "__get__") else str(key)
 
 
 def warn_once(message: str) -> None:
@@ -253,41 +113,131 @@ def warn_once(message: str) -> None:
         warnings.warn(message, UserWarning, stacklevel=2)
 
 
-_NOTE_TAKERS = {
-    *("_thread", "threading", "logging", "queue", "concurrent", "asyncio"),
-    *("multiprocessing", "tqdm", "wandb", "mlflow", "tensorboardX", "torch.cuda"),
-    *("torch.optim", "torch.utils.tensorboard", "lightning", "pytorch_lightning"),
-    "lightning_fabric",
+def _sha(*pieces: str | bytes) -> bytes:
+    state = hashlib.sha256()
+    for piece in pieces:
+        text = piece.encode("utf-8", "surrogatepass") if type(piece) is str else piece
+        state.update(b"%d:" % len(text))
+        state.update(text)  # type: ignore[arg-type]
+    return state.digest()[:16]
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+# What objects are made of ----------------------------------------------------------
+
+_BESIDE = (
+    *("_thread", "threading", "logging", "queue", "concurrent", "asyncio", "tqdm"),
+    *("multiprocessing", "torch.optim", "torch.utils.tensorboard", "tensorboardX"),
+    *("torch.cuda", "lightning", "pytorch_lightning", "wandb", "mlflow"),
+)
+"""Homes of what works beside a network: locks, loggers, trainers, optimizers."""
+
+
+@singledispatch
+def form_of(value: Any, contents: Contents) -> Pieces:
+    """Return what an object is: what pickle would keep of it, and its class's code."""
+    kind = type(value)
+    if contents.where and kind.__module__.startswith(_BESIDE):
+        return ["beside", _name(kind)]
+    if kind.__name__ == "AddedToken":  # as a text that a tokenizer has not read yet
+        return ["str", str(value)]
+    try:
+        held = settings_of(value)
+        reduce = copyreg.dispatch_table.get(kind, lambda v: v.__reduce_ex__(4))
+        reduced = (held,) if held is not None else reduce(value)
+    except Exception:
+        own = package_of(kind.__module__) is None  # and not written in C
+        held = getattr(value, "__dict__", None) if own else None
+        if held is None:
+            return contents.unknown(value)
+        reduced = (held,)
+    if isinstance(reduced, str):
+        inside = contents.digest(getattr(value, "__wrapped__", None))
+        return ["global", str(getattr(value, "__module__", "")), reduced, inside]
+    parts = [[*p] if isinstance(p, Iterator) else p for p in reduced]
+    return ["object", *contents.digests(kind, *parts)]
+
+
+def _function(value: types.FunctionType, contents: Contents) -> Pieces:
+    name, home = _name(value), package_of(value.__module__)
+    if home is not None and "<" not in value.__qualname__:
+        return ["of", name, home]
+    cells = [c for c in value.__closure__ or () if c != types.CellType()]
+    inside = contents.digests(value.__code__, value.__defaults__, value.__kwdefaults__)
+    inside += contents.digests(*(cell.cell_contents for cell in cells))
+    for key, read in [] if home else [*global_values(value), *vars(value).items()]:
+        where = f"{key!r}, read by {value.__qualname__},"
+        inside += [key, contents.noted(where, read)]
+    return ["function", name, *inside]
+
+
+def _code(value: types.CodeType, contents: Contents) -> Pieces:
+    text = text_of(value)
+    names = value.co_names, value.co_varnames, value.co_freevars
+    run = contents.digests(value.co_code, names, value.co_consts) if not text else []
+    return ["code", text, *run]
+
+
+def _class(kind: type, contents: Contents) -> Pieces:
+    home = package_of(kind.__module__)
+    if home is not None:
+        return ["of", _name(kind), home]
+    inside = contents.digests(*kind.__bases__)
+    for key, member in class_members(kind):
+        where = f"{key!r} of the class {kind.__qualname__}"
+        inside += [key, contents.noted(where, member)]
+    return ["class", _name(kind), *inside]
+
+
+def _array(value: Any, contents: Contents) -> Pieces:
+    if value.dtype.hasobject:
+        return ["objects", str(value.shape), *contents.digests(*value.ravel())]
+    data = np.ascontiguousarray(value).tobytes()
+    return ["array", value.dtype.str, str(value.shape), data]
+
+
+def _tensor(value: Tensor, contents: Contents) -> Pieces:
+    try:
+        return ["tensor", values_digest({"": value})]
+    except (NotImplementedError, RuntimeError):
+        return contents.unknown(value)
+
+
+_FORMS: dict[Any, Callable[[Any, Contents], Pieces]] = {
+    types.FunctionType: _function,
+    types.CodeType: _code,
+    type: _class,
+    np.ndarray: _array,
+    np.generic: _array,
+    Tensor: _tensor,
+    tuple: lambda v, contents: [type(v).__name__, *contents.digests(*v)],
+    list: lambda v, contents: [type(v).__name__, *contents.digests(*v)],
+    set: lambda v, contents: ["set", *sorted(map(contents.digest, v))],
+    frozenset: lambda v, contents: ["set", *sorted(map(contents.digest, v))],
+    Mapping: lambda v, contents: ["mapping", *map(contents.digest, v.items())],
+    types.MethodType: lambda v, c: ["method", *c.digests(v.__func__, v.__self__)],
+    weakref.ref: lambda v, contents: ["reference", contents.digest(v())],
 }
 
+_TEXTS: dict[Any, Callable[[Any], str | bytes]] = {
+    int: hex,  # of whose digits Python writes only so many
+    str: str,
+    bytes: bytes,
+    Enum: lambda v: repr(v.value),
+    os.PathLike: os.fspath,
+    types.ModuleType: lambda v: str(v.__name__),
+    torch.jit.ScriptFunction: lambda v: str(v.code),
+    torch.device: lambda _: "",  # where something is computed does not count
+    torch.ScriptObject: lambda _: "",  # packed weights, which the state has
+    **dict.fromkeys((float, complex, type(None), type(...), np.dtype), repr),
+    **dict.fromkeys((torch.dtype, torch.layout, torch.memory_format), repr),
+}
+"""The same under every version of Python."""
 
-def is_note(value: Any) -> bool:
-    """Return whether an object does its work beside what a network computes.
-
-    Locks, loggers, trainers and optimizers are such objects.
-    """
-    home = type(value).__module__.split(".")
-    names = {".".join(home[:length]) for length in range(1, len(home) + 1)}
-    is_network = isinstance(value, nn.Module)
-    # Packed weights are in the network's state.
-    return isinstance(value, torch.ScriptObject) or bool(
-        not is_network and names & _NOTE_TAKERS
-    )
-
-
-_FORMS: tuple[tuple[Any, Any], ...] = (
-    ((tuple, list), lambda contents, value: (type(value).__name__, value)),
-    (Mapping, Contents._mapping),
-    ((set, frozenset), Contents._set),
-    ((np.ndarray, np.generic), Contents._array),
-    (Tensor, Contents._tensor),
-    (nn.Module, Contents._network),
-    (types.FunctionType, Contents._function),
-    (types.MethodType, lambda _, value: ("method", (value.__func__, value.__self__))),
-    (types.BuiltinFunctionType, lambda _, v: (str(v.__qualname__), (v.__self__,))),
-    (types.CodeType, lambda contents, value: (code_text(value), ())),
-    (partial, lambda _, v: ("partial", (v.func, v.args, v.keywords, vars(v)))),
-    (weakref.ref, lambda _, value: ("reference", (value(),))),
-    (torch.fx.Graph, lambda _, value: (f"graph {value}", ())),
-    (torch.jit.ScriptFunction, lambda _, value: (f"code {value.code}", ())),
-)
+for _kind, _form in _FORMS.items():
+    form_of.register(_kind, _form)
+for _kind, _text in _TEXTS.items():
+    form_of.register(_kind, lambda v, _, text=_text: [type(v).__qualname__, text(v)])

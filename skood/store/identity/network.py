@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,14 +12,23 @@ import torch
 from torch import nn
 
 from skood._turn import turn
-from skood.store.identity.content import Contents, UnknownContentError, warn_once
+from skood.store.identity.content import (
+    Contents,
+    Pieces,
+    UnknownContentError,
+    cache_key_of,
+    form_of,
+    warn_once,
+)
 from skood.store.identity.huggingface import NETWORK_NOTES
+from skood.store.identity.weights import weights_digest
 
 __all__ = [
     "callable_fingerprint",
     "changed_settings",
     "code_fingerprint",
     "leave_out",
+    "left_out",
     "settings_digests",
     "structure_fingerprint",
 ]
@@ -30,13 +38,24 @@ Settings = dict[str, bytes]
 
 _of_forward: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
-_NOT_SETTINGS = {*vars(nn.Module()), *NETWORK_NOTES, "_compiled_call_impl"}
-_OF_GRAPH = {"_graph", "meta", "_graphmodule_cls_name"}  # ``_code`` says it all
-_OF_TRAINING = {
+_seen: WeakKeyDictionary[nn.Module, Settings] = WeakKeyDictionary()
+"""Of the last fingerprint of each network."""
+
+_NOT_SETTINGS = {
+    *(*vars(nn.Module()), *NETWORK_NOTES, "_compiled_call_impl"),
+    *("_graph", "_graphmodule_cls_name"),  # whose ``_code`` says it all
     *("_metric_attributes", "_param_requires_grad_state", "_current_fx_name"),
     *("_example_input_array", "_log_hyperparams", "_device_mesh", "_compiler_ctx"),
 }
-"""What a LightningModule notes while it is trained."""
+"""Attributes of any network, and what libraries note in theirs."""
+
+_COMPUTED = ("orig", "g")
+"""Ends of parameters' names: norms and masks compute weights from such."""
+
+_PASSING = re.compile(
+    r" #.*$|___torch_mangle_\d+\.| object at 0x\w+|\btraining = \w+", re.MULTILINE
+)
+"""What changes in a scripted network's text: places, modes and addresses of parts."""
 
 
 def callable_fingerprint(function: Any, role: str = "preprocess") -> str:
@@ -104,8 +123,8 @@ def structure_fingerprint(module: nn.Module) -> str:
     UserWarning
         Once for each attribute that holds something whose content cannot be read.
     """
-    found, hidden = settings_digests(module), _of_forward.get(module, set())
-    return _digest({name: found[name] for name in found.keys() - hidden})
+    found = _seen[module] = settings_digests(module)
+    return _digest({name: found[name] for name in found.keys() - left_out(module)})
 
 
 def code_fingerprint(module: nn.Module) -> str:
@@ -122,10 +141,22 @@ def _digest(settings: Settings) -> str:
 # What a forward changes ------------------------------------------------------------
 
 
-def changed_settings(before: Settings, after: Settings) -> set[str]:
-    """Return the names of the attributes in which two looks at a network differ."""
-    names = before.keys() | after.keys()
-    return {name for name in names if before.get(name) != after.get(name)}
+def changed_settings(module: nn.Module) -> set[str]:
+    """Return the names of what a network holds that is not as at its last fingerprint.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network, of which :func:`structure_fingerprint` was taken.
+    """
+    before, now = _seen[module], settings_digests(module)
+    names = before.keys() | now.keys()
+    return {name for name in names if before.get(name) != now.get(name)}
+
+
+def left_out(module: nn.Module) -> set[str]:
+    """Return what :func:`leave_out` was told of a network."""
+    return _of_forward.get(module, set())
 
 
 def leave_out(module: nn.Module, names: set[str]) -> None:
@@ -141,7 +172,7 @@ def leave_out(module: nn.Module, names: set[str]) -> None:
     known = _of_forward.setdefault(module, set())
     if names - known:
         known |= names
-        listed = ", ".join(sorted(name.partition(" ")[2] or name for name in known))
+        listed = ", ".join(sorted(name.partition(" ")[2] for name in known))
         warn_once(
             f"a forward of {type(module).__name__} changes what it holds ({listed}): "
             "memories and counters, which a cache takes for no configuration and does "
@@ -158,15 +189,19 @@ def settings_digests(module: nn.Module, contents: Contents | None = None) -> Set
     contents, found = contents or Contents(), {}
     with turn:  # while another thread runs the network, its modes and hooks are ours
         own = f"network {len(contents.parts)}"
-        for name, thing in _named(module):
+        for name, thing in _of_state(module):
             contents.parts.setdefault(id(thing), (thing, f"{own} {name}"))
         for name, part in _walked(module):
-            if not isinstance(part, torch.jit.ScriptModule):
-                found[f"{name} class"] = contents.digest(type(part))
             for kind, key, value in _settings(part):
                 where = f"the network's {name or 'own'} {kind} {key!r}"
                 found[f"{name} {kind} {key!r}"] = contents.noted(where, value)
     return found
+
+
+@form_of.register
+def _network(module: nn.Module, contents: Contents) -> Pieces:
+    found = sorted(settings_digests(module, contents).items())
+    return [weights_digest(module), *(piece for pair in found for piece in pair)]
 
 
 def _walked(part: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -175,14 +210,13 @@ def _walked(part: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
     What has a ``cache_key`` or is scripted stands for what is in it.
     """
     yield name, part
-    if hasattr(part, "cache_key") or isinstance(part, torch.jit.ScriptModule):
-        return
-    for key, inside in part._modules.items():
-        if inside is not None:
-            yield from _walked(inside, f"{name}.{key}" if name else key)
+    if cache_key_of(part) is None and not isinstance(part, torch.jit.ScriptModule):
+        for key, inside in part._modules.items():
+            if inside is not None:
+                yield from _walked(inside, f"{name}.{key}" if name else key)
 
 
-def _named(module: nn.Module) -> Iterator[tuple[str, Any]]:
+def _of_state(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield a network's parts and weights by name: what its state has."""
     yield from module.named_modules()
     yield from module.named_parameters()
@@ -194,53 +228,24 @@ def _named(module: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _settings(part: nn.Module) -> Iterator[tuple[str, str, Any]]:
     """Yield what decides what a part does, as (kind, name, value)."""
-    if hasattr(part, "cache_key"):
-        yield "setting", "cache_key", str(part.cache_key)
+    if (own_key := cache_key_of(part)) is not None:
+        yield "setting", "cache_key", own_key
     elif isinstance(part, torch.jit.ScriptModule):
-        yield "setting", "code", _scripted(part)
-    elif not isinstance(getattr(part, "_orig_mod", None), nn.Module):
-        hidden = _computed(part)
-        for key, value in vars(part).items():
-            if key not in hidden:
-                yield "setting", key, value
-        for key in part._non_persistent_buffers_set:
+        code = part._c.dump_to_str(True, False, False)
+        yield "setting", "code", _PASSING.sub("", code)
+    else:
+        yield "class", type(part).__name__, type(part)
+        ends = (n.rpartition("_") for n in part._parameters)
+        computed = {name for name, _, end in ends if end in _COMPUTED}
+        for key in sorted(vars(part).keys() - _NOT_SETTINGS - computed):
+            yield "setting", key, vars(part)[key]
+        for key in sorted(part._non_persistent_buffers_set):
             yield "buffer", key, part._buffers[key]
-        for kind in ("_forward_hooks", "_forward_pre_hooks"):
-            yield "hooks", kind, [*_changing_hooks(part, kind)]
+        for hooks in ("_forward_hooks", "_forward_pre_hooks"):
+            found = vars(part)[hooks].values()
+            yield "hooks", hooks, [hook for hook in found if not _only_looks(hook)]
 
 
-def _computed(part: nn.Module) -> set[str]:
-    """Return the attributes of a part that follow from its weights, or are notes."""
-    hidden = set(_NOT_SETTINGS)
-    if any(kind.__name__ == "LightningModule" for kind in type(part).__mro__):
-        hidden |= _OF_TRAINING
-    if isinstance(part, torch.fx.GraphModule):
-        hidden |= _OF_GRAPH
-    for hook in part._forward_pre_hooks.values():
-        # Weight norms and masks compute a weight from others in each forward.
-        if type(hook).__module__.startswith("torch.nn.utils."):
-            hidden |= {str(vars(hook).get(n)) for n in ("name", "_tensor_name")}
-    return hidden
-
-
-def _changing_hooks(part: nn.Module, kind: str) -> Iterator[Any]:
-    ways = [vars(part).get(f"{kind}_{w}", ()) for w in ("with_kwargs", "always_called")]
-    for number, hook in vars(part)[kind].items():
-        inner = hook
-        while isinstance(inner, partial):
-            inner = inner.func
-        home = getattr(inner, "__module__", None) or ""
-        # These look at outputs and change none.
-        if not home.startswith(("skood.extraction.", "transformers.")):
-            yield hook, *(number in way for way in ways)
-
-
-_PASSING = re.compile(
-    r" #.*$|___torch_mangle_\d+\.| object at 0x\w+|\btraining = \w+", re.MULTILINE
-)
-"""Where code came from, and the modes and addresses of parts."""
-
-
-def _scripted(part: torch.jit.ScriptModule) -> str:
-    """Return the code of a scripted part, and the numbers and texts that it holds."""
-    return _PASSING.sub("", part._c.dump_to_str(True, False, False))
+def _only_looks(hook: Any) -> bool:
+    home = getattr(getattr(hook, "func", hook), "__module__", None) or ""
+    return home.startswith(("skood.extraction.", "transformers."))

@@ -17,7 +17,7 @@ from skood.store.identity.weights import weights_digest
 
 __all__ = ["Source"]
 
-VERSION = 2
+VERSION = 3
 """Raised when a statistic comes to mean something else, so that old features miss."""
 
 
@@ -33,18 +33,27 @@ class Source:
         The same for people.
     is_view : bool, default=False
         Whether inputs are changed before they go in.
+    kept_as : str, optional
+        The digest of the same source, as it was taken before it was known what
+        forwards change in the network.
     """
 
     parts: dict[str, Any]
     description: str
     is_view: bool = False
+    kept_as: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """A digest of the parts."""
+        text = json.dumps(self.parts, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"view-{digest}" if self.is_view else digest
 
     @property
     def name(self) -> str:
-        """A digest of the parts."""
-        text = json.dumps(self.parts, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return f"view-{name}" if self.is_view else name
+        """What its features are kept under."""
+        return self.kept_as or self.digest
 
     def about(self) -> dict[str, str]:
         """Return it as the text of a shard."""
@@ -114,12 +123,11 @@ class Source:
         }
         if autocast is True:
             parts["device"] = _kind_of_device(module, device)
-        words = [f"{type(module).__name__} with weights {str(parts['weights'])[:8]}"]
-        words += [str(parts["dtype"])]
-        words += [f"autocast {autocast}"] if autocast else []
-        words += [f"preprocess {_title(preprocess)}"] if preprocess is not None else []
-        words += [f"view {_title(view)}"] if view is not None else []
-        return cls(parts, ", ".join(map(str, words)), view is not None)
+        said = {"autocast": autocast, "preprocess": preprocess, "view": view}
+        words = [f"{name} {_title(v)}" for name, v in said.items() if v]
+        network = f"{type(module).__name__} with weights {str(parts['weights'])[:8]}"
+        description = ", ".join([network, str(parts["dtype"]), *words])
+        return cls(parts, description, view is not None)
 
 
 def _kind_of_device(module: nn.Module, device: Any) -> str:
@@ -129,5 +137,6 @@ def _kind_of_device(module: nn.Module, device: Any) -> str:
     return resolved_device(device).partition(":")[0]
 
 
-def _title(function: Any) -> str:
-    return str(getattr(function, "__qualname__", type(function).__qualname__))
+def _title(value: Any) -> str:
+    plain = isinstance(value, (bool, str))
+    return str(value) if plain else getattr(value, "__qualname__", type(value).__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import os
 import tokenize
 from collections import defaultdict
@@ -12,12 +11,10 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-__all__ = ["code_text", "inner_code", "tree_text"]
+__all__ = ["inner_code", "text_of", "tree_text"]
 
 _NOT_SAID = {"kind", "type_comment", "ctx"}
 """Fields that follow from others, or that change nothing."""
-
-_EMPTY = "str ''"
 
 
 def tree_text(node: Any) -> str:
@@ -37,17 +34,21 @@ def tree_text(node: Any) -> str:
     if isinstance(node, ast.Constant):
         value = hex(node.value) if type(node.value) is int else ascii(node.value)
         return f"{type(node.value).__name__} {value}"
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts
-        parts = (tree_text(part) for part in node.values)
-        return f"JoinedStr({', '.join(part for part in parts if part != _EMPTY)})"
     if isinstance(node, ast.AST):
-        fields = {n: tree_text(value) for n, value in ast.iter_fields(node)}
-        kept = sorted(n for n, text in fields.items() if text and n not in _NOT_SAID)
-        return f"{type(node).__name__}({', '.join(f'{n}={fields[n]}' for n in kept)})"
+        fields = {name: tree_text(part) for name, part in ast.iter_fields(node)}
+        if isinstance(node, ast.JoinedStr):  # Python 3.12 adds empty texts
+            fields["values"] = tree_text([v for v in node.values if not _is_empty(v)])
+        said = [f"{n}={fields[n]}" for n in sorted(fields.keys() - _NOT_SAID)]
+        kept = [text for text in said if not text.endswith("=")]
+        return f"{type(node).__name__}({', '.join(kept)})"
     if isinstance(node, list):
-        said = [tree_text(part) or "-" for part in node if not _does_nothing(part)]
-        return f"[{', '.join(said)}]" if said else ""
+        texts = [tree_text(part) or "-" for part in node if not _does_nothing(part)]
+        return f"[{', '.join(texts)}]" if texts else ""
     return "" if node is None else ascii(node)
+
+
+def _is_empty(part: Any) -> bool:
+    return isinstance(part, ast.Constant) and part.value == ""
 
 
 def _does_nothing(part: Any) -> bool:
@@ -55,19 +56,18 @@ def _does_nothing(part: Any) -> bool:
     return text or isinstance(part, ast.Pass)
 
 
-def code_text(code: CodeType) -> str:
-    """Return what tells a function's code from others.
+def text_of(code: CodeType) -> str:
+    """Return the syntax tree of a function's code as text.
 
-    That is its syntax tree where the file that it came from still has that very code.
-    What was typed in, or has been edited since, counts by its instructions, which
-    another process (a worker that was sent the function) sees too.
+    It is empty where the file that the code came from has not that very code: of what
+    was typed in, or has been edited since.
     """
     try:
         about = os.stat(code.co_filename)
         node = _nodes(code.co_filename, about.st_mtime_ns, about.st_size).get(code)
     except (OSError, SyntaxError, ValueError, RecursionError):
         node = None
-    return _instructions(code) if node is None else tree_text(node)
+    return tree_text(node)
 
 
 @lru_cache(maxsize=256)
@@ -77,11 +77,10 @@ def _nodes(path: str, _time: int, _size: int) -> dict[CodeType, ast.AST]:
         text = file.read()
     found: dict[tuple[str, int], list[ast.AST]] = defaultdict(list)
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            found[node.name, first].append(node)
-        elif isinstance(node, ast.Lambda):
-            found["<lambda>", node.lineno].append(node)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            lines = [d.lineno for d in getattr(node, "decorator_list", ())]
+            name = getattr(node, "name", "<lambda>")
+            found[name, min([node.lineno, *lines])].append(node)
     codes = inner_code(compile(text, path, "exec", dont_inherit=True))
     pairs = [(code, found[code.co_name, code.co_firstlineno]) for code in codes]
     return {code: nodes[0] for code, nodes in pairs if len(nodes) == 1}
@@ -93,20 +92,3 @@ def inner_code(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from inner_code(constant)
-
-
-def _instructions(code: CodeType) -> str:
-    digest = hashlib.sha256(code.co_code)
-    names = (code.co_names, code.co_varnames, code.co_freevars)
-    constants = (_constant(c) for c in code.co_consts)
-    digest.update(ascii((names, *constants)).encode())
-    return digest.hexdigest()
-
-
-def _constant(value: Any) -> str:
-    if isinstance(value, CodeType):
-        return _instructions(value)
-    if isinstance(value, (tuple, frozenset)):
-        parts = map(_constant, value)
-        return str(sorted(parts) if isinstance(value, frozenset) else [*parts])
-    return f"{type(value).__name__} {value!a}"

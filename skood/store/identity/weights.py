@@ -57,7 +57,7 @@ def weights_digest(module: nn.Module, *, fresh: bool = False) -> str:
         marks = (*map(_mark, tensors), checksum(tensors))
         known = _digests.get(module)
         if fresh or known is None or known[0] != marks:
-            known = _digests[module] = (marks, _computed_digest(module))
+            known = _digests[module] = (marks, values_digest(module.state_dict()))
         return known[1]
 
 
@@ -77,10 +77,6 @@ def _dense_parts(tensor: Tensor) -> list[Tensor]:
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
     return [tensor.to_dense()]
-
-
-def _computed_digest(module: nn.Module) -> str:
-    return values_digest(module.state_dict())
 
 
 def values_digest(values: Mapping[str, Any]) -> str:
@@ -112,8 +108,8 @@ def _take_in(digest: Any, name: str, value: Any) -> None:
         _take_in(digest, name, _dense_parts(value))
     else:
         digest.update(f"{name}:{tuple(value.shape)}:{value.dtype};".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(in_memory(flat))
+        plain = value.detach().cpu().resolve_conj().resolve_neg()
+        digest.update(in_memory(plain.contiguous()))
 
 
 def _scale(value: Tensor) -> str:
