@@ -44,6 +44,17 @@ SECTIONS = [
         ],
     ),
     (
+        "Ensembles",
+        "Several detectors as one, by what the features carry, and side by side.",
+        [
+            "AutoOOD",
+            "DetectorEnsemble",
+            "LayerEnsemble",
+            "compare",
+            "ensemble.Comparison",
+        ],
+    ),
+    (
         "Model selection",
         "Splits and scorers for scikit-learn's searches, and outliers to tune on.",
         [
@@ -78,6 +89,7 @@ SECTIONS = [
         "Plots",
         "Displays in the manner of scikit-learn's; they need matplotlib.",
         [
+            "plotting.ComparisonDisplay",
             "plotting.DetDisplay",
             "plotting.FlowDisplay",
             "plotting.GridHeatmapDisplay",

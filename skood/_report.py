@@ -24,6 +24,7 @@ def ood_report(
     scores: ArrayLike | Mapping[str, ArrayLike] | pd.DataFrame,
     *,
     sources: ArrayLike | None = None,
+    groups: Mapping[Hashable, Hashable] | None = None,
     n_bootstrap: int = 1000,
     confidence_level: float = 0.95,
     random_state: RandomStateLike = 0,
@@ -45,6 +46,9 @@ def ood_report(
     sources : array-like of shape (n,), default=None
         Name of the data set each outlier comes from; entries of inliers are ignored.
         Each source meets all the inliers. Several sources add a row "mean".
+    groups : mapping, default=None
+        From sources to the groups they are of (near and far, say): each group adds a
+        row with the mean of its sources. A source may have none.
     n_bootstrap : int, default=1000
         Resamples; 0 leaves the bounds out.
     confidence_level : float, default=0.95
@@ -64,7 +68,8 @@ def ood_report(
     ------
     ValueError
         If one side is missing, lengths differ, a score is NaN, an outlier's source is
-        missing or called "mean", or an option is out of range.
+        missing or called "mean", a group has a source's name or a source that there is
+        not, or an option is out of range.
 
     References
     ----------
@@ -83,32 +88,91 @@ def ood_report(
     """
     import pandas as pd
 
-    _check_bootstrap(n_bootstrap, confidence_level)
+    check_bootstrap(n_bootstrap, confidence_level)
     mask = inlier_mask(y_true, "y_true")
     scores = _by_detector(scores)
-    checked = _checked_detectors(mask, scores)
-    outlier_rows = _rows_of_sources(mask, sources)
-    seed = np.random.SeedSequence(stream_seed(random_state))
-    streams = seed.spawn(1 + len(outlier_rows))
-    table = {}
-    for detector, score in checked.items():
-        parts = [
-            _evaluate(score[mask], score[rows], n_bootstrap, (streams[0], stream))
-            for rows, stream in zip(outlier_rows.values(), streams[1:], strict=True)
-        ]
-        named = dict(zip(outlier_rows, parts, strict=True))
-        if len(parts) > 1:
-            named["mean"] = _mean_evaluation(parts)
-        for source, part in named.items():
-            table[detector, source] = _as_row(part, confidence_level)
-    index = pd.MultiIndex.from_tuples(list(table), names=["detector", "source"])
-    frame = pd.DataFrame(list(table.values()), index=index)
+    found = evaluations(
+        mask,
+        _checked_detectors(mask, scores),
+        _rows_of_sources(mask, sources),
+        groups or {},
+        n_bootstrap,
+        random_state,
+    )
+    index = pd.MultiIndex.from_tuples(list(found), names=["detector", "source"])
+    rows = [as_row(part, confidence_level) for part in found.values()]
+    frame = pd.DataFrame(rows, index=index)
     if not isinstance(scores, Mapping):
         return frame.droplevel("detector")
     return frame.droplevel("source") if sources is None else frame
 
 
-class _Evaluation(NamedTuple):
+def evaluations(
+    mask: NDArray[np.bool_],
+    scores: Mapping[str, NDArray[np.float64]],
+    sources: Mapping[Hashable, NDArray[np.intp]],
+    groups: Mapping[Hashable, Hashable],
+    n_bootstrap: int,
+    random_state: RandomStateLike,
+) -> dict[tuple[str, Hashable], Evaluation]:
+    """Return the metrics of each detector on each source, group and all sources.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (n,)
+        Whether a row is in-distribution.
+    scores : mapping of str to ndarray of shape (n,)
+        By detector.
+    sources : mapping to ndarray of int
+        The rows of each source.
+    groups : mapping
+        From sources to groups.
+    n_bootstrap : int
+        Resamples, the same draws for all detectors.
+    random_state : int, RandomState instance or None
+        Seeds them.
+
+    Returns
+    -------
+    dict of (detector, source) to Evaluation
+    """
+    _check_groups(groups, sources)
+    seed = np.random.SeedSequence(stream_seed(random_state))
+    streams = seed.spawn(1 + len(sources))
+    found: dict[tuple[str, Hashable], Evaluation] = {}
+    for detector, score in scores.items():
+        named = {
+            source: _evaluate(score[mask], score[rows], n_bootstrap, (streams[0], own))
+            for (source, rows), own in zip(sources.items(), streams[1:], strict=True)
+        }
+        for group in dict.fromkeys(groups.values()):
+            of_group = [named[s] for s in sources if groups.get(s, s) == group]
+            named[group] = _mean_evaluation(of_group)
+        if len(sources) > 1:
+            named["mean"] = _mean_evaluation([named[source] for source in sources])
+        found |= {(detector, source): part for source, part in named.items()}
+    return found
+
+
+def _check_groups(
+    groups: Mapping[Hashable, Hashable],
+    sources: Mapping[Hashable, NDArray[np.intp]],
+) -> None:
+    unknown = [source for source in groups if source not in sources]
+    if unknown:
+        raise ValueError(
+            f"groups has {unknown}, which are no sources; there are {list(sources)}."
+        )
+    taken = sorted({str(g) for g in groups.values() if g in sources or g == "mean"})
+    if taken:
+        raise ValueError(
+            f"groups has the name {taken[0]!r}, which another row has; rename it."
+        )
+
+
+class Evaluation(NamedTuple):
+    """All metrics of one detector on one source, and those of resamples."""
+
     n_id: int
     n_ood: int
     values: NDArray[np.float64]  # (quantities,)
@@ -120,7 +184,7 @@ def _evaluate(
     ood_scores: NDArray[np.float64],
     n_bootstrap: int,
     streams: tuple[np.random.SeedSequence, np.random.SeedSequence],
-) -> _Evaluation:
+) -> Evaluation:
     n_id, n_ood = len(id_scores), len(ood_scores)
     ranks = sc.descending_ranks(np.concatenate([id_scores, ood_scores]))
     n_ranks = int(ranks.max()) + 1
@@ -132,7 +196,7 @@ def _evaluate(
         ood_draw = outliers[ood_rng.integers(n_ood, size=n_ood)]
         resample[:] = _quantities(sc.count(id_draw, ood_draw, n_ranks))
     values = np.array(_quantities(sc.count(inliers, outliers, n_ranks)))
-    return _Evaluation(n_id, n_ood, values, resampled)
+    return Evaluation(n_id, n_ood, values, resampled)
 
 
 def _quantities(counts: sc.ScoreCounts) -> tuple[float, ...]:
@@ -145,8 +209,8 @@ def _quantities(counts: sc.ScoreCounts) -> tuple[float, ...]:
     )
 
 
-def _mean_evaluation(parts: list[_Evaluation]) -> _Evaluation:
-    return _Evaluation(
+def _mean_evaluation(parts: list[Evaluation]) -> Evaluation:
+    return Evaluation(
         parts[0].n_id,
         sum(part.n_ood for part in parts),
         np.mean([part.values for part in parts], axis=0),
@@ -154,7 +218,8 @@ def _mean_evaluation(parts: list[_Evaluation]) -> _Evaluation:
     )
 
 
-def _as_row(part: _Evaluation, confidence_level: float) -> dict[str, float]:
+def as_row(part: Evaluation, confidence_level: float) -> dict[str, float]:
+    """Return the metrics by name, with the bounds of the resamples where there are."""
     row: dict[str, float] = {"n_id": part.n_id, "n_ood": part.n_ood}
     tail = (1 - confidence_level) / 2
     for column, name in enumerate(QUANTITIES):
@@ -200,7 +265,8 @@ def _rows_of_sources(
     return {name: outliers[names == name] for name in distinct}
 
 
-def _check_bootstrap(n_bootstrap: int, confidence_level: float) -> None:
+def check_bootstrap(n_bootstrap: int, confidence_level: float) -> None:
+    """Raise ValueError for an option out of range."""
     if not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
         raise ValueError(f"n_bootstrap must be an integer >= 0; got {n_bootstrap!r}.")
     if not 0 < confidence_level < 1:

@@ -17,7 +17,17 @@ from pyod.models.ocsvm import OCSVM
 from pyod.models.pca import PCA
 from pyod.models.sampling import Sampling
 
-from skood import ConformalDetector, Mahalanobis, PyODDetector, TargetRateThreshold
+from skood import (
+    KNN,
+    AutoOOD,
+    ConformalDetector,
+    DetectorEnsemble,
+    Energy,
+    LayerEnsemble,
+    Mahalanobis,
+    PyODDetector,
+    TargetRateThreshold,
+)
 from skood.detectors.registry import REGISTRY
 
 SKLEARN_BATTERY = [
@@ -27,6 +37,12 @@ SKLEARN_BATTERY = [
 ] + [
     TargetRateThreshold(Mahalanobis(), 0.3, cv=0.5),
     ConformalDetector(Mahalanobis(), 0.3, cv=0.5),
+    DetectorEnsemble([("knn", KNN(3)), ("distance", Mahalanobis())]),
+    DetectorEnsemble(
+        [("knn", KNN(3)), ("distance", Mahalanobis())], combine="stouffer"
+    ),
+    LayerEnsemble(KNN(3), combine="fisher"),
+    AutoOOD(),
 ]
 """They fit on bare arrays, without labels and on few rows."""
 
@@ -34,6 +50,17 @@ OOD_BATTERY = [
     entry.detector(**parameters)
     for entry in REGISTRY.values()
     for parameters in entry.on_features
+] + [
+    DetectorEnsemble(
+        [("energy", Energy()), ("knn", KNN(5)), ("distance", Mahalanobis())]
+    ),
+    DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="lda"),
+    DetectorEnsemble([("energy", Energy()), ("knn", KNN(5))], combine="cauchy"),
+    AutoOOD(),
+    AutoOOD(combine="fisher", calibration=0.4),
+    LayerEnsemble(Mahalanobis()),
+    LayerEnsemble(KNN(5), combine="lda", calibration=0.4),
+    LayerEnsemble(Mahalanobis(), layers=["layer1", "penultimate"], combine="simes"),
 ]
 """They fit on the layer features of an imagined network, with labels."""
 

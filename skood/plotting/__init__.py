@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skood.plotting.comparison import ComparisonDisplay
 from skood.plotting.det import DetDisplay
 from skood.plotting.flow import FlowDisplay
 from skood.plotting.grid_heatmap import GridHeatmapDisplay
@@ -13,6 +14,7 @@ from skood.plotting.roc import RocDisplay
 from skood.plotting.score_histogram import ScoreHistogramDisplay
 
 __all__ = [
+    "ComparisonDisplay",
     "DetDisplay",
     "FlowDisplay",
     "GridHeatmapDisplay",

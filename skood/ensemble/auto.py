@@ -1,0 +1,149 @@
+"""A panel of detectors that is chosen by what the features carry."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from skood.detectors.declared import field
+from skood.detectors.training import Training
+from skood.ensemble.base import WEIGHTED, BaseEnsemble
+from skood.ensemble.evidence import Evidence
+from skood.ensemble.members import Member, named, view_of
+from skood.ensemble.panel import default_panel
+from skood.ensemble.pseudo import FEATURE_KINDS
+from skood.ensemble.reported import aurocs
+from skood.ensemble.rules import RULES
+
+__all__ = ["AutoOOD"]
+
+
+CLEARLY_BELOW = 0.3
+"""Changed features are no changed inputs: only what is far below chance is broken."""
+
+
+class AutoOOD(BaseEnsemble):
+    """The detectors that the features can carry, as one, without an outlier.
+
+    Which detector is best depends on the outliers to come, and choosing without these
+    is no better than chance; averaging detectors that look at different things is. The
+    members are chosen from the registry, one for each view of what the features carry:
+    the logits, the head, several layers, their statistics. They are fitted on a part of
+    the in-distribution rows; a third of the others makes the scores comparable and
+    weighs them by pseudo outliers; the rest, which took part in nothing, sets the
+    threshold and the p-values, which are therefore exact.
+
+    Parameters
+    ----------
+    members : "auto" or list of (str, estimator), default="auto"
+        The panel, or the detectors to take.
+    combine : str, default="auto"
+        The rule, as in :class:`DetectorEnsemble`. ``"auto"`` is ``"lda"`` where the
+        features have ``views`` that are no noise (jigsaw, mixup, ...), and the mean by
+        view where there are none.
+    scale : {"auto", "z", "gaussian"}, default="auto"
+        How scores are made comparable, as in :class:`DetectorEnsemble`.
+    calibration : float, default=0.2
+        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
+        ``threshold_data``, which then takes the place of these rows.
+    shrinkage : float, default=0.3
+        Of the covariance for ``"lda"``, towards a multiple of the identity.
+    random_state : int, RandomState instance or None, default=0
+        Seeds which rows are held out.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        Not used: each member has its own.
+
+    Attributes
+    ----------
+    members_ : dict of str to FittedMember
+        The fitted detectors, as ``detector``, by name.
+    combine_ : str
+        The rule that was taken.
+    weights_ : ndarray of shape (members,) or None
+        They sum to 1; None for a rule without weights.
+    views_ : dict of str to str
+        The view of each member.
+    left_out_ : dict of str to str
+        Why members were left out: they could not be fitted, gave no numbers, are
+        constant, or are below chance on every kind of pseudo outliers.
+    report_ : DataFrame
+        All members: view, weight, seconds, correlation, AUROC by kind, why left out.
+    calibration_scores_ : ndarray of shape (n,)
+        The combined scores of the rows that set the threshold, ascending.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``: NaN or infinite features, too few rows, a rule without what it
+        learns from, or no member that can be fitted.
+
+    See Also
+    --------
+    DetectorEnsemble : the same for detectors of your choice.
+    compare : detectors side by side on known outliers.
+
+    Examples
+    --------
+    >>> from skood import AutoOOD
+    >>> from skood.estimator_checks import synthetic_features
+    >>> features, y = synthetic_features(500, 100)
+    >>> auto = AutoOOD().fit(features[:400], y[:400])
+    >>> auto.combine_
+    'lda'
+    >>> bool((auto.predict(features[500:]) == -1).all())
+    True
+    >>> auto.report_.columns.tolist()[:3]
+    ['view', 'weight', 'fit_seconds']
+    """
+
+    members: Any = field(default="auto", kw_only=False)
+    combine: str = "auto"
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "members": [StrOptions({"auto"}), list, tuple],
+        "combine": [StrOptions({"auto", *WEIGHTED, *RULES})],
+    }
+
+    def _panel(self, training: Training) -> list[Member]:
+        self._check_finite(training)
+        if isinstance(self.members, str):
+            return default_panel(training)
+        return [Member(n, d, view_of(d)) for n, d in named(self.members).items()]
+
+    def _check_finite(self, training: Training) -> None:
+        """Raise for NaN: members that do not read it would hide it."""
+        for rows in training.features.iter_chunks(4096):
+            self._arrays(rows, "cpu")
+
+    def _skips_faulty(self) -> bool:
+        return isinstance(self.members, str)
+
+    def _wants_kinds(self) -> bool:
+        return self.combine in ("auto", "lda")
+
+    def _rule(self, evidence: Evidence) -> str:
+        if self.combine != "auto":
+            return super()._rule(evidence)
+        real = set(evidence.kinds) - set(FEATURE_KINDS)
+        return "lda" if real else "mean"
+
+    def _left_out(self, evidence: Evidence, names: list[str]) -> dict[str, str]:
+        found = super()._left_out(evidence, names)
+        if not evidence.kinds or len(names) < 2:
+            return found
+        areas = np.array([aurocs(evidence.scale, s) for s in evidence.kinds.values()])
+        chance = 0.5 if set(evidence.kinds) - set(FEATURE_KINDS) else CLEARLY_BELOW
+        below = {
+            name: f"below chance on every kind of pseudo outliers (AUROC {area:.2f} "
+            "at most)"
+            for name, area in zip(names, areas.max(axis=0), strict=True)
+            if area < chance
+        }
+        both = {**below, **found}
+        return found if len(both) == len(names) else both

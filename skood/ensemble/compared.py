@@ -1,0 +1,364 @@
+"""Detectors side by side on the same rows and the same outliers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
+
+from skood._arrays import check_readable
+from skood._labels import inlier_mask, label_array
+from skood._report import (
+    QUANTITIES,
+    Evaluation,
+    as_row,
+    check_bootstrap,
+    evaluations,
+)
+from skood._seeds import RandomStateLike
+from skood._splits import HELD_OUT_SHARE, share
+from skood.ensemble.members import named
+from skood.model_selection._estimators import in_distribution_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skood.plotting.comparison import ComparisonDisplay
+
+__all__ = ["Comparison", "compare"]
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+EACH = ("false_alarms", "fit_seconds", "score_seconds")
+SHOWN = ("auroc", "fpr95", "aupr_in", "aupr_out")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        A row a detector and outlier set, group, and ``"mean"`` of all sets: AUROC,
+        FPR95, AUPR with either side positive, each with its interval as ``_low`` and
+        ``_high``; the share of new in-distribution rows that ``predict`` rejects, and
+        the seconds of ``fit`` and of scoring all rows.
+    differences : DataFrame
+        The same rows for all detectors but the first, less the first's, with intervals
+        from the same resamples: one that holds zero says that the two cannot be told
+        apart on these rows.
+    scores : dict of str to dict of str to ndarray
+        By detector and set; the in-distribution rows are ``""``.
+    """
+
+    table: pd.DataFrame
+    differences: pd.DataFrame
+    scores: dict[str, dict[str, Floats]]
+
+    def wide(self, metric: str = "auroc") -> pd.DataFrame:
+        """Return one metric in per cent, detectors by outlier sets and groups.
+
+        Parameters
+        ----------
+        metric : str, default="auroc"
+            A column of ``table``.
+
+        Returns
+        -------
+        DataFrame
+        """
+        if metric not in self.table.columns:
+            raise ValueError(
+                f"metric={metric!r}: the table has {', '.join(self.table.columns)}."
+            )
+        column = self.table[metric]
+        cells = column.unstack("outliers")
+        sets = column.index.get_level_values("outliers").unique()
+        rows = column.index.get_level_values("detector").unique()
+        return 100 * cells.loc[rows, sets]
+
+    def to_csv(self, path: Any = None, **options: Any) -> str | None:
+        """Write ``table`` as CSV; see :meth:`pandas.DataFrame.to_csv`."""
+        written: str | None = self.table.to_csv(path, **options)
+        return written
+
+    def to_markdown(self, metric: str = "auroc") -> str:
+        """Return one metric in per cent as a Markdown table.
+
+        Parameters
+        ----------
+        metric : str, default="auroc"
+            A column of ``table``.
+
+        Returns
+        -------
+        str
+        """
+        cells = self.wide(metric)
+        head = ["detector", *map(str, cells.columns)]
+        lines = [head, ["---", *["---:"] * len(cells.columns)]]
+        for name, row in zip(cells.index, cells.to_numpy(), strict=True):
+            lines.append([str(name), *(f"{value:.2f}" for value in row)])
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def to_latex(self, metric: str = "auroc", **options: Any) -> str:
+        """Return one metric in per cent as a LaTeX table, the best of each column bold.
+
+        Parameters
+        ----------
+        metric : str, default="auroc"
+            A column of ``table``.
+        **options : dict
+            For :meth:`pandas.io.formats.style.Styler.to_latex`, which needs jinja2.
+
+        Returns
+        -------
+        str
+        """
+        best = "max" if not metric.startswith(("fpr", "false")) else "min"
+        style = self.wide(metric).style.format(precision=2, escape="latex")
+        style = style.format_index(escape="latex", axis=0)
+        style = style.format_index(escape="latex", axis=1)
+        highlight = getattr(style, f"highlight_{best}")(axis=0, props="bfseries: ;")
+        written: str = highlight.to_latex(**{"hrules": True, **options})
+        return written
+
+    def plot(self, metric: str = "auroc", ax: Any = None) -> ComparisonDisplay:
+        """Draw one metric by detector and set, with intervals; needs matplotlib.
+
+        Parameters
+        ----------
+        metric : str, default="auroc"
+            A metric with intervals.
+        ax : matplotlib axes, optional
+            A new figure's without it.
+
+        Returns
+        -------
+        ComparisonDisplay
+        """
+        from skood.plotting.comparison import ComparisonDisplay
+
+        return ComparisonDisplay.from_table(self.table, metric, ax=ax)
+
+
+def compare(
+    detectors: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    features: Any,
+    y: ArrayLike | None = None,
+    *,
+    outliers: Mapping[str, Any],
+    inliers: Any = None,
+    n_bootstrap: int = 200,
+    confidence_level: float = 0.95,
+    random_state: RandomStateLike = 0,
+) -> Comparison:
+    """Fit detectors on the same rows and measure them on the same outliers.
+
+    Parameters
+    ----------
+    detectors : mapping of str to estimator, or list of (str, estimator)
+        Clones are fitted. The first is what the others are compared with.
+    features : LayerFeatures or array-like of n rows
+        What the detectors are fitted on.
+    y : array-like of shape (n,), optional
+        Class labels; rows of label -1 are outliers that a detector may be tuned on, and
+        must not be among `outliers`.
+    outliers : mapping of str to LayerFeatures or array-like
+        By name; ``"near/cifar100"`` is of the group ``"near"``.
+    inliers : LayerFeatures or array-like, optional
+        In-distribution rows that are not in `features`. None: a fifth of the rows of
+        `features` is held out of all fits.
+    n_bootstrap : int, default=200
+        Resamples for the intervals; 0 leaves them out.
+    confidence_level : float, default=0.95
+        Share of the resamples between the bounds, in (0, 1).
+    random_state : int, RandomState instance or None, default=0
+        Seeds what is held out, and the resamples.
+
+    Returns
+    -------
+    Comparison
+        With ``table``, ``differences``, ``to_csv``, ``to_latex``, ``to_markdown`` and
+        ``plot``.
+
+    Raises
+    ------
+    ValueError
+        If what is asked for is no comparison: no outlier sets, an empty one, no
+        in-distribution rows, outliers that are also rows to fit, tune or compare on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import KNN, Mahalanobis, compare
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 3))
+    >>> sets = {"near/shifted": X[:99] + 2, "far/wide": 9 * rng.normal(size=(99, 3))}
+    >>> found = compare({"knn": KNN(), "distance": Mahalanobis()}, X, outliers=sets)
+    >>> print(found.to_markdown())
+    | detector | near/shifted | far/wide | near | far | mean |
+    | --- | ---: | ---: | ---: | ---: | ---: |
+    | knn | ... | ... | ... | ... | ... |
+    | distance | ... | ... | ... | ... | ... |
+    """
+    import pandas as pd
+
+    check_bootstrap(n_bootstrap, confidence_level)
+    pairs = detectors.items() if isinstance(detectors, Mapping) else detectors
+    by_name = named(list(pairs))
+    training, labels, known = _sides(features, y, inliers, random_state)
+    _check_sets(outliers, training, known)
+    measured = {
+        name: _measured(detector, training, labels, known, outliers)
+        for name, detector in by_name.items()
+    }
+    scores = {name: found[0] for name, found in measured.items()}
+    parts = _evaluated(scores, n_bootstrap, random_state)
+    index = pd.MultiIndex.from_tuples(list(parts), names=["detector", "outliers"])
+    rows = [_row(parts[key], confidence_level, measured[key[0]][1]) for key in parts]
+    table = pd.DataFrame(rows, index=index)
+    return Comparison(table, _differences(parts, confidence_level), scores)
+
+
+def _sides(
+    features: Any, y: ArrayLike | None, inliers: Any, random_state: RandomStateLike
+) -> tuple[Any, NDArray[Any] | None, Any]:
+    """Return what to fit on, with labels, and in-distribution rows to compare on."""
+    check_readable(features)
+    n_rows = _num_samples(features)
+    labels = None if y is None else label_array(y)
+    mask = np.ones(n_rows, bool) if labels is None else inlier_mask(labels)
+    if len(mask) != n_rows:
+        raise ValueError(f"features have {n_rows} rows and y {len(mask)}.")
+    if not mask.any():
+        raise ValueError("features have no in-distribution rows: every label is -1.")
+    if inliers is not None:
+        if _num_samples(inliers) == 0:
+            raise ValueError("inliers is empty: every metric compares with such rows.")
+        return features, labels, inliers
+    rows = np.flatnonzero(mask)
+    if len(rows) < 2:
+        raise ValueError("features have one in-distribution row: none can be held out.")
+    held_out = rows[share(len(rows), HELD_OUT_SHARE, None, random_state)]
+    fitted = np.setdiff1d(np.arange(n_rows), held_out)
+    kept = None if labels is None else labels[fitted]
+    return _safe_indexing(features, fitted), kept, _safe_indexing(features, held_out)
+
+
+def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
+    if not isinstance(outliers, Mapping) or not outliers:
+        raise ValueError(
+            f"outliers={outliers!r:.100}: give a mapping from names to sets, "
+            "{'near/cifar100': features, ...}."
+        )
+    seen = {
+        "features, which the detectors are fitted and tuned on": _digests(training),
+        "the in-distribution rows": _digests(known),
+    }
+    for name, rows in outliers.items():
+        if _num_samples(rows) == 0:
+            raise ValueError(f"outliers[{name!r}] is empty.")
+        own = _digests(rows)
+        for where, others in seen.items():
+            shared = len(own & others)
+            if shared:
+                raise ValueError(
+                    f"outliers[{name!r}] shares {shared} rows with {where}: what a "
+                    "detector has seen cannot tell how good it is. Leave them out."
+                )
+
+
+def _digests(rows: Any) -> set[int]:
+    """Return a number for each row's values, equal for equal rows."""
+    found: set[int] = set()
+    count = _num_samples(rows)
+    for start in range(0, count, 1024):
+        part = _safe_indexing(rows, slice(start, min(start + 1024, count)))
+        values = np.ascontiguousarray(np.asarray(part, dtype=np.float64))
+        found |= {hash(row.tobytes()) for row in values if row.any()}
+    return found
+
+
+def _measured(
+    detector: Any,
+    training: Any,
+    labels: NDArray[Any] | None,
+    known: Any,
+    outliers: Mapping[str, Any],
+) -> tuple[dict[str, Floats], dict[str, float]]:
+    """Return a clone's scores of all sets, and its false alarms and times."""
+    start = time.perf_counter()
+    fitted = clone(detector)
+    fitted = fitted.fit(training) if labels is None else fitted.fit(training, labels)
+    after = time.perf_counter()
+    sets = {"": known, **outliers}
+    scores = {name: in_distribution_scores(fitted, rows) for name, rows in sets.items()}
+    done = time.perf_counter()
+    flags = np.asarray(fitted.predict(known)) if hasattr(fitted, "predict") else None
+    alarms = float("nan") if flags is None else float((flags == -1).mean())
+    return scores, dict(zip(EACH, (alarms, after - start, done - after), strict=True))
+
+
+def _evaluated(
+    scores: Mapping[str, Mapping[str, Floats]],
+    n_bootstrap: int,
+    random_state: RandomStateLike,
+) -> dict[tuple[str, Any], Evaluation]:
+    first = next(iter(scores.values()))
+    sizes = [len(part) for part in first.values()]
+    ends = np.cumsum(sizes)
+    mask = np.arange(ends[-1]) < sizes[0]
+    sets = [name for name in first if name]
+    rows: dict[Hashable, Rows] = {
+        name: np.arange(start, end)
+        for name, start, end in zip(sets, ends[:-1], ends[1:], strict=True)
+    }
+    together = {
+        name: np.concatenate(list(parts.values())) for name, parts in scores.items()
+    }
+    groups: dict[Hashable, Hashable] = {
+        name: name.partition("/")[0] for name in sets if "/" in name
+    }
+    return evaluations(mask, together, rows, groups, n_bootstrap, random_state)
+
+
+def _row(
+    part: Evaluation, confidence_level: float, each: Mapping[str, float]
+) -> dict[str, float]:
+    row = as_row(part, confidence_level)
+    kept = [name for name in row if name.startswith((*SHOWN, "n_"))]
+    return {name: row[name] for name in kept} | dict(each)
+
+
+def _differences(
+    parts: Mapping[tuple[str, Any], Evaluation], confidence_level: float
+) -> pd.DataFrame:
+    """Return each detector's metrics less the first's, resample by resample."""
+    import pandas as pd
+
+    first = next(iter(parts))[0]
+    rows = {}
+    for (detector, source), part in parts.items():
+        if detector == first:
+            continue
+        base = parts[first, source]
+        less = part._replace(
+            values=part.values - base.values, resampled=part.resampled - base.resampled
+        )
+        row = as_row(less, confidence_level)
+        rows[detector, source] = {
+            name: row[name] for name in row if name.startswith(SHOWN)
+        }
+    index = pd.MultiIndex.from_tuples(list(rows), names=["detector", "outliers"])
+    columns = None if rows else [name for name in QUANTITIES if name in SHOWN]
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns)

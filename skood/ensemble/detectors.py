@@ -1,0 +1,219 @@
+"""Several detectors whose scores are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags, get_tags
+
+from skood.detectors.base import ARRAY
+from skood.detectors.declared import field
+from skood.detectors.training import Training
+from skood.ensemble.base import BaseEnsemble
+from skood.ensemble.members import Member, named, view_of
+
+__all__ = ["DetectorEnsemble"]
+
+Self = TypeVar("Self", bound="DetectorEnsemble")
+PREFIX = "detectors__"
+
+
+class DetectorEnsemble(BaseEnsemble):
+    r"""Several detectors, one score, one p-value.
+
+    Every detector is fitted on a part of the in-distribution rows. A third of the
+    others makes their scores comparable, and weighs them where the rule has weights;
+    the combined scores of the rest, which took part in nothing, set ``offset_`` and the
+    p-values. These are exact under any dependence between the detectors, since the
+    combination is one fixed score when it meets those rows.
+
+    The rules, with z the comparable scores and p their normal p-values:
+
+    ==============  ==================================================================
+    ``"mean"``      mean of z within each view, then over views
+    ``"lda"``       weights :math:`\max(C^{-1} \delta, 0)`: C the shrunk covariance on
+                    held-out rows, :math:`\delta` how much lower pseudo outliers score;
+                    with three tenths of those of the mean
+    ``"logistic"``  weights of a logistic regression on the rows of label -1, drawn
+                    towards those of the mean
+    ``"fisher"``    :math:`\sum \log p`
+    ``"stouffer"``  :math:`\sum z / \sqrt m`
+    ``"simes"``     :math:`\min_j (m / j) p_{(j)}`
+    ``"cauchy"``    mean of :math:`\tan((1/2 - p) \pi)`
+    ``"harmonic"``  harmonic mean of p
+    ``"min"``       the smallest z
+    ==============  ==================================================================
+
+    Pseudo outliers are the ``views`` of the held-out rows' features (jigsaw, mixup,
+    ..., but no noise); features without views are changed themselves: blends of two
+    rows, and columns each drawn on their own.
+
+    Parameters
+    ----------
+    detectors : list of (str, estimator)
+        Names and detectors, of this package or any whose scores rise towards
+        in-distribution; ``"drop"`` in a detector's place leaves it out. They are
+        cloned. ``detectors__<name>`` and ``detectors__<name>__<parameter>`` are
+        parameters of the ensemble.
+    views : mapping of str to str, optional
+        What each detector looks at, by its name, for the mean. None: logits, head and
+        shaping detectors are a view each, and so is each layer.
+    combine : str, default="mean"
+        See above.
+    scale : {"auto", "z", "gaussian"}, default="auto"
+        How scores are made comparable: by mean and standard deviation of held-out
+        rows, or through their empirical distribution to a Gaussian, with an exponential
+        lower tail. ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for others.
+    calibration : float, default=0.2
+        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
+        ``threshold_data``, which then takes the place of these rows.
+    shrinkage : float, default=0.3
+        Of the covariance for ``"lda"``, towards a multiple of the identity.
+    random_state : int, RandomState instance or None, default=0
+        Seeds which rows are held out.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        Not used: each detector has its own.
+
+    Attributes
+    ----------
+    members_ : dict of str to FittedMember
+        The fitted detectors, as ``detector``, by name.
+    weights_ : ndarray of shape (members,) or None
+        They sum to 1; None for a rule without weights.
+    views_ : dict of str to str
+        The view of each member.
+    left_out_ : dict of str to str
+        Why members were left out: a score that is constant says nothing.
+    report_ : DataFrame
+        The members: view, weight, seconds, correlation, AUROC by kind.
+    calibration_scores_ : ndarray of shape (n,)
+        The combined scores of the rows that set the threshold, ascending.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``: no or equal names, too few rows, a rule without what it learns from,
+        what a detector refuses.
+    TypeError
+        In ``fit``: what is no detector.
+
+    References
+    ----------
+    Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2nd ed.,
+    Springer 2022, chapter 4 (the p-value). Dadalto et al., "Combine and conquer: a
+    meta-analysis on data shift and out-of-distribution detection", TMLR 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import KNN, DetectorEnsemble, Mahalanobis
+    >>> X = np.random.default_rng(0).normal(size=(500, 4))
+    >>> both = DetectorEnsemble([("knn", KNN(5)), ("distance", Mahalanobis())])
+    >>> both.fit(X).predict([[0, 0, 0, 0], [6, 0, 0, 0]])
+    array([ 1, -1])
+    >>> both.set_params(detectors__knn__n_neighbors=9).fit(X).members_["knn"].detector
+    KNN(n_neighbors=9)
+    """
+
+    detectors: Any = field(kw_only=False)
+    views: Mapping[str, str] | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "detectors": "no_validation",
+        "views": [Mapping, None],
+    }
+
+    def _panel(self, training: Training) -> list[Member]:
+        detectors = named(self.detectors)
+        views = self.views or {}
+        unknown = sorted(set(views) - {name for name, _ in self.detectors})
+        if unknown:
+            raise ValueError(
+                f"views has {', '.join(map(repr, unknown))}, which detectors has not: "
+                f"its names are {', '.join(map(repr, detectors))}."
+            )
+        return [
+            Member(name, detector, views.get(name, view_of(detector)))
+            for name, detector in detectors.items()
+        ]
+
+    def _array_key(self) -> tuple[str, str]:
+        return (ARRAY, "avg")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        takes = [get_tags(d).input_tags.two_d_array for d in self._estimators()]
+        tags.input_tags.two_d_array = all(takes)
+        return tags
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            With the detectors by ``detectors__<name>``, and their own parameters.
+
+        Returns
+        -------
+        dict of str
+        """
+        found: dict[str, Any] = super().get_params(deep=False)
+        for name, detector in self._pairs() if deep else ():
+            found[f"{PREFIX}{name}"] = detector
+            if hasattr(detector, "get_params") and not isinstance(detector, type):
+                own = detector.get_params(deep=True)
+                found |= {f"{PREFIX}{name}__{key}": own[key] for key in own}
+        return found
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters, also of a detector or its own.
+
+        Parameters
+        ----------
+        **params : dict
+            As :meth:`get_params` names them.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        """
+        inside = {key: v for key, v in params.items() if key.startswith(PREFIX)}
+        super().set_params(**{k: v for k, v in params.items() if k not in inside})
+        for key in sorted(inside, key=lambda key: key.count("__")):
+            name, _, parameter = key.removeprefix(PREFIX).partition("__")
+            self._set_inside(name, parameter, inside[key])
+        return self
+
+    def _pairs(self) -> list[tuple[str, Any]]:
+        """Return the pairs among what the constructor was given, right or wrong."""
+        given = self.detectors if isinstance(self.detectors, (list, tuple)) else ()
+        pairs = [one for one in given if isinstance(one, (list, tuple))]
+        return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
+    def _estimators(self) -> list[Any]:
+        return [d for _, d in self._pairs() if isinstance(d, BaseEstimator)]
+
+    def _set_inside(self, name: str, parameter: str, value: Any) -> None:
+        current = dict(self._pairs())
+        if name not in current:
+            raise ValueError(
+                f"detectors has no {name!r}; its names are "
+                f"{', '.join(map(repr, current))}."
+            )
+        if parameter:
+            current[name].set_params(**{parameter: value})
+            return
+        current[name] = value
+        self.detectors = list(current.items())
