@@ -153,9 +153,8 @@ def detectors() -> str:
         found += [title, "-" * len(title), "", ".. list-table::"]
         found += ["   :header-rows: 1", "   :widths: 20 35 15 10 20", ""]
         rows = [["Detector", "Score", "Needs", "Cost of a row", "Source"]]
-        rows += [
-            _detector_row(entry) for entry in sorted(entries, key=lambda e: e.name)
-        ]
+        entries.sort(key=lambda entry: entry.name)
+        rows += [_detector_row(entry) for entry in entries]
         for first, *rest in rows:
             found += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
         found.append("")

@@ -52,7 +52,7 @@ def write_api_tables() -> None:
 
 
 def write(name: str, text: str) -> None:
-    """Write a file; an untouched one keeps its time, and its pages are not read again."""
+    """Write a file. An untouched one keeps its time: its pages are not read again."""
     target = HERE / name
     if not target.exists() or target.read_text() != text:
         target.write_text(text)

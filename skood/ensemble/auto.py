@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils._param_validation import StrOptions
 
+from skood._sklearn_compat import StrOptions
 from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.ensemble.base import WEIGHTED, BaseEnsemble

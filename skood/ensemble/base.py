@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import Interval, StrOptions
 from skood._splits import share
 from skood.calibration.p_values import conformal_p_values
 from skood.detectors.base import BaseDetector

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
 from skood._arrays import check_readable
 from skood._labels import inlier_mask, label_array
@@ -23,6 +21,7 @@ from skood._report import (
     evaluations,
 )
 from skood._seeds import RandomStateLike
+from skood._sklearn_compat import num_samples, safe_indexing
 from skood._splits import HELD_OUT_SHARE, share
 from skood.ensemble.members import named
 from skood.model_selection._estimators import in_distribution_scores
@@ -235,7 +234,7 @@ def _sides(
 ) -> tuple[Any, NDArray[Any] | None, Any]:
     """Return what to fit on, with labels, and in-distribution rows to compare on."""
     check_readable(features)
-    n_rows = _num_samples(features)
+    n_rows = num_samples(features)
     labels = None if y is None else label_array(y)
     mask = np.ones(n_rows, bool) if labels is None else inlier_mask(labels)
     if len(mask) != n_rows:
@@ -243,7 +242,7 @@ def _sides(
     if not mask.any():
         raise ValueError("features have no in-distribution rows: every label is -1.")
     if inliers is not None:
-        if _num_samples(inliers) == 0:
+        if num_samples(inliers) == 0:
             raise ValueError("inliers is empty: every metric compares with such rows.")
         return features, labels, inliers
     rows = np.flatnonzero(mask)
@@ -252,7 +251,7 @@ def _sides(
     held_out = rows[share(len(rows), HELD_OUT_SHARE, None, random_state)]
     fitted = np.setdiff1d(np.arange(n_rows), held_out)
     kept = None if labels is None else labels[fitted]
-    return _safe_indexing(features, fitted), kept, _safe_indexing(features, held_out)
+    return safe_indexing(features, fitted), kept, safe_indexing(features, held_out)
 
 
 def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
@@ -266,7 +265,7 @@ def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
         "the in-distribution rows": _digests(known),
     }
     for name, rows in outliers.items():
-        if _num_samples(rows) == 0:
+        if num_samples(rows) == 0:
             raise ValueError(f"outliers[{name!r}] is empty.")
         own = _digests(rows)
         for where, others in seen.items():
@@ -281,9 +280,9 @@ def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
 def _digests(rows: Any) -> set[int]:
     """Return a number for each row's values, equal for equal rows."""
     found: set[int] = set()
-    count = _num_samples(rows)
+    count = num_samples(rows)
     for start in range(0, count, 1024):
-        part = _safe_indexing(rows, slice(start, min(start + 1024, count)))
+        part = safe_indexing(rows, slice(start, min(start + 1024, count)))
         values = np.ascontiguousarray(np.asarray(part, dtype=np.float64))
         found |= {hash(row.tobytes()) for row in values if row.any()}
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sklearn.base import clone
-from sklearn.utils._param_validation import HasMethods
 
+from skood._sklearn_compat import HasMethods
 from skood.detectors.base import ARRAY, BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training
