@@ -85,8 +85,8 @@ class AutoOOD(BaseEnsemble):
 
     See Also
     --------
-    DetectorEnsemble : the same for detectors of your choice.
-    compare : detectors side by side on known outliers.
+    DetectorEnsemble : The same for detectors of your choice.
+    compare : Detectors side by side on known outliers.
 
     Examples
     --------
