@@ -31,7 +31,7 @@ import torch
 from sklearn.pipeline import Pipeline, make_pipeline
 from torch import nn
 
-from skood import LayerFeatureTransformer, Mahalanobis
+from skood import LayerFeatureTransformer, Mahalanobis, score_and_predict
 
 
 def small_network() -> nn.Module:
@@ -108,13 +108,15 @@ def request_to(pipeline: Pipeline, n: int) -> Callable[[], Any]:
 
     app = FastAPI()
 
-    @app.post("/score")
     async def score(request: Request) -> dict[str, list[float]]:
         rows = np.frombuffer(await request.body(), dtype=np.float32)
         X = rows.reshape(-1, 3, 32, 32)
-        return {"scores": pipeline.score_samples(X).tolist()}
+        scored = score_and_predict(pipeline, X)
+        return {"scores": scored.scores.tolist(), "flags": scored.flags.tolist()}
 
     # FastAPI looks annotations up in this module, where these are not.
+    score.__annotations__ = {"request": Request}
+    app.post("/score")(score)
     client, body = TestClient(app), images(n, seed=1).tobytes()
     return lambda: client.post("/score", content=body).raise_for_status()
 

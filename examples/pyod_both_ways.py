@@ -87,7 +87,7 @@ def ensemble() -> LSCP:
     For each row it asks the members that are right about the row's neighbours.
     """
     members = [
-        to_pyod(Mahalanobis()),
+        to_pyod(Mahalanobis(covariance="oas")),
         to_pyod(LSGM(n_components=8, random_state=0)),
         LOF(n_neighbors=5),
     ]

@@ -24,6 +24,7 @@ from skood import (
     KNN,
     LSGM,
     NAP,
+    AutoOOD,
     FeatureNorm,
     InlierKFold,
     Jigsaw,
@@ -108,13 +109,14 @@ def fitted_pipelines(
     )
     extracted, unseen = features.fit_transform(X), features.transform(X_new)
     detectors = {
-        "Mahalanobis, last block": Mahalanobis("relu3"),
-        "Mahalanobis, all blocks": Mahalanobis(),
+        "Mahalanobis, last block": Mahalanobis("relu3", covariance="oas"),
+        "Mahalanobis, all blocks": Mahalanobis(covariance="oas"),
         "KNN, last block": KNN(5, layers="relu3"),
         "KNN, all blocks": KNN(5),
         "LSGM": LSGM(n_components=8, random_state=0),
         "NAP": NAP(),
         "FeatureNorm": FeatureNorm(),
+        "AutoOOD": AutoOOD(),
     }
     for detector in detectors.values():
         detector.fit(extracted, y, threshold_data=unseen)

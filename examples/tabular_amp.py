@@ -72,7 +72,7 @@ def compare(name: str, X: np.ndarray, y: np.ndarray, unknown: list[int]) -> None
     detectors = {
         "AMP": AMP(network, random_state=0).fit(X_train, y_train),
         "AMP, tuned": tuned_amp(X_train, y_train),
-        "Mahalanobis": Mahalanobis().fit(X_train, y_train),
+        "Mahalanobis": Mahalanobis(covariance="oas").fit(X_train, y_train),
         "KNN": make_pipeline(StandardScaler(), KNN(5)).fit(X_train, y_train),
     }
     accuracy = detectors["AMP"].classifier_.score(X_test, y_test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,8 @@ from skood._sklearn_compat import StrOptions
 from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.ensemble.base import WEIGHTED, BaseEnsemble
-from skood.ensemble.evidence import Evidence
-from skood.ensemble.members import Member, named, view_of
+from skood.ensemble.evidence import Evidence, HeldOutRows
+from skood.ensemble.members import FittedMember, Member, named, view_of
 from skood.ensemble.panel import default_panel
 from skood.ensemble.pseudo import FEATURE_KINDS
 from skood.ensemble.reported import aurocs
@@ -115,6 +116,15 @@ class AutoOOD(BaseEnsemble):
         if isinstance(self.members, str):
             return default_panel(training)
         return [Member(n, d, view_of(d)) for n, d in named(self.members).items()]
+
+    def _fitted_on(
+        self, training: Training, rows: HeldOutRows
+    ) -> tuple[dict[str, FittedMember], Evidence, dict[str, str]]:
+        with warnings.catch_warnings():
+            # The members are no choice of the user's, who could mend nothing.
+            for told in ("the covariance of", "n_neighbors=", "n_components="):
+                warnings.filterwarnings("ignore", told, UserWarning)
+            return super()._fitted_on(training, rows)
 
     def _check_finite(self, training: Training) -> None:
         """Raise for NaN: members that do not read it would hide it."""
