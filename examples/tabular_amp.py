@@ -50,7 +50,8 @@ def tuned_amp(X: np.ndarray, y: np.ndarray) -> AMP:
     X_tune, y_tune = make_pseudo_outliers(X, y, kind="permute_columns", random_state=0)
     grid = {"classifier__module__width": [32, 128], "classifier__corrupt_every": [1, 5]}
     search = GridSearchCV(
-        AMP(anchored_mlp(X, y), random_state=0),
+        # Half of few rows: 19 are the least that a rate of 5 % takes.
+        AMP(anchored_mlp(X, y), held_out=0.5, random_state=0),
         grid,
         scoring=auroc_scorer,
         cv=InlierKFold(2, random_state=0),
@@ -70,7 +71,7 @@ def compare(name: str, X: np.ndarray, y: np.ndarray, unknown: list[int]) -> None
     y_eval = np.concatenate([y_test, np.full(np.sum(~known), -1)])
     network = anchored_mlp(X_train, y_train)
     detectors = {
-        "AMP": AMP(network, random_state=0).fit(X_train, y_train),
+        "AMP": AMP(network, held_out=0.3, random_state=0).fit(X_train, y_train),
         "AMP, tuned": tuned_amp(X_train, y_train),
         "Mahalanobis": Mahalanobis(covariance="oas").fit(X_train, y_train),
         "KNN": make_pipeline(StandardScaler(), KNN(5)).fit(X_train, y_train),
