@@ -115,7 +115,7 @@ def test_blocks_are_no_matter(way, monkeypatch):
 def test_threads_are_no_matter(monkeypatch):
     queries, bank = bits(11, 80, 1), bits(30, 80, 2)
     monkeypatch.setattr(popcount, "THREADED_WORK", 0)
-    monkeypatch.setattr(popcount, "_openmp_effective_n_threads", lambda: 4)
+    monkeypatch.setattr(popcount, "openmp_threads", lambda: 4)
     found = nearest_hamming(
         packed_bits(queries), packed_bits(bank), 80, n_neighbors=2, backend="popcount"
     )

@@ -7,6 +7,7 @@ from inspect import Parameter, signature
 import numpy as np
 import pytest
 from changes_head import HEAD_CHANGES
+from changes_rooms import ROOM_CHANGES
 from pyod.models.copod import COPOD
 from pyod.models.lof import LOF
 from pyod.models.pca import PCA
@@ -78,6 +79,7 @@ CHANGES = [
     (FROM_PYOD, {**COMMON, "pyod_model": LOF(), "held_out": 0.5}),
     (PyODDetector(COPOD()), {"row_by_row": False}),
     *HEAD_CHANGES,
+    *ROOM_CHANGES,
 ]
 CASES = [
     pytest.param(detector, {name: value}, id=f"{type(detector).__name__}-{name}")

@@ -377,7 +377,7 @@ def test_random_changes_of_the_schema(path):
     values = [None, True, -1, 2**70, 0.5, "", "a0", [], [1], {}, items([scalar(1)])]
     values += [mapping({}), node("FunctionNode", "os.system"), made("array"), "KNN"]
     counts = {"refused": 0, "loaded": 0}
-    for _ in range(600):
+    for _ in range(800):
         changed = schema
         for _ in range(rng.choice([1, 1, 3])):
             try:

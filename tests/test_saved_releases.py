@@ -50,7 +50,7 @@ def check(folder):
 def check_sizes(folder):
     sizes = [file.stat().st_size for file in folder.rglob("*.*") if file.is_file()]
     assert max(sizes) < 96 * 1024
-    assert sum(sizes) < 1536 * 1024
+    assert sum(sizes) < 14 * 1024 * len(sizes)
 
 
 def test_files_of_every_release_load_and_say_the_same():

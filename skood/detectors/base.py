@@ -142,6 +142,10 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         """
         return self._scores(training.features) if self._unbiased else None
 
+    def _differs_by_chance(self) -> bool:
+        """Return whether two fits on nearly the same rows differ by their draws."""
+        return "random_state" in self._parameters()
+
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         """Return the threshold that the scores of unseen rows ask for."""
         return threshold_for(scores, self.contamination)
@@ -253,7 +257,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         n_rows, n_columns = training.features.shape
         kept_out = share(n_rows, HELD_OUT_SHARE, training.classes)
         if (
-            "random_state" in self._parameters()
+            self._differs_by_chance()
             and few_rows_a_column(n_rows, n_columns)
             and len(kept_out) >= rows_for_rate(self.contamination)
         ):

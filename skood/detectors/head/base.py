@@ -189,6 +189,9 @@ class HeadDetector(BaseDetector):
                 "a head whose logits are [0, z]."
             )
 
+    def _differs_by_chance(self) -> bool:
+        return False  # what is drawn is drawn once, and taken over by further fits
+
     # The head ----------------------------------------------------------------------
 
     def _hidden_layer(self, features: LayerFeatures) -> str:

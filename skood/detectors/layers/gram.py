@@ -127,7 +127,7 @@ class Gram(BaseDetector):
 
     def _fit_all(self, training: Training, threshold_data: Any) -> None:
         super()._fit_all(training, threshold_data)
-        del self._next  # as large as the ranges, and only for the threshold
+        self._next = {}  # as large as the ranges, and only for the threshold
 
     def _ranges(
         self, chunk: LayerFeatures, _: NDArray[np.intp], *, name: Key
@@ -162,7 +162,9 @@ class Gram(BaseDetector):
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float64] | None:
+        if not self._next:  # after fit
+            return None
         return by_chunks(
             lambda chunk, _: to_numpy(self._score(chunk, unseen=True)),
             training.features,

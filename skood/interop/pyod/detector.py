@@ -199,6 +199,9 @@ class PyODDetector(LayerDetector):
             return None
         return self._usable(np.ravel(self.model_.decision_scores_)[rows])
 
+    def _differs_by_chance(self) -> bool:
+        return True  # most of PyOD's models draw at random, and none says so alike
+
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         if self.contamination is None:
             return -float(self.model_.threshold_)
