@@ -52,15 +52,15 @@ ROOM_CHANGES = [
     (DICE(percentile=50), {**SHAPED, "percentile": 80}),
     (BATS(), {**SHAPED, "n_std": 0.5}),
     (LINe(), {**SHAPED, "percentile": 60}),
-    (LINe(), {"unit_percentile": 50, "weight_percentile": 60}),
+    (LINe(), {"unit_percentile": 95, "weight_percentile": 95}),
     (OptFS(), {**SHAPED, "n_bins": 5}),
     (
         GaussianMixtureDetector(),
         {**RATE, "layers": ["layer2"], "statistic": "l2", "shrinkage": 0.5},
     ),
-    (Gram(), {**RATE, "layers": ["layer1"]}),
+    (Gram(), {"layers": ["layer1"]}),
     (ActivationPrior(), {**RATE, "layers": ["layer2"], "energy_weight": 0.5}),
-    (MATCHING, {**RATE, "layers": "layer2", "temperature": 5.0}),
+    (MATCHING, {**RATE, "temperature": 5.0}),
     (MATCHING, {"text_embeddings": _RNG.normal(size=(3, 10)), **NEGATIVES}),
     (GROUPED, {"groups": 3, "random_state": 5}),
 ]

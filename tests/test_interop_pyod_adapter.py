@@ -67,7 +67,7 @@ def data_for(detector, features, matrix):
 
 def test_every_public_detector_is_tried():
     classes = {entry.detector for entry in REGISTRY.values()}
-    assert {type(d) for d in ON_FEATURES} == classes
+    assert {type(d) for d in ON_FEATURES} >= classes
     assert len(ON_FEATURES) >= 22
     assert len(ON_MATRICES) >= 16
 

@@ -20,8 +20,10 @@ from skood import (
     MSP,
     NAP,
     AnchoredClassifier,
+    ConceptMatching,
     Energy,
     FeatureNorm,
+    Gram,
     LayerEnergy,
     LayerFeatures,
     Mahalanobis,
@@ -37,6 +39,10 @@ WHERE_IT_RUNS = {"device", "backend"}
 
 WITHOUT_LABELS = {"n_pseudo_classes"}
 """They have a test of their own: with labels they do nothing."""
+
+OWN_TEST = {"ConceptMatching": {"layers"}, "Gram": {"contamination"}}
+"""No other layer of the features here has as many columns as the texts; and rows that
+were fitted on lie within Gram's ranges, whatever the rate."""
 
 COMMON = {"layers": ["layer2"], "statistic": "l2", "contamination": 0.2}
 FEW = LSGM(n_components=4, random_state=0, max_iter=200)
@@ -88,8 +94,12 @@ CASES = [
 ]
 
 
-def noisy_features():
-    """Features in which classes overlap, so that small differences show."""
+def noisy_features(detector=None):
+    """Features in which classes overlap, so that small differences show.
+
+    None is negative where the detector's entry says that it refuses such.
+    """
+    entry = REGISTRY.get(type(detector).__name__)
     features, y = synthetic_features()
     rng = np.random.default_rng(0)
     blocks = {
@@ -97,13 +107,18 @@ def noisy_features():
         + 0.3 * rng.normal(size=features.block(*name).shape)
         for name in features.block_names
     }
+    if entry is not None and not entry.negative_features:
+        blocks = {
+            name: np.maximum(block, 0) if name[1] != "logits" else block
+            for name, block in blocks.items()
+        }
     return LayerFeatures(blocks, features.head, features.views), y
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize(("detector", "change"), CASES)
 def test_a_change_of_the_parameter_is_seen(detector, change):
-    features, y = noisy_features()
+    features, y = noisy_features(detector)
     before = clone(detector).fit(features, y)
     after = clone(detector).set_params(**change).fit(features, y)
     same_scores = np.array_equal(
@@ -125,7 +140,27 @@ def test_no_parameter_is_left_out(detector):
     parameters = signature(detector).parameters.values()
     required = {p.name: None for p in parameters if p.default is Parameter.empty}
     names = set(detector(**required).get_params())
-    assert names - WHERE_IT_RUNS - WITHOUT_LABELS <= changed
+    own_test = OWN_TEST.get(detector.__name__, set())
+    assert names - WHERE_IT_RUNS - WITHOUT_LABELS - own_test <= changed
+
+
+def test_rate_of_gram():
+    features, y = noisy_features()
+    offsets = [
+        Gram(contamination=rate).fit(features, y).offset_ for rate in (0.05, 0.3)
+    ]
+    assert offsets[0] < offsets[1]
+
+
+def test_layers_of_concept_matching():
+    texts = np.random.default_rng(0).normal(size=(3, 5))
+    rows = np.random.default_rng(1).normal(size=(2, 60, 5))
+    images = LayerFeatures({"early": rows[0], "late": rows[1]})
+    early, late = (
+        ConceptMatching(texts, layers=layer).fit(images).score_samples(images)
+        for layer in ("early", "late")
+    )
+    assert not np.array_equal(early, late)
 
 
 def test_pseudo_classes_count_where_there_are_no_labels():

@@ -90,7 +90,7 @@ def assert_the_same(found, expected):
 
 @pytest.mark.parametrize(("detector", "change"), [*CASES, *OF_WRAPPERS])
 def test_a_parameter_set_after_fit_waits_for_the_next_fit(detector, change):
-    features, y = noisy_features()
+    features, y = noisy_features(detector)
     fitted = clone(detector).fit(features, y)
     before = said_by(fitted, features)
     fitted.set_params(**change)
@@ -222,8 +222,9 @@ def test_labels_of_a_first_fit_are_forgotten():
         try:
             fitted.fit(features)
         except ValueError as error:
-            assert "y is None" in str(error), error  # it needs labels
-            continue
+            if "y is None" not in str(error):
+                raise
+            continue  # it needs labels
         assert getattr(fitted, "class_labels_", None) is None
 
 

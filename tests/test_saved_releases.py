@@ -49,7 +49,7 @@ def check(folder):
 
 def check_sizes(folder):
     sizes = [file.stat().st_size for file in folder.rglob("*.*") if file.is_file()]
-    assert max(sizes) < 96 * 1024
+    assert max(sizes) < 256 * 1024
     assert sum(sizes) < 14 * 1024 * len(sizes)
 
 

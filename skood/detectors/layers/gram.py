@@ -125,10 +125,6 @@ class Gram(BaseDetector):
                 )
         self.normalisers_ = np.array(means)
 
-    def _fit_all(self, training: Training, threshold_data: Any) -> None:
-        super()._fit_all(training, threshold_data)
-        self._next = {}  # as large as the ranges, and only for the threshold
-
     def _ranges(
         self, chunk: LayerFeatures, _: NDArray[np.intp], *, name: Key
     ) -> Ranges:
@@ -162,9 +158,7 @@ class Gram(BaseDetector):
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
-    ) -> NDArray[np.float64] | None:
-        if not self._next:  # after fit
-            return None
+    ) -> NDArray[np.float64]:
         return by_chunks(
             lambda chunk, _: to_numpy(self._score(chunk, unseen=True)),
             training.features,
