@@ -70,7 +70,7 @@ PYOD_BATTERY = [
     PyODDetector(IForest(n_estimators=10, random_state=0)),
     PyODDetector(HBOS()),
     PyODDetector(PCA()),
-    PyODDetector(CBLOF(n_clusters=6, alpha=0.6, random_state=0)),
+    PyODDetector(CBLOF(n_clusters=6, alpha=0.6, random_state=1)),
     PyODDetector(GMM(reg_covar=1e-14, random_state=0)),
     PyODDetector(OCSVM(gamma="scale")),
     PyODDetector(INNE(n_estimators=5, random_state=0)),

@@ -670,7 +670,6 @@ def test_battery_of_scikit_learn(detector):
     "detector",
     [
         NAP(),
-        NAP(tie_break=None),
         NAP(per_class=False, percentile=70),
         NAP(per_class=True, voting="majority"),
         NAP(layers=["layer1", ("penultimate", "avg", 30)]),

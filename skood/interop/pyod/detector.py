@@ -200,7 +200,7 @@ class PyODDetector(LayerDetector):
         return self._usable(np.ravel(self.model_.decision_scores_)[rows])
 
     def _differs_by_chance(self) -> bool:
-        return True  # most of PyOD's models draw at random, and none says so alike
+        return "random_state" in self.pyod_model.get_params()
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         if self.contamination is None:
