@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from references.head_parts import balanced_rows as rows_by_turns
+from references.threshold import kth_smallest
 
 from skood import (
     DML,
@@ -401,3 +402,16 @@ def test_nac_has_an_even_number_of_bins():
 def test_one_column_has_no_direction():
     with pytest.raises(ValueError, match=r"one column \(n_features = 1\)"):
         KPCA().fit(np.arange(30.0)[:, None])
+
+
+def test_pnml_is_left_out_of_its_moments_exactly():
+    features, y = synthetic_features(60, 0)
+    detector = PNML(contamination=0.1).fit(features, y)
+    left_out = [
+        PNML()
+        .fit(features[rest], y[rest], threshold_data=features)
+        .score_samples(features[[i]])[0]
+        for i in range(60)
+        for rest in [np.delete(np.arange(60), i)]
+    ]
+    assert detector.offset_ == pytest.approx(kth_smallest(left_out, 0.1), rel=1e-9)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, unit_rows
+from skood._chunks import by_chunks
+from skood._device import array_namespace, like, to_numpy, unit_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
 from skood.detectors.head.rows import row_dots, softmax
 from skood.detectors.head.subspaces import principal_axes, second_moment
 from skood.detectors.training import Training
+from skood.features import LayerFeatures
 
 __all__ = ["PNML"]
 
@@ -80,11 +83,39 @@ class PNML(HeadDetector):
         self.spread_ = axes[:, kept] / np.sqrt(values[kept])
 
     def _head_scores(self, h: Any, z: Any) -> Any:
+        return self._minus_regret(h, self._weight_of(h))
+
+    def _weight_of(self, h: Any) -> Any:
+        """Return q: how little the training rows say about each row."""
+        spread = unit_rows(h) @ like(self.spread_, h)
+        return row_dots(spread, spread)
+
+    def _minus_regret(self, h: Any, q: Any) -> Any:
         xp = array_namespace(h)
         assert self.head_ is not None
-        h = unit_rows(h)
-        spread = h @ like(self.spread_, h)
-        q = row_dots(spread, spread)[:, None]
+        h, q = unit_rows(h), q[:, None]
         p = softmax(h @ like(self.head_.weight, h).T + like(self.head_.bias, h))
         tempered = p ** (1 / (1 + q))  # p / p^kappa, which has no 0 / 0
         return -xp.log(xp.sum(tempered / (tempered + 1 - p), axis=1))
+
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64] | None:
+        """Return the scores by the other rows' moments: q is then q / (1 - q).
+
+        None where a row alone spans a direction, so that its q is 1.
+        """
+
+        def weight(chunk: LayerFeatures, _: slice) -> NDArray[np.float64]:
+            return to_numpy(self._weight_of(self._read(chunk)[0]))
+
+        q = by_chunks(weight, training.features)
+        if q.max() > 1 - 1e-6:
+            return None
+        left_out = q / (1 - q)
+
+        def score(chunk: LayerFeatures, rows: slice) -> NDArray[np.float64]:
+            h = self._read(chunk)[0]
+            return to_numpy(self._minus_regret(h, like(left_out[rows], h)))
+
+        return by_chunks(score, training.features)
