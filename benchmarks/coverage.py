@@ -22,9 +22,9 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 import skood
-from skood._ranks import rank_for_rate
 from skood.calibration import ConformalDetector, ShiftMonitor
-from skood.detectors.knn import KNN
+from skood.detectors.layers.knn import KNN
+from skood.numerics.ranks import rank_for_rate
 
 ALPHAS = (0.01, 0.05, 0.1)
 N_FITTED = 200

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from skood import LayerFeatures, LinearHead
-from skood._ranks import rank_for_rate
 from skood.detectors.registry import REGISTRY, Entry
 from skood.detectors.threshold import threshold_for
+from skood.numerics.ranks import rank_for_rate
 
 ROWS = (30, 100, 1_000, 10_000)
 COLUMNS = (5, 50, 512)

@@ -26,7 +26,7 @@ _HOMES = {
     "LayerSelector": "skood.features",
     "LeaveOutlierSourceOut": "skood.model_selection",
     "LinearHead": "skood.features",
-    "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "NormRescaledHead": "skood.detectors.head.norm_rescaled",
     "OODScorer": "skood.model_selection",
     "OutliersIgnored": "skood.model_selection",
     "ShiftMonitor": "skood.calibration",

@@ -7,7 +7,7 @@ from skood.detectors.registry import trusted_state
 __all__ = ["trusted_types"]
 
 _TYPES = (
-    "skood._jigsaw.Jigsaw",
+    "skood.model_selection.jigsaw.Jigsaw",
     "skood.calibration.betting.ChangeMixture",
     "skood.calibration.conformal.ConformalDetector",
     "skood.calibration.monitor.ShiftMonitor",
@@ -15,7 +15,7 @@ _TYPES = (
     "skood.calibration.probability.LogisticCalibration",
     "skood.calibration.probability.Standardised",
     "skood.calibration.threshold.TargetRateThreshold",
-    "skood.detectors.norm_rescaled.NormRescaledHead",
+    "skood.detectors.head.norm_rescaled.NormRescaledHead",
     "skood.ensemble.auto.AutoOOD",
     "skood.ensemble.comparable.Comparable",
     "skood.ensemble.detectors.DetectorEnsemble",

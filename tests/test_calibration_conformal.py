@@ -20,10 +20,10 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import KNN, LayerFeatures, Mahalanobis
-from skood import _splits as splits
 from skood.calibration import ConformalDetector
 from skood.metrics import auroc
 from skood.model_selection import InlierKFold, auroc_scorer
+from skood.numerics import splits as splits
 
 METHODS = ["split", "cross", "jackknife+"]
 

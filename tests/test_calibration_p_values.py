@@ -12,10 +12,10 @@ from references import conformal as reference
 from scipy.stats import beta
 
 from skood import KNN, NAP, ConformalDetector, FeatureNorm
-from skood._ranks import rank_for_rate, rows_for_rate
 from skood.calibration import conditional_p_values, conformal_p_values, discoveries
 from skood.calibration.betting import POWERS, ChangeMixture
 from skood.calibration.p_values import Reference
+from skood.numerics.ranks import rank_for_rate, rows_for_rate
 
 SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=20)
 P_VALUES = st.lists(st.floats(1e-6, 1), min_size=1, max_size=20)

@@ -24,10 +24,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skood import KNN, LayerFeatures, Mahalanobis
-from skood import _splits as splits
-from skood._ranks import rank_for_rate
 from skood.calibration import ConformalDetector, TargetRateThreshold
 from skood.model_selection import InlierKFold, auroc_scorer
+from skood.numerics import splits as splits
+from skood.numerics.ranks import rank_for_rate
 
 SKLEARN = [
     IsolationForest(n_estimators=20, random_state=0),

@@ -13,9 +13,10 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from skood import LayerEnergy, LayerFeatures, Mahalanobis, _chunks
-from skood.detectors import energy
+from skood import LayerEnergy, LayerFeatures, Mahalanobis
+from skood.detectors.layers import layer_energy
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
 
 AGGREGATIONS = ["zscore", "mahalanobis", "signed"]
 WIDTHS = {"early": 9, "middle": 30, "late": 5}
@@ -142,7 +143,7 @@ def test_the_energy_of_logits_is_computed():
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_chunks_equal_the_whole(data, aggregation, monkeypatch):
     whole = fitted(data, aggregation)
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 21)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 21)
     chunked = fitted(data, aggregation)
     features, _ = data["new"]
     np.testing.assert_allclose(
@@ -203,7 +204,7 @@ def test_a_row_unlike_all_others_is_infinitely_far_from_them():
     X[7] = 1.0
     z = (X - X.mean()) / X.std()
     with np.errstate(divide="ignore"):
-        unseen = energy._unseen_z(z, len(X))
+        unseen = layer_energy._unseen_z(z, len(X))
     assert unseen[7, 0] == np.inf
     assert np.isfinite(np.delete(unseen, 7)).all()
 

@@ -14,10 +14,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from skood import FeatureNorm, LayerFeatures, LayerFeatureTransformer, _chunks
-from skood._jigsaw import Jigsaw
-from skood._norm_ratio import feature_norm
+from skood import FeatureNorm, LayerFeatures, LayerFeatureTransformer
+from skood.detectors.norm_ratio import feature_norm
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
+from skood.model_selection.jigsaw import Jigsaw
 
 SHAPES = {"early": (4, 6, 6), "middle": (6, 3, 3), "late": (8, 2, 2)}
 
@@ -183,7 +184,7 @@ def test_one_candidate_needs_no_views(maps):
 
 def test_chunks_equal_the_whole(features, monkeypatch):
     whole = FeatureNorm().fit(features)
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 7 * features.shape[1])
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 7 * features.shape[1])
     chunked = FeatureNorm().fit(features)
     assert chunked.norm_ratios_ == pytest.approx(whole.norm_ratios_, rel=1e-12)
     np.testing.assert_array_equal(

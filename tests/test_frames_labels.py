@@ -37,7 +37,7 @@ from skood import (
     make_pseudo_outliers,
     ood_report,
 )
-from skood._labels import inlier_mask
+from skood.numerics.labels import inlier_mask
 from skood.plotting import ScoreHistogramDisplay
 
 HOLE = np.arange(ROWS) == 9

@@ -34,7 +34,7 @@ from skood import (
     LayerFeatureTransformer,
     LayerSelector,
 )
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 
 
 @pytest.fixture

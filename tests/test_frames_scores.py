@@ -27,7 +27,7 @@ from skood import (
     make_pseudo_outliers,
     ood_report,
 )
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 from skood.plotting import DetDisplay, RocDisplay, ScoreHistogramDisplay
 
 

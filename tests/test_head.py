@@ -33,9 +33,9 @@ from skood import (
     WeiPer,
 )
 from skood.detectors.head.bank import balanced_rows
-from skood.detectors.head.label_columns import label_columns
 from skood.detectors.head.signs import guarded_product
 from skood.detectors.head.subspaces import origin, row_space
+from skood.detectors.label_columns import label_columns
 from skood.detectors.registry import REGISTRY
 from skood.detectors.training import Training
 from skood.estimator_checks import synthetic_features

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skood._splits import folds, held_out_splits, nested_splits, share
 from skood.detectors import BaseDetector
 from skood.detectors.threshold import threshold_for
+from skood.numerics.splits import folds, held_out_splits, nested_splits, share
 
 
 @given(st.integers(2, 300), st.integers(1, 5), st.integers(0, 5))

@@ -207,7 +207,7 @@ def test_rows_in_a_store(tmp_path, monkeypatch):
     detector = PyODDetector(PCA(), layers="1")
     in_memory = LayerFeatures({name: stored.block(name) for name in "01"})
     expected = clone(detector).fit(in_memory).score_samples(in_memory[::3])
-    monkeypatch.setattr("skood._chunks.CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("skood.features.chunks.CHUNK_ELEMENTS", 100)
     in_store = detector.fit(stored).score_samples(stored[::3])
     np.testing.assert_array_equal(in_store, expected)
 

@@ -14,7 +14,7 @@ from references.threshold import kth_smallest
 from sklearn.neighbors import NearestNeighbors
 
 from skood import KNN
-from skood.detectors import knn
+from skood.detectors.layers import knn
 from skood.estimator_checks import synthetic_features
 from skood.neighbors import candidates
 

@@ -13,7 +13,7 @@ from references.threshold import kth_smallest
 from sklearn.base import clone
 
 from skood import MSP, Energy, LayerFeatures, MaxLogit
-from skood._logsumexp import log_sum_exp
+from skood.numerics.logsumexp import log_sum_exp
 
 CASES = [
     (MSP(), reference.msp),

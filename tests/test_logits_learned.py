@@ -19,8 +19,8 @@ from skood import (
     OpenMax,
     TemperatureScaledMSP,
 )
-from skood.detectors.logits._probabilities import log_softmax, sorted_softmax
 from skood.detectors.logits._weibull import weibull_fits
+from skood.numerics.probabilities import log_softmax, sorted_softmax
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 
-from skood import LSGM, LayerFeatures, Mahalanobis, _chunks
+from skood import LSGM, LayerFeatures, Mahalanobis
 from skood.detectors import threshold
+from skood.features import chunks
 from skood.mixtures.paths import (
     TransitionCounts,
     assigned,
@@ -242,7 +243,7 @@ def test_chunks_store_and_workers_are_no_matter(
     whole = clone(detector).fit(features)
     features.save(tmp_path / "features")
     stored = LayerFeatures.load(tmp_path / "features")
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 300)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 300)
     chunked = clone(detector).fit(stored)
     with parallel_config("threading", n_jobs=2):
         threaded = clone(detector).fit(stored)
@@ -255,7 +256,7 @@ def test_chunks_store_and_workers_are_no_matter(
 
 
 def test_processes_are_no_matter(features, monkeypatch):
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 900)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 900)
     detector = LSGM(3, random_state=0, max_iter=3, tol=1.0)
     expected = clone(detector).fit(features).score_samples(features)
     with parallel_config("loky", n_jobs=2):

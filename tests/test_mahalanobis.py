@@ -15,12 +15,13 @@ from references.threshold import kth_smallest
 from sklearn.covariance import OAS, EmpiricalCovariance, LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from skood import LayerFeatures, Mahalanobis, _chunks
-from skood._gaussian import TiedGaussian
-from skood._moments import ClassMoments, FourthMoment
-from skood._shrinkage import Shrinkage
+from skood import LayerFeatures, Mahalanobis
 from skood.detectors import threshold
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
+from skood.numerics.gaussian import TiedGaussian
+from skood.numerics.moments import ClassMoments, FourthMoment
+from skood.numerics.shrinkage import Shrinkage
 
 VARIANTS = [{}, {"relative": True}, {"normalize": True}]
 
@@ -338,7 +339,7 @@ def test_covariances_are_those_of_scikit_learn(
     X, y, _ = data
     means = np.array([X[y == c].mean(axis=0) for c in range(3)])
     expected = estimator(assume_centered=True).fit(X - means[y])
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 100)
     found = Mahalanobis(covariance=covariance, ridge=0, **variant).fit(X, y)
     key = ("array", "avg")
     np.testing.assert_allclose(found.covariances_[key], expected.covariance_, rtol=1e-9)

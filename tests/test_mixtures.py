@@ -14,7 +14,8 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.utils import check_random_state
 
-from skood import LayerFeatures, _chunks
+from skood import LayerFeatures
+from skood.features import chunks
 from skood.mixtures.bounds import MarginalBounds
 from skood.mixtures.em import MixtureFit, Run
 from skood.mixtures.expectation import responsibilities
@@ -116,7 +117,7 @@ def test_densities_equal_the_plain_loops(X, covariance_type):
 def test_chunks_and_workers_are_no_matter(X, covariance_type, prior, monkeypatch):
     points = k_means(X, 4)
     whole = fitted(X, points, covariance_type, prior, max_iter=8)
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 500)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 500)
     chunked = fitted(X, points, covariance_type, prior, max_iter=8)
     with parallel_config("threading", n_jobs=2):
         threaded = fitted(X, points, covariance_type, prior, max_iter=8)

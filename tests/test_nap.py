@@ -20,12 +20,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from skood import NAP, InlierKFold, LayerFeatures, _chunks, auroc_scorer
+from skood import NAP, InlierKFold, LayerFeatures, auroc_scorer
 from skood.detectors import Training, threshold
-from skood.detectors.nap import LayerChoice, activation_patterns
-from skood.detectors.nap.auto import best_threshold, tail_cap, width_factor
+from skood.detectors.layers.nap import LayerChoice, activation_patterns
+from skood.detectors.layers.nap.auto import best_threshold, tail_cap, width_factor
 from skood.estimator_checks import check_estimator as check_detector
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
 from skood.hamming import search, unpacked_bits
 
 N_CLASSES = 3
@@ -718,7 +719,7 @@ def test_small_chunks_are_no_matter(data, monkeypatch):
     features, labels, _ = with_outliers(data)
     fitted = [NAP(), NAP(MIXED), NAP(auto=True)]
     expected = [clone(d).fit(features, labels) for d in fitted]
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 200)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 200)
     for detector, whole in zip(fitted, expected, strict=True):
         detector.fit(features, labels)
         assert [choice[:4] for choice in detector.configuration_] == [

@@ -23,10 +23,10 @@ from skood import (
     LinearHead,
     MaxLogit,
     NormRescaledHead,
-    _chunks,
 )
-from skood._jigsaw import Jigsaw
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
+from skood.model_selection.jigsaw import Jigsaw
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_row_of_zeros_has_the_bias_as_logits(blocks, head):
 
 def test_chunks_equal_the_whole(features, monkeypatch):
     whole = NormRescaledHead().fit_transform(features).block("logits")
-    monkeypatch.setattr(_chunks, "CHUNK_ELEMENTS", 60)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 60)
     chunked = NormRescaledHead().fit_transform(features).block("logits")
     np.testing.assert_allclose(chunked, whole, rtol=1e-12)
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skood import LayerFeatures, _chunks
-from skood._quantiles import pooled_quantiles
+from skood import LayerFeatures
+from skood.features import chunks
+from skood.numerics.quantiles import pooled_quantiles
 
 NAME = ("a", "avg")
 SHARES = [0.0, 0.1, 0.5, 0.999, 1.0]
@@ -43,5 +44,5 @@ def test_chunks_are_no_matter():
     rows = np.random.default_rng(0).exponential(size=(400, 5)).astype(np.float32)
     features = LayerFeatures({"a": np.maximum(rows - 1, 0)})
     whole = pooled_quantiles(features, NAME, SHARES)
-    with mock.patch.object(_chunks, "CHUNK_ELEMENTS", 35):
+    with mock.patch.object(chunks, "CHUNK_ELEMENTS", 35):
         np.testing.assert_array_equal(pooled_quantiles(features, NAME, SHARES), whole)

@@ -83,7 +83,7 @@ NAMES = [
     "skood.load",
     "skood.__getattr__",
     "skood._version.is_newer",
-    "skood._seeds.check_random_state",
+    "skood.numerics.seeds.check_random_state",
     "skood._state.InPickle",
     f"{HOME}.np",
     f"{HOME}.KNN.fit",

@@ -26,9 +26,9 @@ from skood import (
     OpenMax,
     OptFS,
     ReAct,
-    _chunks,
 )
 from skood.estimator_checks import synthetic_features
+from skood.features import chunks
 
 
 def with_features(h, head):
@@ -115,7 +115,7 @@ def test_blocks_of_rows_are_no_matter(known, detector):
     features, y = known
     whole = detector.fit(features, y).score_samples(features)
     with (
-        mock.patch.object(_chunks, "CHUNK_ELEMENTS", 130),
+        mock.patch.object(chunks, "CHUNK_ELEMENTS", 130),
         mock.patch.object(type(detector), "_block_elements", 40),
     ):
         parts = detector.fit(features, y).score_samples(features)

@@ -47,7 +47,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr("skood._chunks.CHUNK_ELEMENTS", 2000)
+    monkeypatch.setattr("skood.features.chunks.CHUNK_ELEMENTS", 2000)
 
 
 def assert_equal(one, other, features):

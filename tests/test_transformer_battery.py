@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 
 from skood import LayerFeatures, LayerFeatureTransformer, LayerSelector
-from skood.detectors.norm_rescaled import NormRescaledHead
+from skood.detectors.head.norm_rescaled import NormRescaledHead
 from skood.estimator_checks import synthetic_features
 
 N = 24

@@ -16,12 +16,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import indexable
 from sklearn.utils.validation import check_is_fitted
 
-from skood._arrays import check_readable
-from skood._labels import inlier_mask, label_array
-from skood._seeds import RandomStateLike
 from skood._sklearn_compat import num_samples, safe_indexing
-from skood._splits import folds, share
 from skood.model_selection._estimators import in_distribution_scores
+from skood.numerics.arrays import check_readable
+from skood.numerics.labels import inlier_mask, label_array
+from skood.numerics.seeds import RandomStateLike
+from skood.numerics.splits import folds, share
 
 Rows = NDArray[np.intp]
 Split = tuple[Rows | None, Rows]

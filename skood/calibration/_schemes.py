@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import LeaveOneOut
 
-from skood._ranks import rows_for_rate
-from skood._seeds import RandomStateLike
-from skood._splits import HELD_OUT_SHARE
 from skood.calibration._held_out import Labelled, Split, splits_of
+from skood.numerics.ranks import rows_for_rate
+from skood.numerics.seeds import RandomStateLike
+from skood.numerics.splits import HELD_OUT_SHARE
 
 FOLDS = 5
 

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skood._seeds import RandomStateLike
 from skood._sklearn_compat import HasMethods, Interval, StrOptions, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, Rows, usable_scores
 from skood.calibration._schemes import conformal_splits, default_share, too_few
@@ -20,6 +19,7 @@ from skood.calibration.false_discovery import conditional_p_values, discoveries
 from skood.calibration.p_values import Reference
 from skood.calibration.probability import LogisticCalibration, Standardised
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.seeds import RandomStateLike
 
 __all__ = ["ConformalDetector"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 
 Floats = NDArray[np.float64]
 

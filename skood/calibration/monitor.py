@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skood._seeds import RandomStateLike, stream_seed, uniform_draws
 from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
 from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
 from skood.calibration.betting import ChangeMixture
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.seeds import RandomStateLike, stream_seed, uniform_draws
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

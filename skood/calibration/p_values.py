@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
-from skood._arrays import as_array
-from skood._ranks import rank_for_rate
+from skood.numerics.arrays import as_array
+from skood.numerics.ranks import rank_for_rate
 
 Floats = NDArray[np.float64]
 

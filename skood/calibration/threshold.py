@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skood._ranks import rank_for_rate, rows_for_rate
-from skood._seeds import RandomStateLike
 from skood._sklearn_compat import HasMethods, Interval, fit_context
-from skood._splits import HELD_OUT_SHARE
 from skood.calibration._held_out import (
     HeldOut,
     Labelled,
@@ -24,6 +21,9 @@ from skood.calibration._held_out import (
 )
 from skood.calibration._wrapper import DetectorWrapper
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.ranks import rank_for_rate, rows_for_rate
+from skood.numerics.seeds import RandomStateLike
+from skood.numerics.splits import HELD_OUT_SHARE
 
 __all__ = ["TargetRateThreshold"]
 

@@ -8,10 +8,10 @@ _HOMES = {
     "BaseDetector": "skood.detectors.base",
     "HeadDetector": "skood.detectors.head.base",
     "IncrementalDetector": "skood.detectors.incremental",
-    "LayerDetector": "skood.detectors.layer_detector",
+    "LayerDetector": "skood.detectors.layers.base",
     "LearnedLogitDetector": "skood.detectors.logits.base",
     "LogitDetector": "skood.detectors.logits.base",
-    "NormRescaledHead": "skood.detectors.norm_rescaled",
+    "NormRescaledHead": "skood.detectors.head.norm_rescaled",
     "ShapingDetector": "skood.detectors.shaping.base",
     "Training": "skood.detectors.training",
 }

@@ -14,14 +14,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, assert_all_finite
 from sklearn.utils.validation import check_consistent_length
 
-from skood._arrays import validated_table
-from skood._chunks import by_chunks
-from skood._device import on_device, resolved_device, to_numpy
-from skood._labels import inlier_mask, label_array
 from skood._learning import Learning
-from skood._ranks import rows_for_rate
 from skood._sklearn_compat import Interval, fit_context, validate_data
-from skood._splits import HELD_OUT_SHARE, Rows, share
 from skood._version import Stamped
 from skood.detectors.declared import Declared
 from skood.detectors.held_out import few_rows_a_column, held_out_scores
@@ -29,6 +23,12 @@ from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_r
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks
+from skood.numerics.arrays import validated_table
+from skood.numerics.device import on_device, resolved_device, to_numpy
+from skood.numerics.labels import inlier_mask, label_array
+from skood.numerics.ranks import rows_for_rate
+from skood.numerics.splits import HELD_OUT_SHARE, Rows, share
 
 __all__ = ["ARRAY", "BaseDetector"]
 
@@ -46,7 +46,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     ``_fit`` (learn from a :class:`~skood.detectors.training.Training`) and ``_score``.
     It may override ``_needed`` (the blocks it reads), ``_array_key`` (what a plain
     array is) and ``_unseen_scores`` (exact leave-one-out scores of training rows).
-    :class:`~skood.detectors.layer_detector.LayerDetector` is the base of those that
+    :class:`~skood.detectors.layers.base.LayerDetector` is the base of those that
     read layers of one statistic.
 
     What the base sees to: ``score_samples`` is higher for more in-distribution; rows

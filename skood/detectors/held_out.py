@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._splits import Rows, Split, held_out_splits, nested_splits
 from skood.detectors.threshold import THRESHOLD_ROWS
+from skood.numerics.splits import Rows, Split, held_out_splits, nested_splits
 
 __all__ = ["ScoresOf", "few_rows_a_column", "held_out_scores"]
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._labels import inlier_mask
-from skood._seeds import uniform_draws
 from skood._sklearn_compat import fit_context
 from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import THRESHOLD_ROWS
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.numerics.labels import inlier_mask
+from skood.numerics.seeds import uniform_draws
 
 __all__ = ["IncrementalDetector"]
 

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._ranks import rank_for_rate, rows_for_rate
+from skood.numerics.ranks import rank_for_rate, rows_for_rate
 
 __all__ = ["THRESHOLD_ROWS", "threshold_for", "threshold_rows"]
 

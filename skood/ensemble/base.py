@@ -11,9 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skood._seeds import RandomStateLike
 from skood._sklearn_compat import Interval, StrOptions
-from skood._splits import share
 from skood.calibration.p_values import conformal_p_values
 from skood.detectors.base import BaseDetector
 from skood.detectors.training import Training
@@ -26,6 +24,8 @@ from skood.ensemble.reported import Report
 from skood.ensemble.rules import RULES, mean_by_view
 from skood.ensemble.weights import lda_weights, logistic_weights
 from skood.features import LayerFeatures
+from skood.numerics.seeds import RandomStateLike
+from skood.numerics.splits import share
 
 if TYPE_CHECKING:
     import pandas as pd

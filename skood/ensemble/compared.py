@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
-from skood._arrays import check_readable
-from skood._labels import inlier_mask, label_array
-from skood._report import (
+from skood._sklearn_compat import num_samples, safe_indexing
+from skood.ensemble.members import named
+from skood.metrics.report import (
     QUANTITIES,
     Evaluation,
     as_row,
     check_bootstrap,
     evaluations,
 )
-from skood._seeds import RandomStateLike
-from skood._sklearn_compat import num_samples, safe_indexing
-from skood._splits import HELD_OUT_SHARE, share
-from skood.ensemble.members import named
 from skood.model_selection._estimators import in_distribution_scores
+from skood.numerics.arrays import check_readable
+from skood.numerics.labels import inlier_mask, label_array
+from skood.numerics.seeds import RandomStateLike
+from skood.numerics.splits import HELD_OUT_SHARE, share
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._arrays import as_array
 from skood.ensemble.comparable import Comparable
 from skood.features import LayerFeatures
 from skood.features.names import Key
+from skood.numerics.arrays import as_array
 
 if TYPE_CHECKING:
     import pandas as pd

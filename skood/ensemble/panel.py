@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import make_pipeline
 
-from skood._norm_ratio import NORM, NORM_RATIO
 from skood.detectors.base import ARRAY
 from skood.detectors.entry import Entry
-from skood.detectors.norm_rescaled import NormRescaledHead
+from skood.detectors.head.norm_rescaled import NormRescaledHead
+from skood.detectors.norm_ratio import NORM, NORM_RATIO
 from skood.detectors.registry import REGISTRY
 from skood.detectors.training import Training
 from skood.ensemble.members import Member

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._seeds import RandomStateLike, stream_seed
 from skood.features import LOGITS, LayerFeatures
+from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["FEATURE_KINDS", "NOISE", "pseudo_outliers"]
 

@@ -18,12 +18,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
-from skood import _chunks
-from skood._ranks import rank_for_rate
 from skood.estimator_checks.hard import HARD, hard_features
 from skood.estimator_checks.synthetic import synthetic_features
-from skood.features import LayerFeatures
+from skood.features import LayerFeatures, chunks
 from skood.model_selection import InlierKFold, auroc_scorer
+from skood.numerics.ranks import rank_for_rate
 
 
 def check_outliers_score_lower(estimator: Any) -> None:
@@ -134,7 +133,7 @@ def check_chunks_equal_whole(estimator: Any) -> None:
     features, y = synthetic_features()
     whole = _fitted(estimator)
     expected = whole.score_samples(features)
-    with mock.patch.object(_chunks, "CHUNK_ELEMENTS", 50 * features.shape[1]):
+    with mock.patch.object(chunks, "CHUNK_ELEMENTS", 50 * features.shape[1]):
         chunked = clone(estimator).fit(features, y)
         np.testing.assert_allclose(
             chunked.score_samples(features), expected, rtol=1e-6, atol=1e-9

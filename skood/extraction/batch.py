@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from skood._arrays import as_array, unread_columns
+from skood.numerics.arrays import as_array, unread_columns
 
 __all__ = ["Batch", "as_batch"]
 

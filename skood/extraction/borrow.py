@@ -11,9 +11,9 @@ import torch
 import torch.backends.mha
 from torch import nn
 
-from skood._device import resolved_device
 from skood._turn import turn
 from skood.extraction.kept import Attributes, KeptTensors, with_own_train
+from skood.numerics.device import resolved_device
 
 __all__ = ["borrowed", "evaluating", "is_compiled", "lent", "observable_parts"]
 

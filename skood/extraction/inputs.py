@@ -19,11 +19,11 @@ from torch.utils.data import (
     default_collate,
 )
 
-from skood._arrays import as_array, check_readable
 from skood._progress import Meter
 from skood.extraction.batch import Batch, as_batch
 from skood.extraction.rows import Columns, Items, Rows, Several, Table, is_table
 from skood.extraction.samples import Takes, takes_of
+from skood.numerics.arrays import as_array, check_readable
 
 __all__ = ["Inputs", "Loaded", "Preprocess", "is_stream"]
 

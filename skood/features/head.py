@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
-from skood._arrays import as_array, check_readable, unread_columns
 from skood._version import stamped, unstamped
 from skood.features.head import LinearHead
 from skood.features.names import (
@@ -29,6 +28,7 @@ from skood.features.stored import (
     view_folder,
     write_blocks,
 )
+from skood.numerics.arrays import as_array, check_readable, unread_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from skood._arrays import validated_table
 from skood._learning import Learning
 from skood._sklearn_compat import feature_names_in, validate_data
 from skood._version import Stamped
 from skood.features.layer_features import LayerFeatures
 from skood.features.names import Layers, column_names
+from skood.numerics.arrays import validated_table
 
 
 class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._device import to_numpy
+from skood.numerics.device import to_numpy
 
 Packed: TypeAlias = NDArray[np.uint8]
 Distances: TypeAlias = NDArray[np.int32]

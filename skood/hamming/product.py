@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from skood._device import to_numpy
 from skood.hamming.packing import Distances, Packed
+from skood.numerics.device import to_numpy
 
 __all__ = ["multiplies_int8_fast", "product_distances"]
 

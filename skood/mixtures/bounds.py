@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like
+from skood.numerics.device import array_namespace, like
 
 WIDEST = 128
 BLOCK_ELEMENTS = 1 << 20

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError
 
-from skood._device import like, to_numpy
-from skood._fixed_blocks import filled, filled_rows, product, whole
 from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
 from skood.mixtures.products import mostly_empty
+from skood.numerics.device import like, to_numpy
+from skood.numerics.fixed_blocks import filled, filled_rows, product, whole
 
 
 class DiagonalGaussians(Gaussians):

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
 from skood.mixtures.gaussians import Gaussians
 from skood.mixtures.products import nearest_points
 from skood.mixtures.rows import as_float64
+from skood.numerics.device import array_namespace, like, to_numpy
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
-from skood._fixed_blocks import filled, filled_rows, transposed_product, whole
 from skood.mixtures.bounds import MarginalBounds
 from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
 from skood.mixtures.products import (
@@ -20,6 +18,8 @@ from skood.mixtures.products import (
     triangular_product,
     whitening_triangle,
 )
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.fixed_blocks import filled, filled_rows, transposed_product, whole
 
 BLOCK_ROWS = 2048
 

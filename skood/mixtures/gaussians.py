@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import like
+from skood.numerics.device import like
 
 EPSILON = float(np.finfo(np.float32).eps)
 LOG_2_PI = float(np.log(2 * np.pi))

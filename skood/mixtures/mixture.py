@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like
 from skood.mixtures.diag import DiagonalGaussians
 from skood.mixtures.expectation import responsibilities
 from skood.mixtures.full import FullGaussians
@@ -16,6 +15,7 @@ from skood.mixtures.gaussians import Gaussians
 from skood.mixtures.parameters import MixtureParameters
 from skood.mixtures.rows import Frame, as_float64
 from skood.mixtures.tied import TiedGaussians
+from skood.numerics.device import array_namespace, like
 
 FAR = 1e100
 """Entries beyond this count as this: their squares would not fit."""

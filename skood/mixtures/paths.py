@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
-from skood._fixed_blocks import filled, filled_rows, product, whole
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.fixed_blocks import filled, filled_rows, product, whole
 
 SMOOTHING = 1e-8
 """Added to every count: a component without rows goes everywhere alike."""

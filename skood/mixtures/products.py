@@ -11,7 +11,7 @@ from scipy.linalg.blas import dsyrk, dtrmm, ssyrk, strmm
 from scipy.linalg.lapack import dtrtri
 from scipy.sparse import csc_array
 
-from skood._device import array_namespace, to_numpy
+from skood.numerics.device import array_namespace, to_numpy
 
 DENSE = 1 / 8
 """From this part of nonzero entries on, a dense product is the quicker one."""

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._chunks import merged_statistics
-from skood._device import like, to_numpy
-from skood._whitening import ROUNDING, check_squares
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
 from skood.mixtures.products import gram
+from skood.numerics.device import like, to_numpy
+from skood.numerics.whitening import ROUNDING, check_squares
 
 BLOCK_ROWS = 8192
 

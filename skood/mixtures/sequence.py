@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import like, to_numpy
 from skood.mixtures.mixture import Mixture
 from skood.mixtures.paths import (
     TransitionCounts,
@@ -17,6 +16,7 @@ from skood.mixtures.paths import (
     likeliest_path,
     log_likelihood,
 )
+from skood.numerics.device import like, to_numpy
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.cluster import kmeans_plusplus
 
-from skood._device import to_numpy
 from skood.mixtures.products import nearest_points
 from skood.mixtures.rows import LayerRows
+from skood.numerics.device import to_numpy
 
 ROWS_PER_COMPONENT = 100
 LEAST_ROWS = 10_000

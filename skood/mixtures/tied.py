@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
-from skood._fixed_blocks import (
+from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
+from skood.mixtures.products import mostly_empty, triangular_product, whitening_triangle
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.fixed_blocks import (
     filled,
     filled_rows,
     product,
     transposed_product,
     whole,
 )
-from skood.mixtures.gaussians import EPSILON, LOG_2_PI, Gaussians
-from skood.mixtures.products import mostly_empty, triangular_product, whitening_triangle
 
 
 @dataclass(frozen=True, eq=False)

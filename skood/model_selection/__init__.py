@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skood._jigsaw import Jigsaw
 from skood.model_selection.class_holdout import ClassHoldout
+from skood.model_selection.jigsaw import Jigsaw
 from skood.model_selection.outliers_ignored import OutliersIgnored
 from skood.model_selection.pseudo_outliers import make_pseudo_outliers
 from skood.model_selection.scorers import (

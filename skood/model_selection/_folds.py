@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import indexable
 
-from skood._labels import label_array
-from skood._seeds import RandomStateLike, stream_seed
+from skood.numerics.labels import label_array
+from skood.numerics.seeds import RandomStateLike, stream_seed
 
 Rows = NDArray[np.intp]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._arrays import as_array, is_missing
+from skood.numerics.arrays import as_array, is_missing
 
 Values = NDArray[Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._labels import inlier_mask
+from skood.numerics.labels import inlier_mask
 
 Rows = NDArray[np.intp]
 Values = NDArray[Any]

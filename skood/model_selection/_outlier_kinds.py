@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from skood._jigsaw import Jigsaw
 from skood.model_selection._inliers import Inliers, Rows, Values
+from skood.model_selection.jigsaw import Jigsaw
 
 Rng = np.random.Generator
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skood._labels import inlier_mask
-from skood._seeds import RandomStateLike
 from skood.model_selection._folds import LabelSplitter, Rows, check_n_folds
+from skood.numerics.labels import inlier_mask
+from skood.numerics.seeds import RandomStateLike
 
 
 class ClassHoldout(LabelSplitter):

@@ -19,12 +19,12 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skood._arrays import check_readable
-from skood._labels import inlier_mask, label_array
 from skood._learning import Learning
 from skood._sklearn_compat import safe_indexing
 from skood._version import Stamped
 from skood.model_selection._estimators import SCORE_METHODS, last_step, refuse_pyod
+from skood.numerics.arrays import check_readable
+from skood.numerics.labels import inlier_mask, label_array
 
 
 def _inner(wrapper: OutliersIgnored) -> Any:

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._arrays import as_array, check_readable
-from skood._labels import OUTLIER, inlier_mask, label_array
-from skood._seeds import RandomStateLike, stream_seed
 from skood.model_selection._frames import appended_frame, frame_values, is_frame
 from skood.model_selection._inliers import Inliers, Rows, Values, inliers_of
 from skood.model_selection._outlier_kinds import (
@@ -20,6 +17,9 @@ from skood.model_selection._outlier_kinds import (
     Batch,
     Kind,
 )
+from skood.numerics.arrays import as_array, check_readable
+from skood.numerics.labels import OUTLIER, inlier_mask, label_array
+from skood.numerics.seeds import RandomStateLike, stream_seed
 
 _BATCH_VALUES = 2**22  # values made at a time, so that float64 work stays near 100 MB
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._labels import OUTLIER, inlier_mask, label_array
 from skood.metrics import aupr, auroc, detection_accuracy, fpr_at_tpr
 from skood.model_selection._estimators import (
     in_distribution_scores,
     last_step,
     refuse_pyod,
 )
+from skood.numerics.labels import OUTLIER, inlier_mask, label_array
 
 Truth = NDArray[np.int64]
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._labels import inlier_mask
-from skood._seeds import RandomStateLike
-from skood._sources import outlier_sources
+from skood.metrics.sources import outlier_sources
 from skood.model_selection._folds import LabelSplitter, Rows, check_n_folds
+from skood.numerics.labels import inlier_mask
+from skood.numerics.seeds import RandomStateLike
 
 
 class LeaveOutlierSourceOut(LabelSplitter):

@@ -14,18 +14,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skood._arrays import as_array
 from skood._progress import is_shown
-from skood._seeds import RandomStateLike, stream_seed
 from skood._sklearn_compat import HasMethods, Interval, StrOptions
-from skood._splits import share
 from skood.detectors.declared import field
-from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.layers.base import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.neural.anchored import AnchoredClassifier
 from skood.neural.mlp import MLP
 from skood.neural.scores import SCORES, calibrated
+from skood.numerics.arrays import as_array
+from skood.numerics.seeds import RandomStateLike, stream_seed
+from skood.numerics.splits import share
 
 __all__ = ["AMP"]
 

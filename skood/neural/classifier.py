@@ -14,8 +14,6 @@ from scipy.special import softmax
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skood._labels import inlier_mask
-from skood._seeds import RandomStateLike, stream_seed
 from skood._sklearn_compat import check_feature_names, validate_parameter_constraints
 from skood._version import stamped, unstamped
 from skood.neural.contexts import known_device, seeded
@@ -29,6 +27,8 @@ from skood.neural.inputs import (
     resolved_labels,
 )
 from skood.neural.stored_rows import StoredRows, rows_where
+from skood.numerics.labels import inlier_mask
+from skood.numerics.seeds import RandomStateLike, stream_seed
 
 try:
     from skorch import NeuralNetClassifier

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skood._device import resolved_device
+from skood.numerics.device import resolved_device
 
 __all__ = ["known_device", "seeded"]
 

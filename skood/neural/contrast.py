@@ -12,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from skood._jigsaw import Jigsaw
+from skood.model_selection.jigsaw import Jigsaw
 
 __all__ = ["KINDS", "kinds_for", "pseudo_outliers"]
 

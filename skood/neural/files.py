@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skood._device import resolved_device
 from skood._state import InPickle
 from skood.extraction.network import on_cpu
+from skood.numerics.device import resolved_device
 
 __all__ = ["as_arrays", "as_tensors", "device_here", "put_weights", "state_of"]
 

@@ -12,11 +12,11 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import assert_all_finite
 from torch import Tensor
 
-from skood._arrays import as_array, unread_columns
-from skood._chunks import chunks_of
-from skood._labels import inlier_mask, label_array
 from skood.features import LayerFeatures
+from skood.features.chunks import chunks_of
 from skood.neural.stored_rows import StoredRows
+from skood.numerics.arrays import as_array, unread_columns
+from skood.numerics.labels import inlier_mask, label_array
 
 __all__ = [
     "as_batch",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from skood._logsumexp import log_sum_exp
+from skood.numerics.logsumexp import log_sum_exp
 
 __all__ = [
     "SCORES",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._arrays import as_array
-from skood._labels import inlier_mask
+from skood.numerics.arrays import as_array
+from skood.numerics.labels import inlier_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm
 from sklearn.metrics import det_curve
 
-from skood._arrays import as_array
-from skood._labels import inlier_mask
 from skood.metrics import fpr_at_tpr
+from skood.numerics.arrays import as_array
+from skood.numerics.labels import inlier_mask
 from skood.plotting._axes import NEUTRAL, Floats, draw_curve
 from skood.plotting._scores import ScoreDisplay
 

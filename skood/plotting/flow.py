@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood._arrays import as_array
-from skood._labels import inlier_mask
 from skood._sklearn_compat import safe_indexing
+from skood.numerics.arrays import as_array
+from skood.numerics.labels import inlier_mask
 from skood.plotting._axes import INLIERS, OUTLIERS, Display, Floats, pyplot
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_curve
 
-from skood._arrays import as_array
-from skood._labels import inlier_mask
 from skood.metrics import auroc, fpr_at_tpr
+from skood.numerics.arrays import as_array
+from skood.numerics.labels import inlier_mask
 from skood.plotting._axes import NEUTRAL, Floats, draw_curve
 from skood.plotting._scores import ScoreDisplay
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._arrays import as_array
+from skood.numerics.arrays import as_array
 from skood.store.index import Keys
 
 __all__ = ["Listing"]

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, unit_rows
-from skood._logsumexp import log_sum_exp
 from skood._sklearn_compat import Interval
+from skood.detectors.class_means import ClassSums
 from skood.detectors.head.bank import BankDetector, top_mean
-from skood.detectors.head.class_means import ClassSums
 from skood.detectors.head.moments import term_moments
-from skood.detectors.head.rows import lengths, nonzero
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.head.subspaces import row_space
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import lengths, nonzero
 
 __all__ = ["ActSub"]
 

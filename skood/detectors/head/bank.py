@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._chunks import by_chunks
-from skood._device import array_namespace, like, to_numpy, unit_rows
-from skood._seeds import stream_seed
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks
+from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
+from skood.numerics.seeds import stream_seed
 
 __all__ = ["BankDetector", "balanced_rows", "top_mean"]
 

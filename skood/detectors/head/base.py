@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 
-from skood._chunks import S, chunks_of, merged_statistics
-from skood._device import array_namespace, like
 from skood.detectors.base import BaseDetector
-from skood.detectors.head.label_columns import label_columns
+from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
+from skood.features.chunks import S, chunks_of, merged_statistics
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["HeadDetector"]
 

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import array_namespace, like
-from skood._logsumexp import log_sum_exp
 from skood._sklearn_compat import StrOptions
 from skood.detectors.head.caref import CARef
 from skood.detectors.head.moments import term_moments
-from skood.detectors.head.rows import best_logit, softmax
 from skood.detectors.head.signs import check_positive
 from skood.detectors.head.subspaces import without_rounding
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
+from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import best_logit, softmax
 
 __all__ = ["CADRef"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace, like, unit_rows
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import balance
-from skood.detectors.head.rows import lengths
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.rows import lengths
 
 __all__ = ["DML"]
 

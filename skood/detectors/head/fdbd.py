@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from skood._device import array_namespace, like
+from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.class_means import mean_row
-from skood.detectors.head.rows import lengths, nonzero, row_dots
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import lengths, nonzero, row_dots
 
 __all__ = ["FDBD"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.rows import softmax
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace
+from skood.numerics.rows import softmax
 
 __all__ = ["GradNorm"]
 

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import array_namespace, like, to_numpy, unit_rows
-from skood._seeds import stream_seed
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
-from skood.detectors.head.rows import lengths
 from skood.detectors.head.subspaces import component_number, principal_axes
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
+from skood.numerics.rows import lengths
+from skood.numerics.seeds import stream_seed
 
 __all__ = ["KPCA"]
 

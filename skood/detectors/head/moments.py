@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace
-from skood._moments import ClassMoments
+from skood.numerics.device import array_namespace
+from skood.numerics.moments import ClassMoments
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector

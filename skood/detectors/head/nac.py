@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.histograms import BinCounts
 from skood.detectors.head.moments import term_moments
-from skood.detectors.head.rows import softmax
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.rows import softmax
 
 __all__ = ["NAC"]
 

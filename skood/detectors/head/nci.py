@@ -5,13 +5,13 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace, like
 from skood._sklearn_compat import Interval
+from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.class_means import mean_row
 from skood.detectors.head.moments import balance
-from skood.detectors.head.rows import lengths, nonzero, row_dots
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import lengths, nonzero, row_dots
 
 __all__ = ["NCI"]
 

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import like
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
-from skood.detectors.head.rows import best_logit, lengths, nonzero
 from skood.detectors.head.signs import guarded_product
 from skood.detectors.head.subspaces import component_number, principal_axes
 from skood.detectors.training import Training
+from skood.numerics.device import like
+from skood.numerics.rows import best_logit, lengths, nonzero
 
 __all__ = ["NECO"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any, ClassVar
 
-from skood._device import array_namespace, unit_rows
-from skood._logsumexp import log_sum_exp
 from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector, top_mean
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, unit_rows
+from skood.numerics.logsumexp import log_sum_exp
 
 __all__ = ["NNGuide"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._device import like
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.rows import lengths, nonzero
 from skood.detectors.head.subspaces import row_space
 from skood.detectors.training import Training
+from skood.numerics.device import like
+from skood.numerics.rows import lengths, nonzero
 
 __all__ = ["NuSA"]
 

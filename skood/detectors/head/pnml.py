@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._chunks import by_chunks
-from skood._device import array_namespace, like, to_numpy, unit_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
-from skood.detectors.head.rows import row_dots, softmax
 from skood.detectors.head.subspaces import principal_axes, second_moment
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks
+from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
+from skood.numerics.rows import row_dots, softmax
 
 __all__ = ["PNML"]
 

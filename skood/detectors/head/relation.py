@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import array_namespace, like, unit_rows
 from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
-from skood.detectors.head.rows import nonzero, softmax
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.rows import nonzero, softmax
 
 __all__ = ["RelationGraph"]
 

@@ -8,11 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import like
 from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
-from skood.detectors.head.rows import lengths
 from skood.detectors.head.subspaces import (
     component_number,
     origin,
@@ -20,6 +18,8 @@ from skood.detectors.head.subspaces import (
     second_moment,
 )
 from skood.detectors.training import Training
+from skood.numerics.device import like
+from skood.numerics.rows import lengths
 
 __all__ = ["Residual"]
 

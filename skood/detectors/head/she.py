@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._device import array_namespace, like
+from skood.detectors.class_means import correct_sums
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.class_means import correct_sums
-from skood.detectors.head.rows import row_dots
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import row_dots
 
 __all__ = ["SHE"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._device import array_namespace
+from skood.numerics.device import array_namespace
 
 __all__ = ["check_positive", "guarded_product"]
 

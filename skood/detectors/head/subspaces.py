@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._moments import ClassMoments
 from skood.features import LinearHead
+from skood.numerics.moments import ClassMoments
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector

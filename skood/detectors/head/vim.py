@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._logsumexp import log_sum_exp
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.residual import Residual
-from skood.detectors.head.rows import best_logit
 from skood.detectors.training import Training
+from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import best_logit
 
 __all__ = ["ViM"]
 

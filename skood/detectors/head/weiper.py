@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import like, to_numpy
-from skood._seeds import stream_seed
 from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.histograms import BinCounts, row_counts
-from skood.detectors.head.rows import best_logit, softmax
 from skood.detectors.head.weiper_parts import Range, divergence, smoothed
 from skood.detectors.training import Training
+from skood.numerics.device import like, to_numpy
+from skood.numerics.rows import best_logit, softmax
+from skood.numerics.seeds import stream_seed
 
 __all__ = ["WeiPer"]
 

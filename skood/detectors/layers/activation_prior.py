@@ -5,14 +5,14 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._chunks import chunks_of
-from skood._device import array_namespace
-from skood._logsumexp import log_sum_exp
 from skood._sklearn_compat import Interval
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, Layers
+from skood.features.chunks import chunks_of
+from skood.numerics.device import array_namespace
+from skood.numerics.logsumexp import log_sum_exp
 
 __all__ = ["ActivationPrior"]
 

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 
-from skood._arrays import as_array
-from skood._device import array_namespace, like, unit_rows
-from skood._logsumexp import log_sum_exp
-from skood._seeds import RandomStateLike, stream_seed
 from skood._sklearn_compat import Interval
 from skood.detectors.base import ARRAY, BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.numerics.arrays import as_array
+from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["ConceptMatching"]
 

@@ -7,7 +7,7 @@ from skood.detectors.entry import Entry
 ENTRIES = (
     Entry(
         "Mahalanobis",
-        "skood.detectors.mahalanobis",
+        "skood.detectors.layers.mahalanobis",
         family="layers",
         summary="distance to the nearest class mean under one covariance",
         paper="A simple unified framework for detecting out-of-distribution samples "
@@ -18,8 +18,8 @@ ENTRIES = (
         uses_labels=True,
         cost="d² + C d",
         state=(
-            "skood._gaussian.TiedGaussian",
-            "skood._moments.ClassMoments",
+            "skood.numerics.gaussian.TiedGaussian",
+            "skood.numerics.moments.ClassMoments",
             "skood.detectors.incremental.Sample",
         ),
         on_arrays=({}, {"normalize": True}),
@@ -32,7 +32,7 @@ ENTRIES = (
     ),
     Entry(
         "KNN",
-        "skood.detectors.knn",
+        "skood.detectors.layers.knn",
         family="layers",
         summary="distance to the k-th nearest training row",
         paper="Out-of-distribution detection with deep nearest neighbors",
@@ -52,7 +52,7 @@ ENTRIES = (
     ),
     Entry(
         "LSGM",
-        "skood.detectors.lsgm",
+        "skood.detectors.layers.lsgm",
         family="layers",
         summary="likelihood of the trace through mixtures over the layers",
         paper="Joint distribution across representation space for out-of-distribution "
@@ -88,7 +88,7 @@ ENTRIES = (
     ),
     Entry(
         "NAP",
-        "skood.detectors.nap.detector",
+        "skood.detectors.layers.nap.detector",
         family="layers",
         summary="bits that differ from the nearest known activation pattern",
         paper="Detection of out-of-distribution samples using binary neuron activation "
@@ -101,8 +101,8 @@ ENTRIES = (
         negative_features=False,
         cost="n d / 64",
         state=(
-            "skood.detectors.nap.auto.LayerChoice",
-            "skood.detectors.nap.layer.PatternLayer",
+            "skood.detectors.layers.nap.auto.LayerChoice",
+            "skood.detectors.layers.nap.layer.PatternLayer",
             "skood.hamming.bank.PatternBank",
         ),
         on_arrays=({}, {"percentile": 30, "statistic": "avg"}),
@@ -118,7 +118,7 @@ ENTRIES = (
     ),
     Entry(
         "FeatureNorm",
-        "skood.detectors.feature_norm",
+        "skood.detectors.layers.feature_norm",
         family="layers",
         summary="norm of the feature map of one block, chosen by NormRatio",
         paper="Block selection method for using feature norm in out-of-distribution "
@@ -132,7 +132,7 @@ ENTRIES = (
     ),
     Entry(
         "LayerEnergy",
-        "skood.detectors.energy",
+        "skood.detectors.layers.layer_energy",
         family="layers",
         summary="standardised energies of several layers",
         paper="Leveraging intermediate representations for better out-of-distribution "
@@ -141,7 +141,7 @@ ENTRIES = (
         year=2025,
         needs=("lse",),
         cost="L",
-        state=("skood._gaussian.TiedGaussian",),
+        state=("skood.numerics.gaussian.TiedGaussian",),
         on_arrays=({}, {"aggregation": "mahalanobis"}),
         on_features=(
             {},

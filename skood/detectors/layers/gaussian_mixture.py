@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
-from skood._chunks import merged_statistics
-from skood._device import array_namespace, like
-from skood._logsumexp import log_sum_exp
-from skood._moments import ClassMoments
-from skood._shrinkage import Shrinkage
 from skood._sklearn_compat import Interval, StrOptions
-from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.layers.base import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
+from skood.numerics.device import array_namespace, like
+from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.moments import ClassMoments
+from skood.numerics.shrinkage import Shrinkage
 
 __all__ = ["GaussianMixtureDetector"]
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._chunks import by_chunks, merged_statistics
-from skood._device import array_namespace, like, to_numpy
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
-from skood.detectors.logits._probabilities import log_softmax
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, Layers
+from skood.features.chunks import by_chunks, merged_statistics
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.probabilities import log_softmax
 
 __all__ = ["Gram"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skood.detectors.base import BaseDetector
-from skood.detectors.head.label_columns import label_columns
 from skood.detectors.incremental import IncrementalDetector
+from skood.detectors.label_columns import label_columns
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._logsumexp import log_sum_exp
 from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.logits.base import LogitDetector
+from skood.numerics.logsumexp import log_sum_exp
 
 __all__ = ["Energy"]
 

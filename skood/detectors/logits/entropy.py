@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._device import array_namespace
-from skood.detectors.logits._probabilities import log_softmax
 from skood.detectors.logits.base import LogitDetector
+from skood.numerics.device import array_namespace
+from skood.numerics.probabilities import log_softmax
 
 __all__ = ["Entropy"]
 

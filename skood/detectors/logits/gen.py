@@ -5,11 +5,11 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace
 from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
-from skood.detectors.logits._probabilities import sorted_softmax
 from skood.detectors.logits.base import LogitDetector
+from skood.numerics.device import array_namespace
+from skood.numerics.probabilities import sorted_softmax
 
 __all__ = ["GEN"]
 

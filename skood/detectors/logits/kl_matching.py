@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._chunks import merged_statistics
-from skood._device import array_namespace, like, to_numpy
-from skood.detectors.head.class_means import ClassSums
-from skood.detectors.logits._probabilities import log_softmax
+from skood.detectors.class_means import ClassSums
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.probabilities import log_softmax
 
 __all__ = ["KLMatching"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood._device import array_namespace
 from skood.detectors.logits.base import LogitDetector
+from skood.numerics.device import array_namespace
 
 __all__ = ["MSP"]
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from scipy.stats import weibull_min
 from sklearn.utils import Tags
 
-from skood._chunks import merged_statistics
-from skood._device import to_numpy
 from skood._sklearn_compat import Interval
-from skood.detectors.head.class_means import ClassSums, predicted
+from skood.detectors.class_means import ClassSums, predicted
 from skood.detectors.logits._weibull import weibull_fits
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
+from skood.numerics.device import to_numpy
 
 __all__ = ["OpenMax"]
 

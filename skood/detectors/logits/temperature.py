@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Tags
 
-from skood._chunks import chunks_of
-from skood._device import array_namespace, to_numpy
-from skood.detectors.logits._probabilities import log_softmax
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
 from skood.detectors.training import Training
+from skood.features.chunks import chunks_of
+from skood.numerics.device import array_namespace, to_numpy
+from skood.numerics.probabilities import log_softmax
 
 __all__ = ["TemperatureScaledMSP"]
 

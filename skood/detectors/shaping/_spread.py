@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import to_numpy
+from skood.numerics.device import to_numpy
 
 __all__ = ["Spread"]
 

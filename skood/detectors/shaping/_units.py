@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skood._device import array_namespace
+from skood.numerics.device import array_namespace
 
 __all__ = ["largest_sum", "n_kept", "positive", "smallest_kept"]
 

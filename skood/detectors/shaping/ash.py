@@ -5,12 +5,12 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
-from skood.detectors.head.rows import nonzero
 from skood.detectors.shaping._units import n_kept, smallest_kept
 from skood.detectors.shaping.base import ShapingDetector
+from skood.numerics.device import array_namespace
+from skood.numerics.rows import nonzero
 
 __all__ = ["ASH"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skood._device import array_namespace, like
-from skood._quantiles import pooled_quantiles
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.logits.base import LearnedLogitDetector
 from skood.detectors.logits.energy import Energy
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, LinearHead
+from skood.numerics.device import array_namespace, like
+from skood.numerics.quantiles import pooled_quantiles
 
 __all__ = ["ShapingDetector"]
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import array_namespace, like
 from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.shaping._spread import Spread
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["BATS"]
 

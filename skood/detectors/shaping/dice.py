@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from skood._device import like
 from skood._sklearn_compat import Interval
+from skood.detectors.class_means import mean_row
 from skood.detectors.declared import field
-from skood.detectors.head.class_means import mean_row
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
+from skood.numerics.device import like
 
 __all__ = ["DICE"]
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like
 from skood._sklearn_compat import Interval
-from skood.detectors.head.class_means import ClassSums, predicted
+from skood.detectors.class_means import ClassSums, predicted
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["LINe"]
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skood._device import array_namespace, like, to_numpy
 from skood._sklearn_compat import Interval
-from skood.detectors.head.class_means import predicted
+from skood.detectors.class_means import predicted
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like, to_numpy
 
 __all__ = ["OptFS"]
 

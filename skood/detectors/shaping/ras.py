@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from skood._device import array_namespace, like
-from skood.detectors.head.class_means import ClassSums
+from skood.detectors.class_means import ClassSums
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["RAS"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from skood._device import array_namespace
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.shaping._units import largest_sum, n_kept, positive
 from skood.detectors.shaping.base import ShapingDetector
+from skood.numerics.device import array_namespace
 
 __all__ = ["SCALE"]
 

@@ -13,7 +13,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skood._labels import inlier_mask
 from skood.calibration._wrapper import DetectorWrapper
 from skood.detectors.base import BaseDetector
 from skood.detectors.training import Training
@@ -23,6 +22,7 @@ from skood.model_selection._estimators import (
     is_pyod,
     last_step,
 )
+from skood.numerics.labels import inlier_mask
 
 __all__ = ["SkoodOD"]
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from pyod.models.base import BaseDetector as PyODBase
 from sklearn.base import clone
 
-from skood._chunks import chunks_of
 from skood._sklearn_compat import Interval, StrOptions
-from skood._splits import share
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
-from skood.detectors.layer_detector import LayerDetector
+from skood.detectors.layers.base import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import chunks_of
+from skood.numerics.splits import share
 
 __all__ = ["PyODDetector"]
 

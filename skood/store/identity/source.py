@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from torch import nn
 
-from skood._device import resolved_device
+from skood.numerics.device import resolved_device
 from skood.store.identity.network import callable_fingerprint, structure_fingerprint
 from skood.store.identity.weights import weights_digest
 

@@ -1,0 +1,107 @@
+"""Means of rows by class: of all rows, those predicted as it, or rightly so."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skood.numerics.device import array_namespace, to_numpy
+from skood.numerics.moments import class_sums
+
+if TYPE_CHECKING:
+    from skood.detectors.head.base import HeadDetector
+    from skood.detectors.training import Training
+
+__all__ = ["ClassSums", "correct_sums", "mean_row", "predicted", "predicted_sums"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSums:
+    """Rows and their sums by class.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (C,)
+        Rows of each class.
+    sums : ndarray of shape (C, d)
+        Their sums.
+    """
+
+    counts: NDArray[np.float64]
+    sums: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, x: Any, classes: NDArray[np.intp], n_classes: int) -> ClassSums:
+        """Return the sums of some rows, NumPy or torch."""
+        counts = np.bincount(classes, minlength=n_classes).astype(np.float64)
+        return cls(counts, class_sums(x, classes, n_classes))
+
+    def merge(self, other: ClassSums) -> ClassSums:
+        """Return the sums of both sets of rows."""
+        return ClassSums(self.counts + other.counts, self.sums + other.sums)
+
+    @property
+    def overall(self) -> NDArray[np.float64]:
+        """The mean of all rows, shape (d,)."""
+        return self.sums.sum(axis=0) / self.counts.sum()
+
+    def means(self, what: str) -> NDArray[np.float64]:
+        """Return the classes' means, shape (C, d).
+
+        A class without rows gets the mean of all, and a warning says so; ``what``
+        names such rows.
+        """
+        empty = np.flatnonzero(self.counts == 0)
+        if len(empty) == len(self.counts):
+            raise ValueError(
+                f"no {what} for any class: are the labels columns of the logits, or in "
+                "their order?"
+            )
+        if len(empty):
+            listed = ", ".join(map(str, empty[:5])) + (
+                ", ..." if empty[5:].size else ""
+            )
+            warnings.warn(
+                f"no {what} for {len(empty)} of the {len(self.counts)} classes "
+                f"(columns {listed} of the logits): the mean of all such rows stands "
+                "for theirs. Give fit rows of every class.",
+                UserWarning,
+                stacklevel=7,
+            )
+        means = self.sums / np.maximum(self.counts, 1)[:, None]
+        means[empty] = self.overall
+        return means
+
+
+def predicted(z: Any) -> NDArray[np.intp]:
+    """Return the column of the largest logit of each row, as a NumPy array."""
+    return to_numpy(array_namespace(z).argmax(z, axis=1))
+
+
+def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
+    """Return the mean of the penultimate features, shape (d,)."""
+    sums = detector._gathered(
+        lambda h, z, _: ClassSums.of(h, np.zeros(len(h), np.intp), 1), training
+    )
+    return sums.overall
+
+
+def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
+    """Return the sums of the penultimate features by predicted class."""
+    return detector._gathered(
+        lambda h, z, _: ClassSums.of(h, predicted(z), z.shape[1]), training
+    )
+
+
+def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
+    """Return the sums of the rows that are predicted as what they are labelled."""
+
+    def of(h: Any, z: Any, columns: NDArray[np.intp]) -> ClassSums:
+        right = predicted(z) == columns
+        return ClassSums.of(h[right], columns[right], z.shape[1])
+
+    return detector._gathered(of, training, detector._label_columns(training))

@@ -1,0 +1,240 @@
+"""Distance to the k-th nearest neighbour among the training features."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite
+
+from skood._sklearn_compat import Interval, StrOptions
+from skood.detectors.declared import field
+from skood.detectors.incremental import IncrementalDetector
+from skood.detectors.layers.base import LayerDetector
+from skood.detectors.training import Training
+from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks, chunks_of
+from skood.features.names import Key
+from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
+from skood.numerics.device import resolved_device
+
+__all__ = ["KNN"]
+
+
+class KNN(LayerDetector, IncrementalDetector):
+    """Distance to the k-th nearest training row, between vectors of length one.
+
+    The score is minus the Euclidean distance to the k-th nearest in-distribution
+    training row after every row has been scaled to length one [1]_; several layers are
+    summed. The search is exact: candidates are found by blocked products with a bound
+    on their error, and measured by differences in float64, so that the score of a row
+    is the same in every batch.
+
+    The threshold comes from leave-one-out scores: a training row is not its own
+    neighbour.
+
+    Parameters
+    ----------
+    n_neighbors : int or "auto", default="auto"
+        k. More training data want a larger one, many small classes a small one: from
+        k = the rows of a class on, the k-th neighbour is of another class. ``"auto"``
+        takes a tenth of the rows of a class of median size where ``fit`` has class
+        labels, at least 5 and at most 50, else 5; and no more than half of such a
+        class, or of all rows. A number above that of the other rows is reduced to it,
+        with a warning.
+    layers : str or sequence of str, optional
+        The layers to use; None takes all that have the statistic.
+    statistic : str, default="avg"
+        The statistic to use.
+    normalize : bool or "auto", default="auto"
+        Scale every row to length one first, in float64. ``"auto"`` does so layer by
+        layer unless the training rows look like a table of measurements, whose lengths
+        mean something: fewer than 16 columns, a column of whole numbers, columns of
+        different units (standard deviations a factor of 1,000 apart) or centred ones
+        (means of zero, as after ``StandardScaler``). Columns that are constant do not
+        count. ``normalize_`` says what was done.
+    backend : {"exact", "faiss"}, default="exact"
+        What finds the candidates: products, or ``faiss.IndexFlatIP``, if installed.
+        Both give the same scores.
+    contamination : float, default=0.05
+        Share of new in-distribution data that may be rejected, in (0, 0.5].
+    device : str, default="auto"
+        ``"cpu"``, a torch device, or ``"auto"``.
+
+    Attributes
+    ----------
+    banks_ : dict of (layer, statistic) to ndarray of shape (n, d)
+        The training rows.
+    n_neighbors_ : int
+        k as it is used.
+    normalize_ : dict of (layer, statistic) to bool
+        Whether a layer's rows are scaled to length one.
+    offset_ : float
+        The threshold on ``score_samples``.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, if there are fewer than two in-distribution rows, or entries too
+        large for distances in float64.
+    ImportError
+        If ``backend="faiss"`` and faiss is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If there are not more in-distribution rows than neighbours asked for.
+
+    See Also
+    --------
+    Mahalanobis : Distances to the classes' means.
+    NAP : Nearest patterns of activation.
+
+    References
+    ----------
+    .. [1] Sun, Ming, Zhu and Li, "Out-of-distribution detection with deep nearest
+       neighbors", ICML 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood import KNN
+    >>> angle = np.random.default_rng(0).uniform(0, 1, 100)
+    >>> detector = KNN(n_neighbors=5, normalize=True).fit(
+    ...     np.column_stack([np.cos(angle), np.sin(angle)])
+    ... )
+    >>> detector.predict([[1, 1], [-1, 0]])
+    array([ 1, -1])
+    """
+
+    n_neighbors: int | str = field(default="auto", kw_only=False)
+    normalize: bool | str = "auto"
+    backend: str = "exact"
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_neighbors": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "normalize": ["boolean", StrOptions({"auto"})],
+        "backend": [StrOptions({"exact", "faiss"})],
+    }
+
+    def _fit(self, training: Training) -> None:
+        self._update(training, None)
+
+    def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
+        features, classes = training.features, training.classes
+        banks = {name: _rows(features, name) for name in features.block_names}
+        sizes: NDArray[np.intp] | None = None
+        if classes is not None:
+            sizes = np.bincount(classes, minlength=training.n_classes)
+        if moved is not None:
+            banks = {
+                name: np.concatenate([self.banks_[name], rows])
+                for name, rows in banks.items()
+            }
+            if sizes is not None and self._class_sizes is not None:
+                np.add.at(sizes, moved, self._class_sizes)
+        self._class_sizes: NDArray[np.intp] | None = sizes
+        self._store(banks)
+
+    def _store(self, banks: dict[Key, NDArray[Any]]) -> None:
+        n_rows = len(next(iter(banks.values())))
+        check_backend(self.backend)
+        self.n_neighbors_ = self._neighbors(n_rows)
+        self.normalize_ = {
+            name: not is_table(rows)
+            if self.normalize == "auto"
+            else bool(self.normalize)
+            for name, rows in banks.items()
+        }
+        for name, rows in banks.items():
+            if not self.normalize_[name]:
+                check_sizes(rows, f"layer {name[0]!r} ({name[1]})")
+        self.banks_ = banks
+        self._prepared: list[NeighborBank] = []
+
+    def _neighbors(self, n_rows: int) -> int:
+        """Return k, of which no more are asked for than there are other rows."""
+        if n_rows < 2:
+            raise ValueError(
+                f"fit got n_samples={n_rows} in-distribution row: at least 2 are "
+                "needed, since a row is not its own neighbour."
+            )
+        if isinstance(self.n_neighbors, str):  # "auto"
+            return default_neighbors(n_rows, self._class_sizes)
+        if self.n_neighbors < n_rows:
+            return int(self.n_neighbors)
+        warnings.warn(
+            f"n_neighbors={self.n_neighbors} is too many for n_samples={n_rows} "
+            f"in-distribution rows, of which a row has {n_rows - 1} others: "
+            f"n_neighbors_ is set to {n_rows - 1}. Give more rows, or ask for fewer.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return n_rows - 1
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        return self._summed(chunk, self.n_neighbors_)
+
+    def _unseen_scores(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        # Each row finds itself first, at distance zero.
+        return by_chunks(
+            lambda chunk, _: self._summed(chunk, self.n_neighbors_ + 1),
+            training.features,
+        )
+
+    def _summed(self, chunk: LayerFeatures, k: int) -> NDArray[np.float64]:
+        device = resolved_device(self.device)
+        total = np.zeros(len(chunk))
+        for name, bank in zip(self.banks_, self._searched_banks(), strict=True):
+            queries = self._array(chunk, *name, "cpu")
+            total -= bank.kth_distances(queries, k, device)
+        return np.maximum(total, -np.finfo(np.float64).max)
+
+    def _searched_banks(self) -> list[NeighborBank]:
+        """Return the layers' rows prepared for searches: files do not keep that."""
+        if not self._prepared:  # in place: a copy of this detector shares the list
+            self._prepared[:] = [
+                NeighborBank(rows, unit=self.normalize_[name], backend=self.backend)
+                for name, rows in self.banks_.items()
+            ]
+        return self._prepared
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "_prepared" in state:
+            state["_prepared"] = []
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "banks_" in self.__dict__:
+            self._prepared = []  # not one that a copy shares
+
+
+def _rows(features: LayerFeatures, name: Key) -> NDArray[Any]:
+    """Return a block's rows as they are kept: in memory, float32 or float64."""
+    block = features.select_blocks([name])
+    narrow = np.can_cast(block.dtype, np.float32)
+    kept = np.empty(block.shape, dtype=np.float32 if narrow else np.float64)
+    for rows, chunk in chunks_of(block):
+        kept[rows] = chunk.block(*name)
+    assert_all_finite(kept, input_name=f"layer {name[0]!r} ({name[1]})")
+    return kept
+
+
+def check_backend(backend: str) -> None:
+    """Raise ImportError if it is faiss and not installed."""
+    if backend == "faiss" and find_spec("faiss") is None:
+        raise ImportError(
+            "backend='faiss' needs faiss: pip install 'skood[faiss]', or use "
+            "backend='exact'."
+        )

@@ -1,0 +1,1 @@
+"""The ground floor: arrays, devices, moments, quantiles, seeds and labels."""
