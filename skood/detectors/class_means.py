@@ -85,7 +85,9 @@ def predicted(z: Any) -> NDArray[np.intp]:
 def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
     sums = detector._gathered(
-        lambda h, z, _: ClassSums.of(h, np.zeros(len(h), np.intp), 1), training
+        lambda h, z, _: ClassSums.of(h, np.zeros(len(h), np.intp), 1),
+        training,
+        logits=False,
     )
     return sums.overall
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from skood.numerics.device import array_namespace
+import numpy as np
 
-__all__ = ["log_softmax", "softmax", "sorted_softmax"]
+from skood.numerics.device import array_namespace
+from skood.numerics.rows import best_logit, row_sums
+
+__all__ = ["largest_softmax", "log_softmax", "softmax"]
 
 
 def softmax(logits: Any) -> Any:
     """Return the probabilities, (n, C), in float64."""
     xp = array_namespace(logits)
     weights = xp.exp(_behind(logits))
-    return weights / xp.sum(weights, axis=1)[:, None]
+    return weights / row_sums(weights)[:, None]
 
 
 def log_softmax(logits: Any) -> Any:
@@ -26,23 +29,36 @@ def log_softmax(logits: Any) -> Any:
     behind = _behind(logits)
     others = xp.exp(behind)
     others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
-    return behind - xp.log1p(xp.sum(others, axis=1))[:, None]
+    return behind - xp.log1p(row_sums(others))[:, None]
 
 
-def sorted_softmax(logits: Any) -> tuple[Any, Any]:
-    """Return p in ascending order, and 1 - p to full precision, both (n, C).
+def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
+    """Return the largest p of each row and 1 - p to full precision, (n, count) each.
 
-    Only the largest p can be near 1: its counterpart is the sum of the others.
+    The largest of all comes last, the others in any order; all C where there are fewer
+    than ``count``. Only the last p can be near 1: its counterpart is the sum of the
+    others.
     """
     xp = array_namespace(logits)
-    weights = xp.exp(xp.sort(_behind(logits), axis=1))
-    total = xp.sum(weights, axis=1)[:, None]
-    rest = total - weights
-    rest[:, -1] = xp.sum(weights[:, :-1], axis=1)
-    return weights / total, rest / total
+    n_left_out = max(logits.shape[1] - count, 0)
+    ordered = xp.astype(_largest_last(logits, n_left_out), xp.float64)
+    weights = xp.exp(ordered - ordered[:, -1:])
+    others = row_sums(weights[:, :-1])
+    total = (1 + others)[:, None]
+    kept = weights[:, n_left_out:]
+    rest = total - kept
+    rest[:, -1] = others
+    return kept / total, rest / total
+
+
+def _largest_last(x: Any, n_left_out: int) -> Any:
+    """Return each row with its smallest entries first and the very largest last."""
+    if isinstance(x, np.ndarray):
+        return np.partition(x, (n_left_out, x.shape[1] - 1), axis=1)
+    return array_namespace(x).sort(x, axis=1)
 
 
 def _behind(logits: Any) -> Any:
     xp = array_namespace(logits)
     logits = xp.astype(logits, xp.float64)
-    return logits - xp.max(logits, axis=1)[:, None]
+    return logits - best_logit(logits)[:, None]

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from skood.numerics.device import array_namespace
 
-__all__ = ["best_logit", "cosines", "lengths", "nonzero", "row_dots", "softmax"]
+__all__ = [
+    "best_logit",
+    "cache_blocks",
+    "lengths",
+    "nonzero",
+    "powers",
+    "row_dots",
+    "row_sums",
+]
+
+NARROW = 16
+"""Rows up to this width are reduced by columns: NumPy is slow along short axes."""
+
+CACHE_ELEMENTS = 1 << 16
+"""Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
+
+
+def cache_blocks(x: Any) -> Iterator[Any]:
+    """Yield the rows in blocks that stay in the cache; one block on an accelerator.
+
+    For formulas of many steps, each of which would else go through the main memory.
+    """
+    if not isinstance(x, np.ndarray):
+        yield x
+        return
+    step = max(1, CACHE_ELEMENTS // x.shape[1])
+    for start in range(0, len(x), step):
+        yield x[start : start + step]
 
 
 def lengths(x: Any) -> Any:
@@ -22,20 +50,24 @@ def nonzero(divisor: Any) -> Any:
 
 
 def best_logit(z: Any) -> Any:
-    """Return the largest logit of each row, shape (n,)."""
+    """Return the largest entry of each row, shape (n,)."""
+    if isinstance(z, np.ndarray) and z.shape[1] <= NARROW:
+        return np.ascontiguousarray(z.T).max(axis=0)
     return array_namespace(z).max(z, axis=1)
 
 
-def softmax(z: Any) -> Any:
-    """Return the probabilities of logits, shape (n, C)."""
-    xp = array_namespace(z)
-    weights = xp.exp(z - best_logit(z)[:, None])
-    return weights / xp.sum(weights, axis=1)[:, None]
+def row_sums(x: Any) -> Any:
+    """Return the sum of each row in float64, shape (n,)."""
+    if isinstance(x, np.ndarray):
+        return np.einsum("ij->i", x, dtype=np.float64, casting="safe")
+    return array_namespace(x).sum(x, axis=1, dtype=array_namespace(x).float64)
 
 
-def cosines(x: Any, y: Any) -> Any:
-    """Return the cosine of each row of x with that row of y; 0 with a row of zeros."""
-    return row_dots(x, y) / nonzero(lengths(x) * lengths(y))
+def powers(x: Any, exponent: float) -> Any:
+    """Return the powers of entries that are not negative, far faster than by ``**``."""
+    xp = array_namespace(x)
+    with np.errstate(divide="ignore"):  # the power of zero is zero
+        return xp.exp(exponent * xp.log(x))
 
 
 def row_dots(x: Any, y: Any) -> Any:

@@ -19,7 +19,7 @@ from skood.features import LOGITS, LayerFeatures, LinearHead
 from skood.features.chunks import S, chunks_of, merged_statistics
 from skood.numerics.device import array_namespace, like
 
-__all__ = ["HeadDetector"]
+__all__ = ["HeadDetector", "logits_of", "product"]
 
 T = TypeVar("T")
 
@@ -32,12 +32,14 @@ class HeadDetector(BaseDetector):
     A subclass implements ``_head_scores(h, z)``, in which h is (n, d) and z is (n, C),
     float64 on the device, and ``_learn_head(training)`` if there is something to learn:
     ``self._gathered(of, training)`` merges ``of(h, z, classes)`` over blocks of rows.
-    Where ``_uses_head`` is false, there need not be a head, and z is None.
+    Where ``_uses_head`` is false, there need not be a head, and z is None, as it is
+    where ``_reads_logits`` is false: logits are the larger part of most scores' cost.
 
     The head is the one given as ``head``, or the one that the features carry, or it is
     recovered from penultimate features and logits by least squares, which is refused
     where the logits are not linear in the features. Logits are always computed from h
-    by the head, so that what is scored and what is learned agree.
+    by the head, so that what is scored and what is learned agree; the product is in
+    float32 where both the features and the weights are, as it is in the network.
 
     Parameters
     ----------
@@ -58,6 +60,9 @@ class HeadDetector(BaseDetector):
 
     _uses_head: ClassVar[bool] = True
     """Whether the score needs W and b."""
+
+    _reads_logits: ClassVar[bool] = True
+    """Whether the score is made of z."""
 
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
@@ -96,7 +101,8 @@ class HeadDetector(BaseDetector):
         self._learn_head(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        scores = [self._head_scores(*self._read(b)) for _, b in self._blocks(chunk)]
+        parts = (self._read(b, self._reads_logits) for _, b in self._blocks(chunk))
+        scores = [self._head_scores(h, z) for h, z in parts]
         return array_namespace(scores[0]).concat(scores)
 
     def _gathered(
@@ -104,24 +110,26 @@ class HeadDetector(BaseDetector):
         statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
         training: Training,
         classes: NDArray[np.intp] | None = None,
+        logits: bool = True,
     ) -> S:
         """Return the statistics of all rows, merged from those of blocks of rows.
 
         ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
-        places of their labels.
+        places of their labels. Without ``logits``, z is None.
         """
         numbers = training.class_numbers if classes is None else classes
-        of_chunk = partial(self._of_blocks, statistics_of)
+        of_chunk = partial(self._of_blocks, statistics_of, logits)
         return merged_statistics(of_chunk, training.features, numbers)
 
     def _of_blocks(
         self,
         statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        logits: bool,
         chunk: LayerFeatures,
         numbers: NDArray[np.intp],
     ) -> S:
         parts = (
-            statistics_of(*self._read(block), numbers[rows])
+            statistics_of(*self._read(block, logits), numbers[rows])
             for rows, block in self._blocks(chunk)
         )
         return reduce(lambda one, other: one.merge(other), parts)
@@ -132,14 +140,13 @@ class HeadDetector(BaseDetector):
             rows = slice(start, min(start + step, len(chunk)))
             yield rows, chunk[rows]
 
-    def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
-        """Return h and z of a chunk, in float64; z is None without a head."""
+    def _read(self, chunk: LayerFeatures, logits: bool = True) -> tuple[Any, Any]:
+        """Return h and z of a chunk, in float64; z is None if unwanted or headless."""
         h = self._array(chunk, *chunk.block_names[0])
-        h = array_namespace(h).astype(h, array_namespace(h).float64)
-        if self.head_ is None:
-            return h, None
-        weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
-        return h, h @ weight.T + bias
+        z = None
+        if logits and self.head_ is not None:
+            z = logits_of(h, self.head_)
+        return array_namespace(h).astype(h, array_namespace(h).float64), z
 
     def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
         training = super()._read_labels(features, y)
@@ -232,6 +239,21 @@ class HeadDetector(BaseDetector):
                 f"shape {head.weight.shape}: give what the last linear map gets."
             )
         return head
+
+
+def logits_of(h: Any, head: LinearHead) -> Any:
+    """Return W h + b in float64."""
+    z = product(h, head.weight)
+    z += like(head.bias, z)
+    return z
+
+
+def product(h: Any, weight: NDArray[np.floating]) -> Any:
+    """Return W h in float64, computed in the type of h where W is not more precise."""
+    xp = array_namespace(h)
+    if weight.dtype.itemsize > h.dtype.itemsize:
+        h = xp.astype(h, xp.float64)
+    return xp.astype(h @ like(weight, h).T, xp.float64)
 
 
 def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:

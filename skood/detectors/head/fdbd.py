@@ -10,7 +10,7 @@ from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import lengths, nonzero, row_dots
+from skood.numerics.rows import best_logit, lengths, nonzero, row_dots
 
 __all__ = ["FDBD"]
 
@@ -81,7 +81,7 @@ class FDBD(HeadDetector):
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
         best = xp.argmax(z, axis=1)
-        ahead = xp.max(z, axis=1)[:, None] - z
+        ahead = best_logit(z)[:, None] - z
         distance = row_dots(ahead, like(self.closeness_, h)[best])
         return distance / nonzero(lengths(h - like(self.mean_, h)))
 

@@ -14,7 +14,7 @@ from skood.detectors.head.histograms import BinCounts
 from skood.detectors.head.moments import term_moments
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
-from skood.numerics.rows import softmax
+from skood.numerics.probabilities import softmax
 
 __all__ = ["NAC"]
 

@@ -11,7 +11,7 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import balance
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import lengths, nonzero, row_dots
+from skood.numerics.rows import lengths, nonzero, row_dots, row_sums
 
 __all__ = ["NCI"]
 
@@ -100,7 +100,7 @@ class NCI(HeadDetector):
         centred = h - like(self.mean_, h)
         own = like(self.head_.weight, h)[xp.argmax(z, axis=1)]
         angle = row_dots(own, centred) / nonzero(lengths(centred))
-        return angle, xp.sum(xp.abs(h), axis=1)
+        return angle, row_sums(xp.abs(h))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         angle, size = self._terms(h, z)

@@ -14,7 +14,8 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
-from skood.numerics.rows import row_dots, softmax
+from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import lengths, nonzero, row_dots, row_sums
 
 __all__ = ["PNML"]
 
@@ -83,20 +84,20 @@ class PNML(HeadDetector):
         self.spread_ = axes[:, kept] / np.sqrt(values[kept])
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self._minus_regret(h, self._weight_of(h))
+        return self._minus_regret(h, z, self._weight_of(h))
 
     def _weight_of(self, h: Any) -> Any:
         """Return q: how little the training rows say about each row."""
         spread = unit_rows(h) @ like(self.spread_, h)
         return row_dots(spread, spread)
 
-    def _minus_regret(self, h: Any, q: Any) -> Any:
+    def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:
         xp = array_namespace(h)
         assert self.head_ is not None
-        h, q = unit_rows(h), q[:, None]
-        p = softmax(h @ like(self.head_.weight, h).T + like(self.head_.bias, h))
-        tempered = p ** (1 / (1 + q))  # p / p^kappa, which has no 0 / 0
-        return -xp.log(xp.sum(tempered / (tempered + 1 - p), axis=1))
+        bias = like(self.head_.bias, z)
+        log_p = log_softmax((z - bias) / nonzero(lengths(h))[:, None] + bias)
+        tempered = xp.exp(log_p / (1 + q)[:, None])  # p / p^kappa, which has no 0 / 0
+        return -xp.log(row_sums(tempered / (tempered - xp.expm1(log_p))))
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
@@ -107,7 +108,7 @@ class PNML(HeadDetector):
         """
 
         def weight(chunk: LayerFeatures, _: slice) -> NDArray[np.float64]:
-            return to_numpy(self._weight_of(self._read(chunk)[0]))
+            return to_numpy(self._weight_of(self._read(chunk, logits=False)[0]))
 
         q = by_chunks(weight, training.features)
         if q.max() > 1 - 1e-6:
@@ -115,7 +116,7 @@ class PNML(HeadDetector):
         left_out = q / (1 - q)
 
         def score(chunk: LayerFeatures, rows: slice) -> NDArray[np.float64]:
-            h = self._read(chunk)[0]
-            return to_numpy(self._minus_regret(h, like(left_out[rows], h)))
+            h, z = self._read(chunk)
+            return to_numpy(self._minus_regret(h, z, like(left_out[rows], h)))
 
         return by_chunks(score, training.features)

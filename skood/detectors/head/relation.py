@@ -11,7 +11,8 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, unit_rows
-from skood.numerics.rows import nonzero, softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import nonzero
 
 __all__ = ["RelationGraph"]
 

@@ -16,7 +16,8 @@ from skood.detectors.head.histograms import BinCounts, row_counts
 from skood.detectors.head.weiper_parts import Range, divergence, smoothed
 from skood.detectors.training import Training
 from skood.numerics.device import like, to_numpy
-from skood.numerics.rows import best_logit, softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import best_logit
 from skood.numerics.seeds import stream_seed
 
 __all__ = ["WeiPer"]

@@ -7,6 +7,7 @@ from typing import Any
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import row_dots
 
 __all__ = ["Entropy"]
 
@@ -58,4 +59,4 @@ class Entropy(LogitDetector):
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         log_p = log_softmax(logits)
-        return xp.sum(xp.exp(log_p) * log_p, axis=1)
+        return row_dots(xp.exp(log_p), log_p)

@@ -15,6 +15,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import row_dots
 
 __all__ = ["KLMatching"]
 
@@ -89,7 +90,7 @@ class KLMatching(LearnedLogitDetector):
         p = xp.exp(log_p)
         log_q = like(self.log_templates_, p)
         nearest = log_q[xp.argmax(p @ log_q.T, axis=1)]
-        return xp.sum(p * (nearest - log_p), axis=1)
+        return row_dots(p, nearest - log_p)
 
 
 def _shares(

@@ -6,6 +6,7 @@ from typing import Any
 
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
+from skood.numerics.rows import best_logit, row_sums
 
 __all__ = ["MSP"]
 
@@ -65,5 +66,5 @@ class MSP(LogitDetector):
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         logits = xp.astype(logits, xp.float64)
-        behind = logits - xp.max(logits, axis=1)[:, None]
-        return 1 / xp.sum(xp.exp(behind), axis=1)
+        behind = logits - best_logit(logits)[:, None]
+        return 1 / row_sums(xp.exp(behind))

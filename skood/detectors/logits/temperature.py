@@ -14,6 +14,7 @@ from skood.detectors.training import Training
 from skood.features.chunks import chunks_of
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import best_logit
 
 __all__ = ["TemperatureScaledMSP"]
 
@@ -90,7 +91,7 @@ class TemperatureScaledMSP(LearnedLogitDetector):
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         scaled = xp.astype(logits, xp.float64) / self.temperature_
-        return xp.exp(xp.max(log_softmax(scaled), axis=1))
+        return xp.exp(best_logit(log_softmax(scaled)))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

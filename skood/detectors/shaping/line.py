@@ -6,13 +6,16 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from array_api_compat import device as device_of
 from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums, predicted
+from skood.detectors.head.base import logits_of, product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like
 
 __all__ = ["LINe"]
@@ -103,7 +106,7 @@ class LINe(ShapingDetector):
     def _learn_shape(self, training: Training) -> None:
         weight = self._linear.weight.astype(np.float64)
         (self.limit_,) = self._percentiles(training, self.percentile)
-        sums = self._gathered(self._sums, training)
+        sums = self._gathered(self._sums, training, logits=False)
         empty = sums.counts == 0
         means = sums.sums / np.maximum(sums.counts, 1)[:, None]
         means[empty] = sums.overall
@@ -124,8 +127,7 @@ class LINe(ShapingDetector):
     def _cut_off(self, h: Any) -> tuple[Any, NDArray[np.intp]]:
         """Return the activations up to the limit, and the classes predicted so."""
         h = array_namespace(h).clip(h, None, self.limit_)
-        weight, bias = self._weights(h)
-        return h, predicted(h @ weight.T + bias)
+        return h, predicted(logits_of(h, self._linear))
 
     def _shaped(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
@@ -133,16 +135,30 @@ class LINe(ShapingDetector):
 
     def _shaped_logits(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
-        h = h * like(self.unit_mask_, h)[classes]
-        weight, bias = self._weights(h)
-        importance = like(self.importance_, h)
-        logits = array_namespace(h).empty_like(h[:, :1] * bias)
+        xp = array_namespace(h)
+        shape = (len(h), len(self._linear.bias))
+        logits = xp.empty(shape, dtype=xp.float64, device=device_of(h))
         for k in np.unique(classes):
-            kept = importance[k] * weight > self.weight_limits_[k]
             rows = np.flatnonzero(classes == k)
-            logits[rows] = h[rows] @ (weight * kept).T + bias
-        return logits
+            logits[rows] = product(h[rows], self._kept_weights(k))
+        return logits + like(self._linear.bias, logits)
 
-    def _score(self, chunk: LayerFeatures) -> Any:
-        # Not in smaller blocks: each would make the masks of nearly all classes anew.
-        return self.score_._logit_scores(self._logits(chunk))
+    def _kept_weights(self, k: int) -> NDArray[np.floating]:
+        """Return the weights with zeros where they do not matter to class k."""
+        weight, importance = self._linear.weight, self.importance_[k]
+        kept = importance * weight > self.weight_limits_[k]
+        return weight * (kept & self.unit_mask_[k])
+
+    def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
+        """Return the scores of rows, which are read in the order of their classes.
+
+        The weights of a class are made once, not in every chunk anew.
+        """
+        classes = by_chunks(lambda chunk, _: self._predicted(chunk), features)
+        order = np.argsort(classes, kind="stable")
+        scores = np.empty(len(features))
+        scores[order] = super()._scores(features[order])
+        return scores
+
+    def _predicted(self, chunk: LayerFeatures) -> NDArray[np.intp]:
+        return self._cut_off(self._array(chunk, *chunk.block_names[0]))[1]

@@ -70,13 +70,15 @@ class RAS(ShapingDetector):
     _unbiased = "the profile knows the sorted activations, the score the order only"
 
     def _learn_shape(self, training: Training) -> None:
-        sums = self._gathered(_sorted_sums, training)
+        sums = self._gathered(_sorted_sums, training, logits=False)
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
         xp = array_namespace(h)
-        ranks = xp.argsort(xp.argsort(h, axis=1, stable=True), axis=1)
-        return like(self.profile_, h)[ranks]
+        order, shaped = xp.argsort(h, axis=1, stable=True), xp.empty_like(h)
+        rows = xp.arange(len(h))[:, None]
+        shaped[rows, order] = like(self.profile_, h)
+        return shaped
 
 
 def _sorted_sums(h: Any, _z: Any, _classes: Any) -> ClassSums:
