@@ -9,7 +9,7 @@ import numpy as np
 from skood.numerics.device import array_namespace
 from skood.numerics.rows import best_logit, row_sums
 
-__all__ = ["largest_softmax", "log_softmax", "softmax"]
+__all__ = ["behind_best", "largest_softmax", "log_softmax", "softmax"]
 
 
 def softmax(logits: Any) -> Any:
@@ -25,11 +25,8 @@ def log_softmax(logits: Any) -> Any:
     That of a probability near 1 is precise too: it is the sum of the others that
     counts.
     """
-    xp = array_namespace(logits)
-    behind = _behind(logits)
-    others = xp.exp(behind)
-    others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
-    return behind - xp.log1p(row_sums(others))[:, None]
+    behind, others = behind_best(logits)
+    return behind - array_namespace(others).log1p(row_sums(others))[:, None]
 
 
 def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
@@ -53,9 +50,25 @@ def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
 
 def _largest_last(x: Any, n_left_out: int) -> Any:
     """Return each row with its smallest entries first and the very largest last."""
-    if isinstance(x, np.ndarray):
-        return np.partition(x, (n_left_out, x.shape[1] - 1), axis=1)
-    return array_namespace(x).sort(x, axis=1)
+    if not isinstance(x, np.ndarray):
+        return array_namespace(x).sort(x, axis=1)
+    x = np.partition(x, n_left_out, axis=1)
+    rows, best = np.arange(len(x)), n_left_out + x[:, n_left_out:].argmax(axis=1)
+    x[rows, best], x[:, -1] = x[:, -1], x[rows, best]
+    return x
+
+
+def behind_best(logits: Any) -> tuple[Any, Any]:
+    """Return each logit less its row's largest, in float64, and their exponentials.
+
+    That of the largest itself, 1, is left out: zero stands for it, so that sums over
+    the others keep their digits where they are small.
+    """
+    xp = array_namespace(logits)
+    behind = _behind(logits)
+    others = xp.exp(behind)
+    others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
+    return behind, others
 
 
 def _behind(logits: Any) -> Any:

@@ -12,6 +12,7 @@ from skood.numerics.device import array_namespace
 __all__ = [
     "best_logit",
     "cache_blocks",
+    "cache_slices",
     "lengths",
     "nonzero",
     "powers",
@@ -22,26 +23,29 @@ __all__ = [
 NARROW = 16
 """Rows up to this width are reduced by columns: NumPy is slow along short axes."""
 
-CACHE_ELEMENTS = 1 << 16
+CACHE_ELEMENTS = 1 << 17
 """Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
 
 
-def cache_blocks(x: Any) -> Iterator[Any]:
-    """Yield the rows in blocks that stay in the cache; one block on an accelerator.
+def cache_slices(x: Any, width: int) -> Iterator[slice]:
+    """Yield slices of the rows of x that stay in the cache; one on an accelerator.
 
     For formulas of many steps, each of which would else go through the main memory.
+    ``width`` is how many numbers a row has in the widest of their arrays.
     """
-    if not isinstance(x, np.ndarray):
-        yield x
-        return
-    step = max(1, CACHE_ELEMENTS // x.shape[1])
+    step = max(1, CACHE_ELEMENTS // width) if isinstance(x, np.ndarray) else len(x)
     for start in range(0, len(x), step):
-        yield x[start : start + step]
+        yield slice(start, min(start + step, len(x)))
+
+
+def cache_blocks(x: Any) -> Iterator[Any]:
+    """Yield the rows in blocks that stay in the cache; one on an accelerator."""
+    return (x[rows] for rows in cache_slices(x, x.shape[1]))
 
 
 def lengths(x: Any) -> Any:
     """Return the Euclidean length of each row, shape (n,)."""
-    return array_namespace(x).linalg.vector_norm(x, axis=1)
+    return array_namespace(x).sqrt(row_dots(x, x))
 
 
 def nonzero(divisor: Any) -> Any:

@@ -18,8 +18,9 @@ from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
 from skood.features.chunks import S, chunks_of, merged_statistics
 from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import cache_slices
 
-__all__ = ["HeadDetector", "logits_of", "product"]
+__all__ = ["HeadDetector", "in_float64", "logits_of", "product"]
 
 T = TypeVar("T")
 
@@ -64,6 +65,9 @@ class HeadDetector(BaseDetector):
     _reads_logits: ClassVar[bool] = True
     """Whether the score is made of z."""
 
+    _elementwise: ClassVar[bool] = False
+    """Whether the formula multiplies no matrices: then it gets fewer rows at a time."""
+
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
 
@@ -101,8 +105,8 @@ class HeadDetector(BaseDetector):
         self._learn_head(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        parts = (self._read(b, self._reads_logits) for _, b in self._blocks(chunk))
-        scores = [self._head_scores(h, z) for h, z in parts]
+        parts = self._some_rows(chunk, self._reads_logits)
+        scores = [self._head_scores(h, z) for _, h, z in parts]
         return array_namespace(scores[0]).concat(scores)
 
     def _gathered(
@@ -129,10 +133,22 @@ class HeadDetector(BaseDetector):
         numbers: NDArray[np.intp],
     ) -> S:
         parts = (
-            statistics_of(*self._read(block, logits), numbers[rows])
-            for rows, block in self._blocks(chunk)
+            statistics_of(h, z, numbers[rows])
+            for rows, h, z in self._some_rows(chunk, logits)
         )
         return reduce(lambda one, other: one.merge(other), parts)
+
+    def _some_rows(
+        self, chunk: LayerFeatures, logits: bool
+    ) -> Iterator[tuple[slice, Any, Any]]:
+        """Yield some rows after the other: which they are in the chunk, h and z."""
+        for block, features in self._blocks(chunk):
+            h, z = self._stored(features, logits)
+            width = self._numbers_a_row(h.shape[1])
+            whole = [slice(0, len(h))]
+            for rows in cache_slices(h, width) if self._elementwise else whole:
+                places = slice(block.start + rows.start, block.start + rows.stop)
+                yield places, in_float64(h[rows]), z if z is None else z[rows]
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
         step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
@@ -142,11 +158,15 @@ class HeadDetector(BaseDetector):
 
     def _read(self, chunk: LayerFeatures, logits: bool = True) -> tuple[Any, Any]:
         """Return h and z of a chunk, in float64; z is None if unwanted or headless."""
+        h, z = self._stored(chunk, logits)
+        return in_float64(h), z
+
+    def _stored(self, chunk: LayerFeatures, logits: bool) -> tuple[Any, Any]:
+        """Return h as it is stored, and z in float64."""
         h = self._array(chunk, *chunk.block_names[0])
-        z = None
-        if logits and self.head_ is not None:
-            z = logits_of(h, self.head_)
-        return array_namespace(h).astype(h, array_namespace(h).float64), z
+        if not logits or self.head_ is None:
+            return h, None
+        return h, logits_of(h, self.head_)
 
     def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
         training = super()._read_labels(features, y)
@@ -241,6 +261,12 @@ class HeadDetector(BaseDetector):
         return head
 
 
+def in_float64(x: Any) -> Any:
+    """Return an array in float64, not a copy if it is."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
 def logits_of(h: Any, head: LinearHead) -> Any:
     """Return W h + b in float64."""
     z = product(h, head.weight)
@@ -250,10 +276,9 @@ def logits_of(h: Any, head: LinearHead) -> Any:
 
 def product(h: Any, weight: NDArray[np.floating]) -> Any:
     """Return W h in float64, computed in the type of h where W is not more precise."""
-    xp = array_namespace(h)
     if weight.dtype.itemsize > h.dtype.itemsize:
-        h = xp.astype(h, xp.float64)
-    return xp.astype(h @ like(weight, h).T, xp.float64)
+        h = in_float64(h)
+    return in_float64(h @ like(weight, h).T)
 
 
 def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:

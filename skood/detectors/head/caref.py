@@ -61,6 +61,8 @@ class CARef(HeadDetector):
     1.0
     """
 
+    _elementwise = True
+
     def _learn_head(self, training: Training) -> None:
         sums = predicted_sums(self, training)
         self.means_ = sums.means("training row is predicted")

@@ -71,6 +71,8 @@ class DML(HeadDetector):
 
     alpha: float | None = None
 
+    _elementwise = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "alpha": [Interval(Real, 0, None, closed="left"), None],
     }

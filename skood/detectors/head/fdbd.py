@@ -73,6 +73,8 @@ class FDBD(HeadDetector):
     1.0
     """
 
+    _elementwise = True
+
     def _learn_head(self, training: Training) -> None:
         assert self.head_ is not None
         self.mean_ = mean_row(self, training)

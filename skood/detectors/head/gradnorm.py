@@ -73,6 +73,7 @@ class GradNorm(HeadDetector):
 
     temperature: float = 1.0
 
+    _elementwise = True
     _unbiased = "nothing is learned from the rows"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

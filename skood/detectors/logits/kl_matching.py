@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import log_softmax
-from skood.numerics.rows import row_dots
+from skood.numerics.rows import best_logit, cache_blocks, row_dots
 
 __all__ = ["KLMatching"]
 
@@ -89,15 +89,36 @@ class KLMatching(LearnedLogitDetector):
         log_p = log_softmax(logits)
         p = xp.exp(log_p)
         log_q = like(self.log_templates_, p)
-        nearest = log_q[xp.argmax(p @ log_q.T, axis=1)]
+        nearest = log_q[_nearest(p, log_q, xp.astype(p, logits.dtype))]
         return row_dots(p, nearest - log_p)
+
+
+def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
+    """Return the template of the largest product with each row of p.
+
+    The products are those of the rows as rounded, which costs half in float32; where
+    another might be the largest within their error, they are those of p.
+    """
+    xp = array_namespace(p)
+    found = rounded @ like(log_q, rounded).T
+    nearest = xp.argmax(found, axis=1)
+    if rounded.dtype != p.dtype:
+        error = (p.shape[1] + 2) * xp.finfo(rounded.dtype).eps
+        least = (1 + error) * best_logit(found)  # all are negative
+        unclear = ((1 - error) * found >= least[:, None]).sum(1) > 1
+        nearest[unclear] = xp.argmax(p[unclear] @ log_q.T, axis=1)
+    return nearest
 
 
 def _shares(
     chunk: LayerFeatures, _: NDArray[np.intp], *, logits_of: LogitsOf
 ) -> ClassSums:
     """Return sums of the probabilities, but of 1 - p for the predicted class itself."""
-    logits = logits_of(chunk)
+    parts = (_shares_of_block(block) for block in cache_blocks(logits_of(chunk)))
+    return reduce(lambda one, other: one.merge(other), parts)
+
+
+def _shares_of_block(logits: Any) -> ClassSums:
     xp = array_namespace(logits)
     best = xp.argmax(logits, axis=1)
     log_p = log_softmax(logits)

@@ -47,6 +47,8 @@ class ShapingDetector(HeadDetector):
 
     score: LearnedLogitDetector | None = None
 
+    _elementwise = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "score": [LearnedLogitDetector, None]
     }

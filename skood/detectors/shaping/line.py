@@ -101,6 +101,7 @@ class LINe(ShapingDetector):
         "weight_percentile": [Interval(Real, 0, 100, closed="left")],
     }
 
+    _elementwise = False
     _non_negative = True
 
     def _learn_shape(self, training: Training) -> None:
