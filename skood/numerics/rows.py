@@ -18,6 +18,7 @@ __all__ = [
     "powers",
     "row_dots",
     "row_sums",
+    "unit_rows",
 ]
 
 NARROW = 16
@@ -79,3 +80,40 @@ def row_dots(x: Any, y: Any) -> Any:
     if isinstance(x, np.ndarray):
         return np.einsum("ij,ij->i", x, y)
     return array_namespace(x).linalg.vecdot(x, y)
+
+
+def unit_rows(x: Any) -> Any:
+    """Return the rows scaled to length one; a row of zeros stays.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        NumPy or torch.
+
+    Returns
+    -------
+    array of shape (n, d)
+    """
+    if not isinstance(x, np.ndarray):
+        return _scaled_first(x)
+    result = np.empty_like(x)
+    limits = np.finfo(x.dtype)
+    smallest, largest = float(limits.tiny) ** 0.25, float(limits.max) ** 0.25
+    for rows in cache_slices(x, x.shape[1]):
+        with np.errstate(over="ignore", under="ignore"):
+            # Not by einsum, which adds up a row alone in another order.
+            length = np.sqrt(np.square(x[rows]).sum(axis=1))
+        plain = (length > smallest) & (length < largest)
+        np.divide(x[rows], np.where(plain, length, 1)[:, None], out=result[rows])
+        if not plain.all():
+            result[rows][~plain] = _scaled_first(x[rows][~plain])
+    return result
+
+
+def _scaled_first(x: Any) -> Any:
+    """Return unit rows of entries whose squares may not fit the type."""
+    xp = array_namespace(x)
+    largest = xp.max(xp.abs(x), axis=1)[:, None]
+    x = x / xp.where(largest > 0, largest, 0 * largest + 1)
+    length = xp.sum(x * x, axis=1)[:, None] ** 0.5
+    return x / xp.where(length > 0, length, 0 * length + 1)

@@ -22,8 +22,8 @@ from skood.detectors.norm_ratio import (
 )
 from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
 from skood.features.chunks import by_chunks, chunk_rows
-from skood.numerics.device import unit_rows
 from skood.numerics.labels import inlier_mask
+from skood.numerics.rows import unit_rows
 
 __all__ = ["NormRescaledHead"]
 

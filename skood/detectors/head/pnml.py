@@ -15,10 +15,10 @@ from skood.detectors.head.subspaces import principal_axes, second_moment
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
-from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
+from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.fixed_blocks import triangular_product
 from skood.numerics.probabilities import log_softmax
-from skood.numerics.rows import lengths, nonzero, row_dots, row_sums
+from skood.numerics.rows import lengths, nonzero, row_dots, row_sums, unit_rows
 
 __all__ = ["PNML"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.probabilities import softmax
-from skood.numerics.rows import nonzero
+from skood.numerics.rows import nonzero, unit_rows
 
 __all__ = ["RelationGraph"]
 

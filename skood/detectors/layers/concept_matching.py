@@ -15,8 +15,9 @@ from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.numerics.arrays import as_array
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import unit_rows
 from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["ConceptMatching"]

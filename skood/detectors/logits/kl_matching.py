@@ -100,7 +100,7 @@ def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
     another might be the largest within their error, they are those of p.
     """
     xp = array_namespace(p)
-    found = rounded @ like(log_q, rounded).T
+    found = rounded @ xp.astype(log_q, rounded.dtype).T
     nearest = xp.argmax(found, axis=1)
     if rounded.dtype != p.dtype:
         error = (p.shape[1] + 2) * xp.finfo(rounded.dtype).eps

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from skood.detectors.layers.nap.angles import class_angles
 from skood.features import Key
 from skood.hamming import PatternBank, packed_bits
-from skood.numerics.device import unit_rows
 from skood.numerics.moments import class_sums
+from skood.numerics.rows import unit_rows
 
 __all__ = ["LayerRows", "PatternLayer", "activation_patterns"]
 
