@@ -2,7 +2,7 @@
 
     python benchmarks/posthoc_quality.py --network resnet20 [--train-rows 4000]
         [--held-out 1000] [--test-rows 1000] [--cache FOLDER] [--out FOLDER]
-    python benchmarks/posthoc_quality.py --summary --out FOLDER
+    python benchmarks/posthoc_quality.py --summary --out docs/benchmarks/posthoc_quality
 
 Detectors have their defaults, but for the layers that they read, and see no outlier
 before they are scored. Each is fitted twice: on training images with the threshold from
@@ -140,7 +140,7 @@ def false_alarms(detector: Any, n: int, known: NDArray[np.float64]) -> dict[str,
 def row_of(detector: Any, sets: Sets) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return AUROC and FPR95 by outlier set, and the false alarms of both fits."""
     held_out, labels = sets.held_out
-    on_train = skood_fit(detector, sets.train, held_out)
+    on_train = fitted(detector, sets.train, held_out)
     known = on_train.score_samples(sets.known)
     cells = {}
     for name, features in sets.outliers.items():
@@ -152,13 +152,13 @@ def row_of(detector: Any, sets: Sets) -> tuple[dict[str, Any], dict[str, Any]]:
             "fpr95": 100 * skood.fpr_at_tpr(y, both),
         }
     alarms = {"train": false_alarms(on_train, len(held_out), known)}
-    on_held_out = skood_fit(detector, (held_out, labels), None)
+    on_held_out = fitted(detector, (held_out, labels), None)
     scores = on_held_out.score_samples(sets.known)
     alarms["held_out"] = false_alarms(on_held_out, len(held_out), scores)
     return cells, alarms
 
 
-def skood_fit(detector: Any, rows: Labelled, threshold_data: Any) -> Any:
+def fitted(detector: Any, rows: Labelled, threshold_data: Any) -> Any:
     """Return the detector fitted anew, without its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -191,25 +191,94 @@ def group_of(outliers: str, inliers: str) -> str:
     return "noise" if outliers in NOISE else "far"
 
 
+def collected(folder: Path, what: str) -> pd.DataFrame:
+    """Return the tables of all networks that have been run, one under the other."""
+    found = {n: folder / f"{n}_{what}.csv" for n in NETWORKS}
+    read = {n: pd.read_csv(file) for n, file in found.items() if file.exists()}
+    return pd.concat(read, names=["network"]).reset_index("network")
+
+
+def summary(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a detector: means over networks by group, and regrets.
+
+    Means are over the sets of a group, then over the networks. The regret is the best
+    AUROC of any detector on a pair less this one's.
+    """
+    inliers = pairs["network"].map({n: NETWORKS[n].inliers for n in NETWORKS})
+    groups = [group_of(*p) for p in zip(pairs["outliers"], inliers, strict=True)]
+    best = pairs.groupby(["network", "outliers"])["auroc"].transform("max")
+    pairs = pairs.assign(group=groups, regret=best - pairs["auroc"])
+    means = pairs.groupby(["detector", "network", "group"])[["auroc", "fpr95"]].mean()
+    means = means.groupby(["detector", "group"]).mean().unstack()
+    images = pairs[pairs["group"] != "noise"].groupby("detector")["regret"]
+    columns = {
+        f"{group} {name}": means[metric, group]
+        for metric, name in (("auroc", "AUROC"), ("fpr95", "FPR95"))
+        for group in ("near", "far", "noise")
+    }
+    regrets = {"mean regret": images.mean(), "worst regret": images.max()}
+    table = pd.DataFrame(columns | regrets).round(1)
+    refused = (
+        pairs["network"].nunique() - pairs.groupby("detector")["network"].nunique()
+    )
+    table["refused"] = refused
+    return table.sort_values("mean regret")
+
+
+def alarm_table(alarms: pd.DataFrame) -> pd.DataFrame:
+    """Return the rates of both fits by detector and network, out of bounds marked."""
+    cells = {}
+    for fit in ("train", "held_out"):
+        marks = (
+            alarms[f"{fit} verdict"].fillna("").map(lambda v: f" **{v}**" if v else "")
+        )
+        cells[fit] = alarms[f"{fit} rate"].map("{:.1f}".format) + marks
+    shown = alarms.assign(cell=cells["train"] + " / " + cells["held_out"])
+    return shown.pivot(index="detector", columns="network", values="cell")
+
+
+def write_summary(folder: Path) -> None:
+    """Write the tables that the documentation shows."""
+    pairs, alarms = collected(folder, "pairs"), collected(folder, "alarms")
+    summary(pairs).to_csv(folder.parent / "posthoc_quality.csv")
+    alarm_table(alarms).to_csv(folder / "false_alarms.csv")
+    for network, rows in pairs.groupby("network"):
+        both = [
+            rows.pivot(index="detector", columns="outliers", values=metric)
+            for metric in ("auroc", "fpr95")
+        ]
+        cells = both[0].map("{:.1f}".format) + " / " + both[1].map("{:.1f}".format)
+        order = both[0].mean(axis=1).sort_values(ascending=False).index
+        cells.loc[order, rows["outliers"].unique()].to_csv(folder / f"{network}.csv")
+    print(summary(pairs).to_string())
+
+
 def main() -> None:
     """Extract, print the tables, and write them as CSV."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--network", choices=NETWORKS)
+    parser.add_argument(
+        "--summary", action="store_true", help="of all networks' tables"
+    )
     parser.add_argument("--train-rows", type=int, default=4000)
     parser.add_argument("--held-out", type=int, default=1000)
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--cache", type=Path, help="folder where features are kept")
     parser.add_argument("--out", type=Path, help="folder for the tables as CSV")
-    parser.add_argument("--extract", action="store_true", help="features only")
     options = parser.parse_args()
+    if options.summary:
+        write_summary(options.out)
+        return
     sizes = (options.train_rows, options.held_out, options.test_rows)
     network = NETWORKS[options.network]
     cache = options.cache and options.cache / options.network
-    sets = extracted(network, sizes, cache)
-    if options.extract:
-        return
-    pairs, alarms = tables(network, sets)
+    pairs, alarms = tables(network, extracted(network, sizes, cache))
     print(pairs.pivot(index="detector", columns="outliers", values="auroc").round(2))
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        for what, table in (("pairs", pairs), ("alarms", alarms)):
+            file = options.out / f"{options.network}_{what}.csv"
+            table.to_csv(file, index=False, float_format="%.2f")
 
 
 if __name__ == "__main__":
