@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import pdist, squareform
 
 from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
@@ -90,7 +91,7 @@ class FDBD(HeadDetector):
 
 def _closeness(weight: Any) -> Any:
     """Return one over the distances of the rows, over their number but one."""
-    apart = np.array([np.linalg.norm(weight - row, axis=1) for row in weight])
+    apart = squareform(pdist(weight))
     if not apart.any():
         raise ValueError(
             f"the head's weight, of shape {weight.shape}, has the same row for every "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,14 +114,17 @@ def _shares(
     chunk: LayerFeatures, _: NDArray[np.intp], *, logits_of: LogitsOf
 ) -> ClassSums:
     """Return sums of the probabilities, but of 1 - p for the predicted class itself."""
-    parts = (_shares_of_block(block) for block in cache_blocks(logits_of(chunk)))
-    return reduce(lambda one, other: one.merge(other), parts)
+    logits = logits_of(chunk)
+    xp = array_namespace(logits)
+    best = xp.argmax(logits, axis=1)
+    p = xp.concat([_shares_of_block(block) for block in cache_blocks(logits)])
+    return ClassSums.of(p, to_numpy(best), logits.shape[1])
 
 
-def _shares_of_block(logits: Any) -> ClassSums:
+def _shares_of_block(logits: Any) -> Any:
     xp = array_namespace(logits)
     best = xp.argmax(logits, axis=1)
     log_p = log_softmax(logits)
     p, rows = xp.exp(log_p), xp.arange(len(log_p))
     p[rows, best] = -xp.expm1(log_p[rows, best])
-    return ClassSums.of(p, to_numpy(best), logits.shape[1])
+    return p
