@@ -21,7 +21,13 @@ SECTIONS = [
     (
         "Extraction",
         "From a network and its inputs to features.",
-        ["FeatureStore", "LayerFeatureTransformer", "layer_names", "list_layers"],
+        [
+            "FeatureStore",
+            "InputPerturbation",
+            "LayerFeatureTransformer",
+            "layer_names",
+            "list_layers",
+        ],
     ),
     (
         "Detectors",
