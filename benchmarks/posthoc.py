@@ -114,7 +114,7 @@ def load_what_is_shared(folder: Path) -> None:
     with contextlib.suppress(ImportError):
         posthoc_rivals.detectors()
     for entry in REGISTRY.values():
-        with contextlib.suppress(ImportError):
+        if entry.family not in ("trained", "wrapped"):
             _ = entry.detector
 
 
