@@ -229,9 +229,8 @@ def alarm_table(alarms: pd.DataFrame) -> pd.DataFrame:
     """Return the rates of both fits by detector and network, out of bounds marked."""
     cells = {}
     for fit in ("train", "held_out"):
-        marks = (
-            alarms[f"{fit} verdict"].fillna("").map(lambda v: f" **{v}**" if v else "")
-        )
+        told = alarms[f"{fit} verdict"].astype(object)
+        marks = told.map(lambda v: f" **{v}**" if isinstance(v, str) else "")
         cells[fit] = alarms[f"{fit} rate"].map("{:.1f}".format) + marks
     shown = alarms.assign(cell=cells["train"] + " / " + cells["held_out"])
     return shown.pivot(index="detector", columns="network", values="cell")

@@ -27,8 +27,8 @@ class InputPerturbation:
        x' = x + \text{step} \cdot \text{sign}(\nabla_x S(x)) ,
 
     which raises the score of in-distribution inputs by more than that of others [1]_.
-    By default S is the log of the largest softmax probability at a temperature, as
-    ODIN has it: :class:`skood.MSP` and its kin of the logits of x' / T are then ODIN.
+    By default S is the log of the largest softmax probability at a temperature:
+    ``MSP(temperature=1000)`` of the logits of x' is then ODIN.
     Any other module and score will do: an encoder and minus a distance, say [2]_.
     With ``share`` only the entries with the smallest gradients move [3]_.
 
@@ -182,9 +182,7 @@ class InputPerturbation:
         from skood.store.identity.weights import weights_digest
 
         functions = [callable_fingerprint(f) for f in (self.score, self.preprocess)]
-        std = (
-            None if self.std is None else [float(s) for s in torch.as_tensor(self.std)]
-        )
+        std = None if self.std is None else torch.as_tensor(self.std).tolist()
         numbers = (self.step, self.temperature, self.share, std)
         return f"{weights_digest(self.network)} {numbers} {functions}"
 
