@@ -81,9 +81,16 @@ class Measured:
         )
 
     def error(self, i: int) -> float:
-        """Return four standard errors of a mean, with room for its grain."""
-        deviation = (self.squares[i] / max(self.times - 1, 1)) ** 0.5
-        return 4 * (deviation / self.times**0.5 + 1e-4)
+        """Return four standard errors of a mean.
+
+        Of few repetitions the deviation is hardly known: it is not taken to be below
+        that of a threshold on independent scores, a beta variable's, and of a share of
+        the new rows.
+        """
+        share = max(self.mean[i], 1 / (self.n_scores + 1))
+        least = share * (1 - share) * (1 / (self.n_scores + 2) + 1 / NEW_ROWS)
+        variance = self.squares[i] / max(self.times - 1, 1)
+        return 4 * (max(variance, least) / self.times) ** 0.5
 
 
 def rows_of(
