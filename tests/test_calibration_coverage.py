@@ -1,4 +1,4 @@
-"""The guarantees on repeated draws of real features: benchmarks/conformal_coverage.py, small."""
+"""The guarantees on repeated draws: benchmarks/conformal_coverage.py, small."""
 
 from __future__ import annotations
 
