@@ -30,6 +30,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "extensions.drawn_examples",
     "extensions.outside_links",
     "extensions.plain_text",
 ]

@@ -7,6 +7,7 @@ themselves; on the other AMP, which trains a small network with skorch that sees
 row from the side of another one.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_wine
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skood import AMP, KNN, AnchoredClassifier, Mahalanobis, auroc, fpr_at_tpr
 from skood.neural import MLP
+from skood.plotting import ScoreHistogramDisplay
 
 # %%
 # Wines of two cultivars are known, the third is new. In ``y`` a row labelled -1 is an
@@ -70,4 +72,9 @@ pd.DataFrame(table).T.round(3)
 # at all columns are better here than one on what a classifier has learned. The network
 # is a good classifier all the same:
 
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+for ax, name in zip(axes, ["Mahalanobis", "AMP"], strict=True):
+    ScoreHistogramDisplay.from_estimator(
+        detectors[name], X_test, y_test, name=name, ax=ax, bins=25
+    )
 print(f"AMP's network: {detectors['AMP'].classifier_.score(X_new, y_new):.1%} right")

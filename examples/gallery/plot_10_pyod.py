@@ -6,6 +6,7 @@ PyOD has some fifty detectors for matrices. Any of them can stand at the end of 
 pipeline of ours, and any of ours wherever PyOD wants one of its own.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from pyod.models.kde import KDE
@@ -14,6 +15,7 @@ from pyod.models.lscp import LSCP
 
 from skood import KNN, Mahalanobis, PyODDetector, auroc, to_pyod
 from skood.datasets import load_digits_ood
+from skood.plotting import ScoreHistogramDisplay
 
 data = load_digits_ood()
 flat = {name: X.reshape(len(X), -1) for name, X in data.items() if name[0] == "X"}
@@ -50,6 +52,10 @@ ensemble = LSCP(members, n_bins=3, contamination=0.05, random_state=0)
 ensemble.fit(flat["X_fit"])
 outlier_scores = ensemble.decision_function(X_test)
 print(f"AUROC of the ensemble: {auroc(y_true, -outlier_scores):.3f}")
+figure, ax = plt.subplots()
+ScoreHistogramDisplay.from_predictions(
+    y_true, -outlier_scores, threshold=-ensemble.threshold_, name="LSCP", ax=ax
+)
 labels = ensemble.predict(X_test)
 for name, kind in {"digits 0-7": y_true == 0, "digits 8, 9": y_true == -1}.items():
     print(f"{name:11} labelled 1: {labels[kind].mean():.1%}")

@@ -16,6 +16,7 @@ from skood import InlierKFold, auroc, auroc_scorer, make_pseudo_outliers
 from skood.datasets import load_digits_ood
 from skood.detectors import LayerDetector
 from skood.estimator_checks import check_estimator
+from skood.plotting import ScoreHistogramDisplay
 
 # %%
 # The mean distance to the nearest rows of a random sample, as a score: parameters are
@@ -25,7 +26,7 @@ from skood.estimator_checks import check_estimator
 class DistanceToSample(LayerDetector):
     """Mean distance to the nearest few rows of a random sample."""
 
-    n_rows: int = 100
+    n_rows: int = 200
     n_nearest: int = 3
 
     def _fit(self, training):
@@ -54,13 +55,17 @@ print(f"{np.mean(detector.predict(X_new) == -1):.1%} false alarms")
 
 search = GridSearchCV(
     DistanceToSample(),
-    {"n_rows": [30, 100, 300], "n_nearest": [1, 3, 10]},
+    {"n_rows": [50, 100, 200], "n_nearest": [1, 3, 10]},
     scoring=auroc_scorer,
     cv=InlierKFold(3),
 ).fit(*make_pseudo_outliers(X, data.y_fit, kind="permute_columns", random_state=0))
 y_true = np.repeat([0, -1], [len(X_new), len(near)])
 scores = search.best_estimator_.score_samples(np.concatenate([X_new, near]))
 print(search.best_params_, f"AUROC on digits 8 and 9: {auroc(y_true, scores):.3f}")
+
+display = ScoreHistogramDisplay.from_estimator(
+    search, np.concatenate([X_new, near]), y_true, name="DistanceToSample"
+)
 
 # %%
 # and under test. The battery is scikit-learn's and ours.

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from skood import LayerFeatures, Mahalanobis
@@ -37,9 +38,16 @@ rows.flush()
 # -----------------
 
 train = LayerFeatures({"embedding": np.load(path, mmap_mode="r")})
-start = time.perf_counter()
-detector = Mahalanobis().fit(train, y)
-print(f"fitted on {len(train):,} rows in {time.perf_counter() - start:.1f} s")
+seconds = {}
+for n in [62_500, 125_000, 250_000, 500_000, N]:
+    start = time.perf_counter()
+    detector = Mahalanobis().fit(train[:n], y[:n])
+    seconds[n] = time.perf_counter() - start
+
+figure, ax = plt.subplots()
+ax.plot(list(seconds), list(seconds.values()), marker="o")
+ax.set(xlabel="rows", ylabel="seconds to fit", ylim=(0, None))
+ax.xaxis.set_major_formatter("{x:,.0f}")
 
 # %%
 # Portions as they come
