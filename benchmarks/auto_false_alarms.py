@@ -7,8 +7,8 @@ Each resample draws anew which images fit the members, which of the unseen image
 calibrate, and which of these are new rows: given the images, resamples are independent.
 With k = floor(rate (n + 1)) of n scores the threshold has the rate k / (n + 1), and the
 false alarms of a resample among its new rows are beta-binomial; the bounds are those of
-the sum over resamples, at 99 %. The p-values of one row a resample are compared with the
-uniform distribution (Kolmogorov and Smirnov's test).
+the sum over resamples, at 99 %. The p-values of one row a resample are compared with
+the uniform distribution (Kolmogorov and Smirnov's test).
 """
 
 from __future__ import annotations
