@@ -77,12 +77,17 @@ SECTIONS = [
         "Thresholds and alarms",
         "False-alarm rates that hold, p-values, and an alarm over a stream.",
         [
+            "AlarmRateMonitor",
             "ConformalDetector",
             "ShiftMonitor",
             "TargetRateThreshold",
             "conditional_p_values",
+            "conformal_e_values",
             "conformal_p_values",
             "discoveries",
+            "e_discoveries",
+            "likelihood_ratios",
+            "weighted_conformal_p_values",
         ],
     ),
     (

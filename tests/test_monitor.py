@@ -136,6 +136,23 @@ def test_goes_on_from_a_file(monitor):
     np.testing.assert_array_equal(again.log_martingale_, monitor.log_martingale_)
 
 
+def test_scores_that_are_given_count_as_those_of_the_rows(monitor):
+    stream = np.random.default_rng(5).normal(0.3, 1, size=(120, 3))
+    monitor.update(stream)
+    expected = monitor.log_martingale_
+    monitor.reset()
+    for part in np.array_split(monitor.detector_.score_samples(stream), 7):
+        monitor.update_scores(part)
+    np.testing.assert_allclose(monitor.log_martingale_, expected, rtol=1e-9)
+
+
+def test_scores_that_are_given_are_checked(monitor):
+    with pytest.raises(ValueError, match=r"scores has 1 NaN of 2"):
+        monitor.update_scores([0.0, np.nan])
+    with pytest.raises(ValueError, match="1d array"):
+        monitor.update_scores(np.zeros((2, 2)))
+
+
 def test_around_a_calibrated_and_a_fitted_detector():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(600, 2)), np.repeat([0, -1], [550, 50])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
@@ -16,6 +16,7 @@ from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
 from skood.calibration.betting import ChangeMixture
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.arrays import as_array
 from skood.numerics.seeds import RandomStateLike, stream_seed, uniform_draws
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class ShiftMonitor(AroundDetector):
     See Also
     --------
     ConformalDetector : P-values and alarms of single rows.
+    AlarmRateMonitor : The same for the share of rows that are flagged.
     skood.plotting.MartingaleDisplay : The path of the capital.
 
     References
@@ -195,7 +197,40 @@ class ShiftMonitor(AroundDetector):
             Whether the alarm has been raised, now or before.
         """
         check_is_fitted(self)
-        scores = usable_scores(self.detector_, X)
+        return self._update(usable_scores(self.detector_, X))
+
+    def update_scores(self, scores: ArrayLike) -> bool:
+        """Take in the scores of the next rows, which the detector has given already.
+
+        For a service that scores each row once, and hands the scores on.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            By ``detector_``, the very one, in the order of the stream: its
+            ``score_samples``, or its ``decision_function`` if it has no other.
+
+        Returns
+        -------
+        bool
+            Whether the alarm has been raised, now or before.
+
+        Raises
+        ------
+        ValueError
+            If a score is NaN.
+        """
+        check_is_fitted(self)
+        given = column_or_1d(as_array(scores, "scores", np.float64))
+        n_nan = int(np.isnan(given).sum())
+        if n_nan:
+            raise ValueError(
+                f"scores has {n_nan} NaN of {len(given)}; a NaN cannot be compared. "
+                "Look at the rows that the detector could not score."
+            )
+        return self._update(given)
+
+    def _update(self, scores: Floats) -> bool:
         p_values = self._next_p_values(scores)
         path = self._mixture.after(p_values)
         crossed = np.flatnonzero(path >= -log(self._as_fitted().level))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from skood.calibration.e_values import conformal_e_values
 from skood.numerics.arrays import as_array
 from skood.numerics.ranks import rank_for_rate
 
@@ -113,6 +114,10 @@ class Reference:
         """The number of rows of each class, over all detectors."""
         return np.array([sum(map(len, own)) for own in self.scores], dtype=np.intp)
 
+    def of_detector(self, number: int) -> Reference:
+        """Return what was held out from one detector alone."""
+        return Reference([[own[number]] for own in self.scores])
+
     def counts_below(self, scores: Sequence[Floats]) -> NDArray[np.intp]:
         """Return how many held-out rows score no higher, by class.
 
@@ -144,6 +149,11 @@ class Reference:
     def p_values(self, counts: NDArray[np.intp]) -> Floats:
         """Return (1 + count) / (n + 1) by class, of shape (classes, m)."""
         return (1 + counts) / (self.sizes[:, None] + 1)
+
+    def e_values(self, scores: Sequence[Floats], fdr: float) -> Floats:
+        """Return the e-values of one detector's choice, of shape (classes, m)."""
+        by_class = self.p_values(self.counts_below(scores))
+        return np.array([conformal_e_values(p, fdr) for p in by_class])
 
     def valid_p_values(self, counts: NDArray[np.intp]) -> Floats:
         r"""Return p-values with P(p <= a) <= a, by class, of shape (classes, m).
