@@ -19,7 +19,12 @@ from skood._sklearn_compat import Interval, fit_context, validate_data
 from skood._version import Stamped
 from skood.detectors.declared import Declared
 from skood.detectors.held_out import few_rows_a_column, held_out_scores
-from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
+from skood.detectors.threshold import (
+    THRESHOLD_ROWS,
+    NotFiniteError,
+    threshold_for,
+    threshold_rows,
+)
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
@@ -278,7 +283,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         self, scores: NDArray[np.float64], features: LayerFeatures
     ) -> None:
         if np.isnan(scores).any() or not np.isfinite(offset := self._threshold(scores)):
-            raise ValueError(
+            raise NotFiniteError(
                 f"{type(self).__name__} found no finite threshold: "
                 f"{int((~np.isfinite(scores)).sum())} of the scores of {len(scores)} "
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
