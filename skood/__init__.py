@@ -54,6 +54,7 @@ _HOMES = {
     "progress": "skood._progress",
     "save": "skood.persistence",
     "score_and_predict": "skood.detectors.thresholded",
+    "to_module": "skood.export.module",
     "to_pyod": "skood.interop.pyod",
     "trusted_types": "skood._trusted",
 }
