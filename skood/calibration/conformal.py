@@ -266,7 +266,8 @@ class ConformalDetector(DetectorWrapper):
         scores = [graph_scored(detector, X)[0] for detector in self.detectors_]
         p_values = self._reference.p_values_in_graph(scores)
         own = self._standardised(sum(scores) / len(scores))
-        place = 0.5 + own.atan() / np.pi
+        # It breaks ties, for which float32 will do: onnxruntime knows no other.
+        place = 0.5 + own.float().atan().double() / np.pi
         return p_values + place * self._reference.resolution, p_values
 
     @available_if(_knows_outliers)

@@ -74,10 +74,11 @@ def traced(
 
 def _as_module(program: Any) -> nn.Module:
     # What an exported program checks of its inputs would stand in the way of making
-    # another graph of it; that it refuses train() and eval(), of the module around it.
+    # another graph of it, or a copy: the operations alone are kept.
     options = inspect.signature(program.module).parameters
     unchecked = {"check_guards": False} if "check_guards" in options else {}
-    found: nn.Module = program.module(**unchecked)
-    for refused in ("train", "eval"):
-        vars(found).pop(refused, None)
-    return found
+    module, graph = program.module(**unchecked), torch.fx.Graph()
+    found = graph.graph_copy(module.graph, {})
+    graph.output(tuple(found))  # type: ignore[arg-type]
+    graph.eliminate_dead_code()
+    return torch.fx.GraphModule(module, graph, "Formula")

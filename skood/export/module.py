@@ -48,12 +48,12 @@ class DetectorModule(nn.Module):
         self.capture, self.formula = capture, formula
         self.blocks, self.dtype = blocks, dtype
 
-    def forward(self, *args: Any, **kwargs: Any) -> Judged:
+    def forward(self, input: Any = None, *others: Any, **named: Any) -> Judged:
         """Return the network's output, scores, p-values and decisions.
 
         Parameters
         ----------
-        *args, **kwargs : tensor
+        input, *others, **named : tensor
             What the network is called with. Without a network, the blocks: of a plain
             array one of shape (n, d).
 
@@ -68,11 +68,12 @@ class DetectorModule(nn.Module):
         is_inlier : tensor of bool, shape (n,)
             Whether ``predict`` says +1.
         """
+        args = others if input is None else (input, *others)
         if self.capture is None:
             blocks = args
-            output = args[0] if len(args) == 1 else torch.cat(args, dim=1)
+            output = torch.cat(args, dim=1) if others else args[0]
         else:
-            output, blocks = self.capture(*args, **kwargs)
+            output, blocks = self.capture(*args, **named)
         score, p_value, is_inlier = self.formula(*(x.to(self.dtype) for x in blocks))
         return output, score, p_value, is_inlier
 
