@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skood._progress import Bar, tracked
 from skood.features import LayerFeatures
+from skood.numerics.graph import in_graph
 
 CHUNK_ELEMENTS = 1 << 23
 """Numbers in one chunk: 32 MB in float32, 64 MB in float64."""
@@ -97,6 +98,8 @@ def by_chunks(
     -------
     ndarray of float64, shape (n,)
     """
+    if in_graph():
+        return values_of(features, slice(None))
     values = np.empty(len(features), dtype=np.float64)
     with Bar(len(features), "score") as bar:
         for rows, chunk in chunks_of(features):
