@@ -96,6 +96,7 @@ SECTIONS = [
         [
             "plotting.ComparisonDisplay",
             "plotting.DetDisplay",
+            "plotting.EnsembleReportDisplay",
             "plotting.FlowDisplay",
             "plotting.GridHeatmapDisplay",
             "plotting.LayerAurocDisplay",

@@ -8,6 +8,7 @@ from typing import Any
 
 import skood
 from skood.cli.objects import made_network
+from skood.files.atomic import replacing
 
 __all__ = ["add_reading", "read_model", "write_model"]
 
@@ -84,4 +85,5 @@ def write_model(estimator: Any, name: str, *, overwrite: bool) -> None:
         raise FileExistsError(f"{path} exists: give --overwrite to replace it.")
     import joblib
 
-    joblib.dump(estimator, path)
+    with replacing(path) as file:
+        joblib.dump(estimator, file)
