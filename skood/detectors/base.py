@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
@@ -30,6 +31,7 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
 from skood.features.tensors import TensorFeatures
+from skood.features.workers import workers
 from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
 from skood.numerics.graph import in_graph
@@ -193,7 +195,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         UserWarning
             If the rows are too few for the rate asked, or tie at the threshold.
         """
-        with self._learning():
+        with self._learning(), workers():
             self._fit_all(self._training(X, y), threshold_data)
         return self
 
@@ -390,7 +392,18 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         return scores.double(), None
 
     def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
-        return by_chunks(lambda chunk, rows: to_numpy(self._score(chunk)), features)
+        return by_chunks(partial(_chunk_scores, self._without_rows()), features)
+
+    def _without_rows(self: Self) -> Self:
+        """Return this detector without what it needs to learn more, and not to score.
+
+        It goes to every worker.
+        """
+        return self
+
+
+def _chunk_scores(detector: BaseDetector, chunk: LayerFeatures) -> NDArray[np.float64]:
+    return to_numpy(detector._score(chunk))
 
 
 def _check_not_empty(features: LayerFeatures) -> None:

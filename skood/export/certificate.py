@@ -191,4 +191,3 @@ def _name_of(function: Any) -> str:
         return function
     name = getattr(function, "__qualname__", None) or repr(function)
     return f"{getattr(function, '__module__', '')}.{name}".lstrip(".")
-

@@ -16,7 +16,7 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
-from skood.features.chunks import S, chunks_of, merged_statistics
+from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import row_slices
 
@@ -242,9 +242,8 @@ def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:
 def _check_not_negative(method: str, features: LayerFeatures) -> None:
     """Raise if a share of the entries that matters is below zero."""
     name = features.block_names[0]
-    negative = sum(
-        int(np.sum(chunk.block(*name) < 0)) for _, chunk in chunks_of(features)
-    )
+    block = features.select_blocks([name])
+    negative = sum(chunk_results(_n_negative, block))
     if negative > 0:
         entries = len(features) * features.widths[name]
         raise ValueError(
@@ -253,3 +252,7 @@ def _check_not_negative(method: str, features: LayerFeatures) -> None:
             "Use another detector (skood.all_detectors() says which take them), or "
             "rectified features."
         )
+
+
+def _n_negative(chunk: LayerFeatures) -> int:
+    return int(np.sum(np.asarray(chunk) < 0))

@@ -216,11 +216,11 @@ class NormRescaledHead(
     def _matching_scale(self, known: LayerFeatures) -> float:
         """Return the mean penultimate length over the mean norm of the layer."""
 
-        def lengths(chunk: LayerFeatures, _: slice) -> NDArray[np.floating]:
+        def lengths(chunk: LayerFeatures) -> NDArray[np.floating]:
             return np.linalg.norm(self._penultimate(chunk), axis=1)
 
         length = by_chunks(lengths, known).mean()
-        norm = by_chunks(lambda chunk, _: self._norms(chunk), known).mean()
+        norm = by_chunks(self._norms, known).mean()
         for layer, mean in [(self.head_.layer, length), (self.selected_layer_, norm)]:
             if mean == 0:
                 raise ValueError(

@@ -189,7 +189,7 @@ class KNN(LayerDetector, IncrementalDetector):
     ) -> NDArray[np.float64]:
         # Each row finds itself first, at distance zero.
         return by_chunks(
-            lambda chunk, _: self._summed(chunk, self.n_neighbors_ + 1),
+            lambda chunk: self._summed(chunk, self.n_neighbors_ + 1),
             training.features,
         )
 

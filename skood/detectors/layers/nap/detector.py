@@ -232,8 +232,7 @@ class NAP(LayerDetector):
                 "or use per_class=False."
             )
         predicted = by_chunks(
-            lambda chunk, _: self._largest_logits(chunk),
-            features.select_blocks([OUTPUT]),
+            self._largest_logits, features.select_blocks([OUTPUT])
         ).astype(np.intp)
         if is_one_class(labels, predicted, n_columns):
             if self.per_class == "auto":
@@ -345,14 +344,15 @@ class NAP(LayerDetector):
     ) -> NDArray[np.float64]:
         """Return distances in one layer; given own classes, as if left out of it."""
 
-        def values(chunk: LayerFeatures, rows: slice) -> NDArray[np.float64]:
+        def values(
+            chunk: LayerFeatures, own: NDArray[np.intp] | None = None
+        ) -> NDArray[np.float64]:
             x = self._array(chunk, *layer.name)
-            return layer.distances(
-                x, self._predicted(chunk), None if own is None else own[rows]
-            )
+            return layer.distances(x, self._predicted(chunk), own)
 
         names = [layer.name] if self._columns is None else [layer.name, OUTPUT]
-        return by_chunks(values, features.select_blocks(names))
+        columns = [] if own is None else [own]
+        return by_chunks(values, features.select_blocks(names), *columns)
 
     def _predicted(self, chunk: LayerFeatures) -> Any:
         """Return the class to search for each row, -1 for one without patterns."""
