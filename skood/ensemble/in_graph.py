@@ -124,7 +124,9 @@ def _upper_quantile(log_share: Any) -> Any:
     """Return z with log P(Z > z) as given, at most log 1/2."""
     xp = array_namespace(log_share)
     t = xp.sqrt(-2 * log_share)
-    return xp.where(t < FAR, _near(xp.clip(t, MIDDLE, FAR)), _far(xp.clip(t, FAR, None)))
+    return xp.where(
+        t < FAR, _near(xp.clip(t, MIDDLE, FAR)), _far(xp.clip(t, FAR, None))
+    )
 
 
 def _near(t: Any) -> Any:

@@ -169,7 +169,9 @@ class _Running:
 
     @property
     def _state(self) -> dict[str, Any]:
-        if torch.compiler.is_compiling():  # by one thread, which sees plain objects only
+        if (
+            torch.compiler.is_compiling()
+        ):  # by one thread, which sees plain objects only
             return self._traced
         return self._own.__dict__
 

@@ -132,9 +132,7 @@ def export(
             f"the file would have {model.ByteSize() / 1e9:.1f} GB, and one of ONNX "
             "has 2 GB at most: take a smaller max_bank, or a smaller network."
         )
-    found = Judgement.by_graph(
-        session_of(model.SerializeToString()), made.blocks, rows
-    )
+    found = Judgement.by_graph(session_of(model.SerializeToString()), made.blocks, rows)
     known = described(smaller)
     parity = Parity.of(wanted, found, known["threshold"], band)
     faults = parity.faults(rtol)
@@ -152,7 +150,9 @@ def export(
         bank=_bank(pipeline, smaller, rows, wanted),
         rows_digest=rows_digest(made.blocks, rows),
     )
-    return _written(Path(path), model, replace(certificate, reference=reference_of(wanted)))
+    return _written(
+        Path(path), model, replace(certificate, reference=reference_of(wanted))
+    )
 
 
 def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate:

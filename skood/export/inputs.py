@@ -62,8 +62,9 @@ def rows_of(X: Any, rows: slice) -> Any:
 
 
 def _is_mapping(X: Any) -> bool:
-    return isinstance(X, Mapping) or (hasattr(X, "items") and hasattr(X, "keys")
-                                      and not hasattr(X, "columns"))
+    return isinstance(X, Mapping) or (
+        hasattr(X, "items") and hasattr(X, "keys") and not hasattr(X, "columns")
+    )
 
 
 def _tensor(value: Any) -> Any:

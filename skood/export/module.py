@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skood.export.capture import FeatureCapture
 from skood.export.formula import Formula, traced
 from skood.export.steps import Steps
-from skood.features import Key, LayerFeatures
+from skood.features import Key
 from skood.numerics.arrays import on_host
 
 __all__ = ["OUTPUTS", "DetectorModule", "to_module"]

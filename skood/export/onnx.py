@@ -99,7 +99,9 @@ def session_of(model: bytes) -> Any:
         others = [one.name for one in inputs if one.name not in named]
         named |= dict(zip(others, args, strict=True))
         types = {one.name: _TYPES[one.type] for one in inputs}
-        given = {k: np.asarray(v).astype(types[k], copy=False) for k, v in named.items()}
+        given = {
+            k: np.asarray(v).astype(types[k], copy=False) for k, v in named.items()
+        }
         return session.run(list(OUTPUTS), given)
 
     return run

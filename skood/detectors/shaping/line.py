@@ -6,7 +6,6 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums
