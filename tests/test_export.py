@@ -19,6 +19,7 @@ import skood.export
 from skood import (
     KNN,
     NAP,
+    ConformalDetector,
     DetectorEnsemble,
     Energy,
     LayerFeatureTransformer,
@@ -263,6 +264,14 @@ def test_steps_between_network_and_detector():
         pipeline = make_pipeline(first, *steps, last).fit(images(60), np.arange(60) % 3)
         scores = called(to_module(pipeline, new), new)[1]
         np.testing.assert_allclose(scores, pipeline.score_samples(new), rtol=1e-4)
+
+
+def test_a_pipeline_may_stand_inside_of_what_calibrates_it():
+    inner, new = fitted("CNN", Mahalanobis()), images(20, seed=1)
+    outer = ConformalDetector(inner, 0.1, cv="prefit").fit(images(60, seed=2))
+    found = called(to_module(outer, new), new)
+    np.testing.assert_allclose(found[2], outer.p_values(new))
+    assert (np.asarray(found[3]) == (outer.predict(new) > 0)).all()
 
 
 def test_a_step_without_a_graph_is_named():
