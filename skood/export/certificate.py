@@ -92,7 +92,7 @@ class Certificate:
         known = {"format": FORMAT, **asdict(self)}
         if inside:
             known |= {"file_digest": None, "reference": None}
-        return json.dumps(known, indent=1, sort_keys=True, allow_nan=True)
+        return json.dumps(known, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def read(cls, text: str) -> Certificate:
@@ -146,17 +146,22 @@ def rows_digest(blocks: Any, X: Any) -> str:
 def reference_of(wanted: Judgement) -> dict[str, list[Any]]:
     """Return what a pipeline said, as JSON has it."""
     return {
-        "score": wanted.scores.tolist(),
-        "p_value": wanted.p_values.tolist(),
+        "score": _as_json(wanted.scores),
+        "p_value": _as_json(wanted.p_values),
         "is_inlier": wanted.inliers.tolist(),
     }
+
+
+def _as_json(values: NDArray[np.float64]) -> list[Any]:
+    """Return numbers as JSON has them; what it has not, as texts."""
+    return [x if np.isfinite(x) else str(x) for x in values.tolist()]
 
 
 def judgement_in(reference: dict[str, list[Any]]) -> Judgement:
     """Return what a pipeline said, from a certificate."""
     return Judgement(
-        np.array(reference["score"], dtype=np.float64),
-        np.array(reference["p_value"], dtype=np.float64),
+        np.array([float(x) for x in reference["score"]]),
+        np.array([float(x) for x in reference["p_value"]]),
         np.array(reference["is_inlier"], dtype=np.bool_),
     )
 

@@ -76,7 +76,7 @@ class Parity:
         The largest difference of scores, relative to the score or, where that is
         larger, to the scores' standard deviation.
     p_value_difference : float
-        The largest difference of p-values; NaN without any.
+        The largest difference of p-values; None without any.
     rows_in_band : int
         Rows whose score is so near to the threshold that their decision may differ.
     flips_in_band, flips : int
@@ -85,7 +85,7 @@ class Parity:
 
     rows: int
     score_difference: float
-    p_value_difference: float
+    p_value_difference: float | None
     rows_in_band: int
     flips_in_band: int
     flips: int
@@ -109,7 +109,7 @@ class Parity:
         return cls(
             len(sizes),
             float(relative.max(initial=0)),
-            float(p_values.max(initial=0)) if has_p_values else float("nan"),
+            float(p_values.max(initial=0)) if has_p_values else None,
             int(near.sum()),
             int((flipped & near).sum()),
             int((flipped & ~near).sum()),
