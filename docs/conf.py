@@ -52,7 +52,11 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_align": "left",
-    "secondary_sidebar_items": {"index": []},
+    # What is on a page; pages of wide tables and of pictures take all the room.
+    "secondary_sidebar_items": {
+        "user_guide/*": ["page-toc"],
+        "generated/*": ["page-toc"],
+    },
 }
 html_sidebars = {"index": []}
 
