@@ -38,7 +38,7 @@ docs: $(DOCS)  ## the documentation, in docs/_build/html; warnings are errors
 	$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html
 
 clean:  ## remove what the other targets made, the environment too
-	rm -rf .venv .venv-* .ci/venv demo_output docs/_build docs/generated docs/_api_tables.rst docs/_detectors.rst
+	rm -rf .venv .venv-* .ci/venv demo_output docs/_build docs/generated docs/_api_tables.rst docs/_command_line.rst docs/_detectors.rst
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python

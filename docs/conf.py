@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import api_reference  # noqa: E402 - found through the path above
+import command_line  # noqa: E402
 
 import skood  # noqa: E402
 
@@ -26,7 +27,7 @@ extensions = [
     "numpydoc",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_api_tables.rst", "_detectors.rst"]
+exclude_patterns = ["_build", "_api_tables.rst", "_command_line.rst", "_detectors.rst"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skood"
@@ -48,6 +49,7 @@ def write_api_tables() -> None:
             "add each to a section"
         )
     write("_api_tables.rst", api_reference.tables())
+    write("_command_line.rst", command_line.helps())
     write("_detectors.rst", api_reference.detectors())
 
 
