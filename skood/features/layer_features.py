@@ -144,6 +144,12 @@ class LayerFeatures:
         blocks = self._blocks.values()
         return all(type(block) is np.ndarray for block in blocks)
 
+    @property
+    def pickles_as_path(self) -> bool:
+        """Whether another process gets row numbers and a path, not the rows."""
+        blocks = self._blocks.values()
+        return all(getattr(block, "pickles_as_path", False) for block in blocks)
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -223,6 +229,18 @@ class LayerFeatures:
         keys = [self._resolve(*as_key(name)) for name in names]
         views = {n: v.select_blocks(names) for n, v in self.views.items()}
         return self._with({key: self._blocks[key] for key in keys}, views)
+
+    def without_company(self) -> LayerFeatures:
+        """Return the blocks alone, without the head and paired views.
+
+        Returns
+        -------
+        LayerFeatures
+            A view.
+        """
+        bare = self._with(self._blocks, {})
+        bare.head = None
+        return bare
 
     def iter_chunks(self, rows: int) -> Iterator[LayerFeatures]:
         """Yield views of at most ``rows`` consecutive rows."""
@@ -469,7 +487,7 @@ class LayerFeatures:
         """Pickle row numbers over stored blocks, only the rows of those in memory."""
         state = self.__dict__.copy()
         blocks = self._blocks
-        if not all(getattr(b, "pickles_as_path", False) for b in blocks.values()):
+        if not self.pickles_as_path:
             state["_blocks"] = {k: self._read(b) for k, b in blocks.items()}
             state["_rows"] = range(len(self))
         elif all(

@@ -55,6 +55,22 @@ class Listing:
         )
 
     @classmethod
+    def joined(cls, parts: Iterable[Listing]) -> Listing:
+        """Return the rows of the parts of one data set, all of them, in this order.
+
+        Labels and ids are those of the parts; there are none if any part has none.
+        """
+        parts = [*parts]
+        columns = ([getattr(p, name) for p in parts] for name in ("labels", "ids"))
+        return cls(
+            np.concatenate([part.keys for part in parts]),
+            *(
+                None if any(c is None for c in given) else np.concatenate(given)
+                for given in columns
+            ),
+        )
+
+    @classmethod
     def united(cls, listings: Iterable[Listing]) -> Listing:
         """Return the rows of several listings, each once, where it came first.
 

@@ -83,17 +83,17 @@ class BankDetector(HeadDetector):
         places = np.searchsorted(self.bank_rows_, rows)
         own = np.where(np.isin(rows, self.bank_rows_), places, -1)
 
-        def scores(chunk: LayerFeatures, part: slice) -> NDArray[np.float64]:
+        def scores(chunk: LayerFeatures, own: NDArray[np.intp]) -> NDArray[np.float64]:
             found = []
             for block, features in self._blocks(chunk):
                 h, z = self._read(features)
-                compared, places = self._compared(h, z), own[part][block]
+                compared, places = self._compared(h, z), own[block]
                 kept = np.flatnonzero(places >= 0)
                 compared[kept, places[kept]] = -np.inf
                 found.append(to_numpy(self._scores_of(h, z, compared)))
             return np.concatenate(found)
 
-        return by_chunks(scores, training.features)
+        return by_chunks(scores, training.features, own)
 
     def _keep(
         self,
