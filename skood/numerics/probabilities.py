@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import ascending
 from skood.numerics.rows import best_logit, row_sums
 
 __all__ = ["behind_best", "largest_softmax", "log_softmax", "softmax"]
@@ -51,7 +52,7 @@ def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
 def _largest_last(x: Any, n_left_out: int) -> Any:
     """Return each row with its smallest entries first and the very largest last."""
     if not isinstance(x, np.ndarray):
-        return array_namespace(x).sort(x, axis=1)
+        return ascending(x)
     x = np.partition(x, n_left_out, axis=1)
     rows, best = np.arange(len(x)), n_left_out + x[:, n_left_out:].argmax(axis=1)
     x[rows, best], x[:, -1] = x[:, -1], x[rows, best]
@@ -67,7 +68,7 @@ def behind_best(logits: Any) -> tuple[Any, Any]:
     xp = array_namespace(logits)
     behind = _behind(logits)
     others = xp.exp(behind)
-    others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
+    others[xp.arange(behind.shape[0]), xp.argmax(behind, axis=1)] = 0
     return behind, others
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import EVERY_ROW
 
 __all__ = [
     "best_logit",
@@ -34,7 +35,10 @@ def cache_slices(x: Any, width: int) -> Iterator[slice]:
     For formulas of many steps, each of which would else go through the main memory.
     ``width`` is how many numbers a row has in the widest of their arrays.
     """
-    step = max(1, CACHE_ELEMENTS // width) if isinstance(x, np.ndarray) else len(x)
+    if not isinstance(x, np.ndarray):
+        yield EVERY_ROW
+        return
+    step = max(1, CACHE_ELEMENTS // width)
     for start in range(0, len(x), step):
         yield slice(start, min(start + step, len(x)))
 

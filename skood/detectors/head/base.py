@@ -16,8 +16,9 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
-from skood.features.chunks import S, chunks_of, merged_statistics
+from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import EVERY_ROW, row_slices
 from skood.numerics.rows import cache_slices
 
 __all__ = ["HeadDetector", "in_float64", "logits_of", "product"]
@@ -145,15 +146,13 @@ class HeadDetector(BaseDetector):
         for block, features in self._blocks(chunk):
             h, z = self._stored(features, logits)
             width = self._numbers_a_row(h.shape[1])
-            whole = [slice(0, len(h))]
-            for rows in cache_slices(h, width) if self._elementwise else whole:
-                places = slice(block.start + rows.start, block.start + rows.stop)
-                yield places, in_float64(h[rows]), z if z is None else z[rows]
+            for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
+                z_rows = None if z is None else z[rows]
+                yield _within(block, rows), in_float64(h[rows]), z_rows
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
         step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
-        for start in range(0, len(chunk), step):
-            rows = slice(start, min(start + step, len(chunk)))
+        for rows in row_slices(chunk, step):
             yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures, logits: bool = True) -> tuple[Any, Any]:
@@ -261,6 +260,13 @@ class HeadDetector(BaseDetector):
         return head
 
 
+def _within(block: slice, rows: slice) -> slice:
+    """Return some rows of a block, counted from where the block is counted from."""
+    if rows == EVERY_ROW:
+        return block
+    return slice(block.start + rows.start, block.start + rows.stop)
+
+
 def in_float64(x: Any) -> Any:
     """Return an array in float64, not a copy if it is."""
     xp = array_namespace(x)
@@ -289,9 +295,8 @@ def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:
 def _check_not_negative(method: str, features: LayerFeatures) -> None:
     """Raise if a share of the entries that matters is below zero."""
     name = features.block_names[0]
-    negative = sum(
-        int(np.sum(chunk.block(*name) < 0)) for _, chunk in chunks_of(features)
-    )
+    block = features.select_blocks([name])
+    negative = sum(chunk_results(_n_negative, block))
     if negative > 0:
         entries = len(features) * features.widths[name]
         raise ValueError(
@@ -300,3 +305,7 @@ def _check_not_negative(method: str, features: LayerFeatures) -> None:
             "Use another detector (skood.all_detectors() says which take them), or "
             "rectified features."
         )
+
+
+def _n_negative(chunk: LayerFeatures) -> int:
+    return int(np.sum(np.asarray(chunk) < 0))

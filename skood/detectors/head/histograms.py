@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import places
 from skood.numerics.rows import cache_blocks
 
 __all__ = ["BinCounts", "places_among", "row_counts"]
@@ -37,27 +38,29 @@ class BinCounts:
         return BinCounts(self.n_rows + other.n_rows, self.counts + other.counts)
 
 
-def row_counts(
-    x: NDArray[np.float64], limits: NDArray[np.float64], n_bins: int
-) -> NDArray[np.float64]:
+def row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
     """Return how many values of each row are in equal bins between limits, (n, bins).
 
     Values beyond the limits are in none.
     """
-    found = [_counts(block, limits, n_bins) for block in cache_blocks(x)]
-    return np.concatenate(found).astype(np.float64)
+    found = [_row_counts(block, limits, n_bins) for block in cache_blocks(x)]
+    return array_namespace(x).concat(found)
 
 
-def _counts(
-    x: NDArray[np.float64], limits: NDArray[np.float64], n_bins: int
-) -> NDArray[np.intp]:
+def _row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
     low, high = limits
     step = (high - low) / n_bins if high > low else 1.0
+    if not isinstance(x, np.ndarray):
+        xp = array_namespace(x)
+        inside = xp.astype(xp.clip((x - low) / step, 0, n_bins - 1), xp.int64)
+        inside = xp.where((x < low) | (x > high), n_bins + 0 * inside, inside)
+        none = 0 * x[:, :1] + like(np.zeros((1, n_bins + 1)), x)
+        return none.scatter_add(1, inside, 0 * x + 1)[:, :n_bins]
     inside = np.clip((x - low) / step, 0, n_bins - 1).astype(np.intp)
     inside[(x < low) | (x > high)] = n_bins
     numbers = inside + (n_bins + 1) * np.arange(len(x))[:, None]
     counts = np.bincount(numbers.ravel(), minlength=len(x) * (n_bins + 1))
-    return counts.reshape(len(x), n_bins + 1)[:, :n_bins]
+    return counts.reshape(len(x), n_bins + 1)[:, :n_bins].astype(np.float64)
 
 
 def places_among(x: Any, cuts: NDArray[np.float64]) -> Any:
@@ -67,7 +70,7 @@ def places_among(x: Any, cuts: NDArray[np.float64]) -> Any:
     comparisons with cuts are left to do, which is several times faster.
     """
     if not isinstance(x, np.ndarray):
-        return array_namespace(x).searchsorted(like(cuts, x), x, side="right")
+        return places(cuts, x)
     low, width = cuts[0], np.diff(cuts).min(initial=1.0) / 2
     n_cells = int((cuts[-1] - low) / width) + 2
     if n_cells > MOST_CELLS:
@@ -75,6 +78,6 @@ def places_among(x: Any, cuts: NDArray[np.float64]) -> Any:
     # From the cell below on, since rounding may have put the entry into the next one.
     edges = low + width * (np.arange(n_cells) - 1)
     first = np.searchsorted(cuts, edges, side="right")
-    places = first[np.clip((x - low) / width, 0, n_cells - 1).astype(np.intp)]
+    found = first[np.clip((x - low) / width, 0, n_cells - 1).astype(np.intp)]
     padded = np.append(cuts, [np.nan, np.nan])  # which nothing reaches
-    return places + (x >= padded[places]) + (x >= padded[places + 1])
+    return found + (x >= padded[found]) + (x >= padded[found + 1])

@@ -11,7 +11,7 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import balance
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import lengths, nonzero, row_sums
+from skood.numerics.rows import best_logit, lengths, nonzero, row_sums
 
 __all__ = ["NCI"]
 
@@ -101,7 +101,7 @@ class NCI(HeadDetector):
         assert self.head_ is not None
         # w (h - mean) = z - (b + w mean), without the row's weights
         of_mean = self.head_.weight @ self.mean_ + self.head_.bias
-        along = z[xp.arange(len(z)), best] - like(of_mean, z)[best]
+        along = best_logit(z) - like(of_mean, z)[best]
         angle = along / nonzero(lengths(h - like(self.mean_, h)))
         return angle, row_sums(xp.abs(h))
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skood.detectors.class_means import ClassSums
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
@@ -76,7 +75,7 @@ class KLMatching(LearnedLogitDetector):
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         of_chunk = partial(_shares, logits_of=logits_of)
-        sums = merged_statistics(of_chunk, training.features, training.class_numbers)
+        sums = merged_statistics(of_chunk, training.features)
         some = np.flatnonzero(sums.counts > 0)
         shares = sums.sums[some] / sums.counts[some, None]
         floor = np.finfo(np.float64).tiny  # no probability is quite zero
@@ -89,7 +88,8 @@ class KLMatching(LearnedLogitDetector):
         log_p = log_softmax(logits)
         p = xp.exp(log_p)
         log_q = like(self.log_templates_, p)
-        nearest = log_q[_nearest(p, log_q, xp.astype(p, logits.dtype))]
+        rounded = p.astype(logits.dtype) if isinstance(p, np.ndarray) else p
+        nearest = log_q[_nearest(p, log_q, rounded)]
         return row_dots(p, nearest - log_p)
 
 
@@ -110,9 +110,7 @@ def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
     return nearest
 
 
-def _shares(
-    chunk: LayerFeatures, _: NDArray[np.intp], *, logits_of: LogitsOf
-) -> ClassSums:
+def _shares(chunk: LayerFeatures, *, logits_of: LogitsOf) -> ClassSums:
     """Return sums of the probabilities, but of 1 - p for the predicted class itself."""
     logits = logits_of(chunk)
     xp = array_namespace(logits)

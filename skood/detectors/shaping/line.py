@@ -10,13 +10,14 @@ from array_api_compat import device as device_of
 from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
-from skood.detectors.class_means import ClassSums, predicted
-from skood.detectors.head.base import logits_of, product
+from skood.detectors.class_means import ClassSums
+from skood.detectors.head.base import in_float64, logits_of, product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
-from skood.numerics.device import array_namespace, like
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import in_graph
 
 __all__ = ["LINe"]
 
@@ -123,12 +124,13 @@ class LINe(ShapingDetector):
 
     def _sums(self, h: Any, _z: Any, _classes: Any) -> ClassSums:
         h, classes = self._cut_off(h)
-        return ClassSums.of(h, classes, len(self._linear.bias))
+        return ClassSums.of(h, to_numpy(classes), len(self._linear.bias))
 
-    def _cut_off(self, h: Any) -> tuple[Any, NDArray[np.intp]]:
+    def _cut_off(self, h: Any) -> tuple[Any, Any]:
         """Return the activations up to the limit, and the classes predicted so."""
-        h = array_namespace(h).clip(h, None, self.limit_)
-        return h, predicted(logits_of(h, self._linear))
+        xp = array_namespace(h)
+        h = xp.clip(h, None, self.limit_)
+        return h, xp.argmax(logits_of(h, self._linear), axis=1)
 
     def _shaped(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
@@ -136,11 +138,13 @@ class LINe(ShapingDetector):
 
     def _shaped_logits(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
-        xp = array_namespace(h)
+        if in_graph():
+            return self._logits_in_graph(h, classes)
+        xp, numbers = array_namespace(h), to_numpy(classes)
         shape = (len(h), len(self._linear.bias))
         logits = xp.empty(shape, dtype=xp.float64, device=device_of(h))
-        for k in np.unique(classes):
-            rows = np.flatnonzero(classes == k)
+        for k in np.unique(numbers):
+            rows = np.flatnonzero(numbers == k)
             logits[rows] = product(h[rows], self._kept_weights(k))
         return logits + like(self._linear.bias, logits)
 
@@ -155,11 +159,22 @@ class LINe(ShapingDetector):
 
         The weights of a class are made once, not in every chunk anew.
         """
-        classes = by_chunks(lambda chunk, _: self._predicted(chunk), features)
+        classes = by_chunks(self._predicted, features)
         order = np.argsort(classes, kind="stable")
         scores = np.empty(len(features))
         scores[order] = super()._scores(features[order])
         return scores
 
     def _predicted(self, chunk: LayerFeatures) -> NDArray[np.intp]:
-        return self._cut_off(self._array(chunk, *chunk.block_names[0]))[1]
+        return to_numpy(self._cut_off(self._array(chunk, *chunk.block_names[0]))[1])
+
+    def _logits_in_graph(self, h: Any, classes: Any) -> Any:
+        """Return the logits by all classes' masks at once: C d numbers a row."""
+        xp = array_namespace(h)
+        h = in_float64(h) * like(self.unit_mask_, in_float64(h))[classes]
+        weight = like(self._linear.weight, h)
+        importance = like(self.importance_, h)[classes]
+        limits = like(self.weight_limits_, h)[classes]
+        kept = importance[:, None, :] * weight > limits[:, None, None]
+        logits = xp.sum(h[:, None, :] * xp.where(kept, weight, 0 * weight), axis=2)
+        return logits + like(self._linear.bias, h)

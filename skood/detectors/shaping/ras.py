@@ -10,6 +10,7 @@ from skood.detectors.class_means import ClassSums
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import ascending_order, in_graph
 
 __all__ = ["RAS"]
 
@@ -74,8 +75,10 @@ class RAS(ShapingDetector):
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
+        if in_graph():
+            return like(self.profile_, h)[ascending_order(ascending_order(h))]
         xp = array_namespace(h)
-        order, shaped = xp.argsort(h, axis=1, stable=True), xp.empty_like(h)
+        order, shaped = ascending_order(h), xp.empty_like(h)
         rows = xp.arange(len(h))[:, None]
         shaped[rows, order] = like(self.profile_, h)
         return shaped
