@@ -207,9 +207,14 @@ def row_of(folder: Path, name: str, rounds: int, part: int) -> dict[str, Any]:
 
 
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the peer's time over ours, of fit and score together."""
+    """Return the table with the peer's time over ours, of fit and score together.
+
+    Where the peer has nothing to fit, ours does no more in ``fit`` than to set a
+    threshold, which is not compared.
+    """
+    fits = np.array([name not in posthoc_rivals.NOTHING_TO_FIT for name in table.index])
     sums = {
-        peer: table[[f"{peer} fit_s", f"{peer} score_s"]].sum(axis=1, skipna=False)
+        peer: table[f"{peer} fit_s"] * fits + table[f"{peer} score_s"]
         for peer in ("skood", "pytorch-ood")
     }
     return table.assign(times=(sums["pytorch-ood"] / sums["skood"]).round(2))

@@ -131,7 +131,7 @@ def _nac(rivals: Any, a: Arrays) -> Rival:
 
     first = torch.nn.Identity()
     rival = rivals.NACUE(torch.nn.Sequential(first, a.linear), [first])
-    some = a.h[: 10 * BATCH].split(BATCH)
+    some = a.h.split(BATCH)
 
     def fit() -> None:
         rival.fit([h.clone().requires_grad_() for h in some])
@@ -177,3 +177,8 @@ MAKERS: dict[str, Maker] = {
     "GaussianMixtureDetector": _of_features(lambda r, a: r.GMM(None)),
 }
 """By skood's name."""
+
+NOTHING_TO_FIT = {
+    *("MSP", "MaxLogit", "Energy", "Entropy", "GEN", "GradNorm"),
+    *("SCALE", "ASH", "LTS", "ConceptMatching"),
+}
