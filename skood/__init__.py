@@ -58,6 +58,7 @@ _HOMES = {
     "progress": "skood._progress",
     "save": "skood.persistence",
     "score_and_predict": "skood.detectors.thresholded",
+    "to_module": "skood.export.module",
     "to_pyod": "skood.interop.pyod",
     "trusted_types": "skood._trusted",
     "weighted_conformal_p_values": "skood.calibration",

@@ -19,6 +19,7 @@ from skood.calibration.e_values import e_discoveries
 from skood.calibration.false_discovery import conditional_p_values, discoveries
 from skood.calibration.p_values import Reference
 from skood.calibration.probability import LogisticCalibration, Standardised
+from skood.detectors.in_graph import graph_scored
 from skood.model_selection._estimators import refuse_pyod
 from skood.numerics.seeds import RandomStateLike
 
@@ -262,6 +263,15 @@ class ConformalDetector(DetectorWrapper):
         # From 0 to 1; unlike a logistic curve it never runs out of digits.
         place = np.arctan2(1.0, -own) / np.pi
         return p_values + place * self._reference.resolution
+
+    def _graph_scored(self, X: Any) -> tuple[Any, Any]:
+        check_is_fitted(self)
+        scores = [graph_scored(detector, X)[0] for detector in self.detectors_]
+        p_values = self._reference.p_values_in_graph(scores)
+        own = self._standardised(sum(scores) / len(scores))
+        # It breaks ties, for which float32 will do: onnxruntime knows no other.
+        place = 0.5 + own.float().atan().double() / np.pi
+        return p_values + place * self._reference.resolution, p_values
 
     @available_if(_knows_outliers)
     def predict_proba(self, X: Any) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import abstractmethod
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
@@ -29,8 +30,11 @@ from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
+from skood.features.tensors import TensorFeatures
+from skood.features.workers import workers
 from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
+from skood.numerics.graph import in_graph
 from skood.numerics.labels import inlier_mask, label_array
 from skood.numerics.ranks import rows_for_rate
 from skood.numerics.splits import HELD_OUT_SHARE, Rows, share
@@ -191,7 +195,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         UserWarning
             If the rows are too few for the rate asked, or tie at the threshold.
         """
-        with self._learning():
+        with self._learning(), workers():
             self._fit_all(self._training(X, y), threshold_data)
         return self
 
@@ -347,6 +351,8 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     ) -> Any:
         """Return one block of a chunk, checked, as float32 or float64 on the device."""
         block = chunk.block(layer, statistic)
+        if in_graph():
+            return block
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float32 if block.dtype.itemsize < 4 else np.float64)
         if not _has_finite_sum(block):
@@ -360,8 +366,44 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         """Return the blocks of a chunk, in order."""
         return [self._array(chunk, *name, device) for name in chunk.block_names]
 
+    # In a graph --------------------------------------------------------------------
+
+    def _graph_scored(self, X: Any) -> tuple[Any, Any | None]:
+        """Return scores and p-values of tensors, by operations that become a graph.
+
+        Those of ``_score`` do. Where it turns to NumPy or looks at the rows' number or
+        values, it asks :func:`~skood.numerics.graph.in_graph` and does otherwise; or
+        the class's entry in the registry says why it has no graph.
+
+        Parameters
+        ----------
+        X : tensor or TensorFeatures
+            Of unknown rows.
+
+        Returns
+        -------
+        scores, p_values : tensor of shape (n,)
+            No p-values (None) where ``fit`` has calibrated none.
+        """
+        fitted = self._as_fitted()
+        if not isinstance(X, LayerFeatures):
+            X = TensorFeatures({fitted._array_key(): X})
+        scores = fitted._score(fitted._needed(X))
+        return scores.double(), None
+
     def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
-        return by_chunks(lambda chunk, rows: to_numpy(self._score(chunk)), features)
+        return by_chunks(partial(_chunk_scores, self._without_rows()), features)
+
+    def _without_rows(self: Self) -> Self:
+        """Return this detector without what it needs to learn more, and not to score.
+
+        It goes to every worker.
+        """
+        return self
+
+
+def _chunk_scores(detector: BaseDetector, chunk: LayerFeatures) -> NDArray[np.float64]:
+    return to_numpy(detector._score(chunk))
 
 
 def _check_not_empty(features: LayerFeatures) -> None:

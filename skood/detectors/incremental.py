@@ -15,6 +15,7 @@ from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import THRESHOLD_ROWS
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.workers import workers
 from skood.numerics.labels import inlier_mask
 from skood.numerics.seeds import uniform_draws
 
@@ -122,12 +123,21 @@ class IncrementalDetector(BaseDetector):
             return self
         before = dict(vars(self))
         try:
-            self._go_on(X, y)
+            with workers():
+                self._go_on(X, y)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
         return self
+
+    def _without_rows(self: Self) -> Self:
+        if "_sample" not in vars(self):
+            return self
+        other = object.__new__(type(self))
+        kept = vars(self).keys() - {"_sample", "_so_far"}
+        other.__dict__.update({name: vars(self)[name] for name in kept})
+        return other
 
     def _begin(self, X: Any, y: ArrayLike | None) -> None:
         if hasattr(self, "offset_"):
@@ -137,7 +147,7 @@ class IncrementalDetector(BaseDetector):
                 UserWarning,
                 stacklevel=4,
             )
-        with self._learning():
+        with self._learning(), workers():
             training = self._training(X, y)
             self.class_labels_ = training.labels
             self._add(training, None, Sample())

@@ -104,7 +104,7 @@ def chosen_layer(features: LayerFeatures) -> tuple[str, dict[str, float]]:
     if len(features.layers) == 1:
         return features.layers[0], {}
     _check_views(features)
-    sums = merged_statistics(_ratio_sums, features, np.empty(len(features)))
+    sums = merged_statistics(_ratio_sums, features, features.views[JIGSAW])
     _warn_of_unpaired(features.layers, len(features) - sums.counts)
     if not sums.counts.any():
         raise ValueError(
@@ -128,11 +128,11 @@ class _RatioSums:
         return _RatioSums(self.totals + other.totals, self.counts + other.counts)
 
 
-def _ratio_sums(chunk: LayerFeatures, labels: NDArray[Any]) -> _RatioSums:
+def _ratio_sums(chunk: LayerFeatures, jigsaws: LayerFeatures) -> _RatioSums:
     totals, counts = [], []
     for layer in chunk.layers:
         norms = _norms(chunk, layer, f"layer {layer!r}")
-        of_jigsaws = _norms(chunk.views[JIGSAW], layer, f"jigsaw view of {layer!r}")
+        of_jigsaws = _norms(jigsaws, layer, f"jigsaw view of {layer!r}")
         paired = of_jigsaws > 0
         totals.append(np.sum(norms[paired] / of_jigsaws[paired]))
         counts.append(np.count_nonzero(paired))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
@@ -10,6 +12,8 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
+
+from skood.detectors.score_file import write_scores
 
 __all__ = ["Scored", "Thresholded", "score_and_predict"]
 
@@ -105,6 +109,76 @@ class Thresholded(OutlierMixin):
         ndarray of int, shape (n_samples,)
         """
         return self.score_and_predict(X).flags
+
+    def score_to(self, path: str | Path, X: Any) -> NDArray[np.float64]:
+        """Write the scores of any number of rows to a file.
+
+        Memory does not depend on the number of rows, if X is read from the disk. The
+        work goes where joblib's backend takes it, as that of ``score_samples`` does.
+
+        Parameters
+        ----------
+        path : str or Path
+            A ``.npy`` file, which appears when it is whole, or not at all. One that is
+            there is replaced then.
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
+            With the blocks seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples,)
+            ``score_samples(X)`` to the last bit, memory-mapped, read-only.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from skood import Mahalanobis
+        >>> X = np.random.default_rng(0).normal(size=(100, 2))
+        >>> detector = Mahalanobis().fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scores = detector.score_to(Path(folder) / "scores.npy", X)
+        ...     print(type(scores).__name__, len(scores))
+        ...     del scores
+        memmap 100
+        """
+        write_scores(path, self.score_samples, X)
+        scores: NDArray[np.float64] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return scores
+
+    def score_stream(self, batches: Iterable[Any]) -> Iterator[Scored]:
+        """Yield scores, decision values and flags of one batch after another.
+
+        For input that does not end. A batch is read when the scores of the one before
+        have been taken.
+
+        Parameters
+        ----------
+        batches : iterable of LayerFeatures or array-like
+            Each with rows for ``score_samples``.
+
+        Yields
+        ------
+        Scored
+            A named tuple (scores, decision, flags) of the batch.
+
+        Examples
+        --------
+        >>> from itertools import count
+        >>> import numpy as np
+        >>> from skood import Mahalanobis
+        >>> rng = np.random.default_rng(0)
+        >>> detector = Mahalanobis().fit(rng.normal(size=(100, 2)))
+        >>> endless = ([[0.0, n]] for n in count())
+        >>> for number, scored in enumerate(detector.score_stream(endless)):
+        ...     if scored.flags[0] < 0:
+        ...         break
+        >>> number
+        3
+        """
+        for batch in batches:
+            yield self.score_and_predict(batch)
 
     @available_if(_never)
     def fit_predict(self, X: Any, y: Any = None) -> NoReturn:

@@ -13,19 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skood._sklearn_compat import Interval, StrOptions
-from skood.calibration.p_values import conformal_p_values
+from skood.calibration.p_values import conformal_p_values, p_values_in_graph
 from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import NotFiniteError
 from skood.detectors.training import Training
 from skood.ensemble.comparable import Comparable
 from skood.ensemble.evidence import Evidence, HeldOutRows, columns
 from skood.ensemble.explained import explanation, rows_of
+from skood.ensemble.in_graph import combined_in_graph
 from skood.ensemble.members import FittedMember, Member
 from skood.ensemble.pseudo import pseudo_outliers
 from skood.ensemble.reported import Report
 from skood.ensemble.rules import RULES, mean_by_view
 from skood.ensemble.weights import lda_weights, logistic_weights
 from skood.features import LayerFeatures
+from skood.numerics.device import array_namespace
+from skood.numerics.graph import in_graph
 from skood.numerics.seeds import RandomStateLike
 from skood.numerics.splits import share
 
@@ -343,11 +346,14 @@ class BaseEnsemble(BaseDetector):
             )
         return self.combine
 
+    def _kind_of_scale(self) -> str:
+        if self.scale == "auto":
+            return "z" if self.combine_ in LINEAR_TAIL else "gaussian"
+        return self.scale
+
     def _comparable(self, scores: Floats) -> Floats:
         """Return the members' scores on one scale."""
-        scale = self.scale
-        if scale == "auto":
-            scale = "z" if self.combine_ in LINEAR_TAIL else "gaussian"
+        scale = self._kind_of_scale()
         made = [
             of.standardised(column) if scale == "z" else of.gaussian(column)
             for of, column in zip(self._scales.values(), scores.T, strict=True)
@@ -372,7 +378,21 @@ class BaseEnsemble(BaseDetector):
         """Learn with rows held out of the rows given."""
         self._fit_all(training, None)
 
-    def _score(self, chunk: LayerFeatures) -> Floats:
+    def _graph_scored(self, X: Any) -> tuple[Any, Any]:
+        scores, _ = super()._graph_scored(X)
+        return scores, p_values_in_graph(self.calibration_scores_, scores)
+
+    def _graph_score(self, features: LayerFeatures) -> Any:
+        array = self._array_key()
+        each = [member.scores(features, array) for member in self.members_.values()]
+        scores = array_namespace(each[0]).stack(each, axis=1)
+        scales, weights = list(self._scales.values()), self.weights_
+        kind = self._kind_of_scale()
+        return combined_in_graph(scales, scores, self.combine_, kind, weights)
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        if in_graph():
+            return self._graph_score(chunk)
         scores = columns(self.members_, chunk, self._array_key())
         bad = np.isnan(scores).any(axis=0)
         if bad.any():

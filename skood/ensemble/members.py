@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from skood.detectors.base import BaseDetector
+from skood.detectors.in_graph import graph_scored
 from skood.detectors.registry import REGISTRY
 from skood.features import LayerFeatures
 from skood.features.names import Key
 from skood.model_selection._estimators import in_distribution_scores, last_step
+from skood.numerics.graph import in_graph
 
 __all__ = ["FittedMember", "Member", "view_of"]
 
@@ -78,8 +80,11 @@ class FittedMember:
     blocks: Sequence[Key] | None
     seconds: float
 
-    def scores(self, features: LayerFeatures, array: Key) -> Floats:
+    def scores(self, features: LayerFeatures, array: Key) -> Any:
         """Return its scores of some rows, higher for more in-distribution."""
+        if in_graph():
+            scored = graph_scored(self.detector, _given(features, self.blocks, array))
+            return scored[0]
         if len(features) == 0:
             return np.zeros(0)
         given = _given(features, self.blocks, array)

@@ -85,13 +85,12 @@ def _order_statistics(
     width = 8 * dtype.itemsize
     found = np.zeros(len(ranks), dtype=np.uint64)
     left = ranks.copy()
-    nobody = np.zeros(len(block), dtype=np.intp)
     for shift in range(width - DIGIT_BITS, -1, -DIGIT_BITS):
         prefixes, which = np.unique(found, return_inverse=True)
         of_chunk = partial(
             _chunk_counts, name=name, dtype=dtype, prefixes=prefixes, shift=shift
         )
-        counts = merged_statistics(of_chunk, block, nobody).counts
+        counts = merged_statistics(of_chunk, block).counts
         sums = np.cumsum(counts, axis=1)
         for place, row in enumerate(which):
             digit = int(np.searchsorted(sums[row], left[place], side="right"))
@@ -102,7 +101,6 @@ def _order_statistics(
 
 def _chunk_counts(
     chunk: LayerFeatures,
-    _: NDArray[np.intp],
     *,
     name: tuple[str, str],
     dtype: np.dtype[Any],

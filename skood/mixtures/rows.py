@@ -239,7 +239,7 @@ def _merged(
     features: LayerFeatures, read: Read, frame: Frame, statistics_of: Callable[[Any], S]
 ) -> S:
     of_chunk = partial(_of_chunk, read, frame, statistics_of)
-    return merged_statistics(of_chunk, features, np.zeros(len(features)))
+    return merged_statistics(of_chunk, features)
 
 
 def _of_chunk(
@@ -247,6 +247,5 @@ def _of_chunk(
     frame: Frame,
     statistics_of: Callable[[Any], S],
     chunk: LayerFeatures,
-    labels: NDArray[Any],
 ) -> S:
     return statistics_of(frame.of(read(chunk)))

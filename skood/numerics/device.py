@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -11,12 +14,25 @@ from numpy.typing import NDArray
 
 __all__ = [
     "array_namespace",
+    "auto_device",
     "like",
     "on_device",
     "resolved_device",
     "to_numpy",
     "unit_rows",
 ]
+
+_AUTO: ContextVar[str | None] = ContextVar("auto", default=None)
+
+
+@contextmanager
+def auto_device(device: str) -> Iterator[None]:
+    """Make ``"auto"`` mean a device inside: that of the process one works for."""
+    token = _AUTO.set(device)
+    try:
+        yield
+    finally:
+        _AUTO.reset(token)
 
 
 def resolved_device(device: Any) -> str:
@@ -38,6 +54,8 @@ def resolved_device(device: Any) -> str:
         If the device is not there.
     """
     torch = sys.modules.get("torch")
+    if device == "auto" and (known := _AUTO.get()) is not None:
+        device = known
     if device == "auto":
         return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
     if str(device) == "cpu":

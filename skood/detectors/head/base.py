@@ -16,8 +16,9 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
-from skood.features.chunks import S, chunks_of, merged_statistics
+from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import row_slices
 
 __all__ = ["HeadDetector"]
 
@@ -128,8 +129,7 @@ class HeadDetector(BaseDetector):
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
         step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
-        for start in range(0, len(chunk), step):
-            rows = slice(start, min(start + step, len(chunk)))
+        for rows in row_slices(chunk, step):
             yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
@@ -242,9 +242,8 @@ def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:
 def _check_not_negative(method: str, features: LayerFeatures) -> None:
     """Raise if a share of the entries that matters is below zero."""
     name = features.block_names[0]
-    negative = sum(
-        int(np.sum(chunk.block(*name) < 0)) for _, chunk in chunks_of(features)
-    )
+    block = features.select_blocks([name])
+    negative = sum(chunk_results(_n_negative, block))
     if negative > 0:
         entries = len(features) * features.widths[name]
         raise ValueError(
@@ -253,3 +252,7 @@ def _check_not_negative(method: str, features: LayerFeatures) -> None:
             "Use another detector (skood.all_detectors() says which take them), or "
             "rectified features."
         )
+
+
+def _n_negative(chunk: LayerFeatures) -> int:
+    return int(np.sum(np.asarray(chunk) < 0))

@@ -106,16 +106,17 @@ class PNML(HeadDetector):
         None where a row alone spans a direction, so that its q is 1.
         """
 
-        def weight(chunk: LayerFeatures, _: slice) -> NDArray[np.float64]:
+        def weight(chunk: LayerFeatures) -> NDArray[np.float64]:
             return to_numpy(self._weight_of(self._read(chunk)[0]))
 
         q = by_chunks(weight, training.features)
         if q.max() > 1 - 1e-6:
             return None
-        left_out = q / (1 - q)
 
-        def score(chunk: LayerFeatures, rows: slice) -> NDArray[np.float64]:
+        def score(
+            chunk: LayerFeatures, left_out: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
             h = self._read(chunk)[0]
-            return to_numpy(self._minus_regret(h, like(left_out[rows], h)))
+            return to_numpy(self._minus_regret(h, like(left_out, h)))
 
-        return by_chunks(score, training.features)
+        return by_chunks(score, training.features, q / (1 - q))

@@ -11,6 +11,7 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.graph import in_graph
 from skood.numerics.rows import nonzero, softmax
 
 __all__ = ["RelationGraph"]
@@ -29,7 +30,7 @@ class RelationGraph(BankDetector):
     authors take the sum, which depends on how many rows there are.)
 
     The authors choose q, from 1 to 8, for each network, and keep all rows
-    (``bank_size=None``); q = 1 is the default here.
+    (``max_rows=None``); q = 1 is the default here.
 
     The threshold comes from leave-one-out scores: a training row is not compared with
     itself, but as often with its class as a new row.
@@ -40,7 +41,7 @@ class RelationGraph(BankDetector):
         q, positive.
     cut : float, default=0.03
         The largest relation that is none, in [0, 1).
-    bank_size : int, default=10000
+    max_rows : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
     random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
@@ -104,9 +105,10 @@ class RelationGraph(BankDetector):
         xp = array_namespace(h)
         edges = xp.where(compared > self.cut, compared, 0 * h[:, :1]) ** self.power
         total = xp.sum(edges, axis=1)
-        rows, itself = xp.nonzero(compared == -np.inf)
-        if len(rows) > 0:
-            total[rows] += self._edge_to_another(edges[rows], itself)
+        if not in_graph():  # whose rows are new, none of them kept itself
+            rows, itself = xp.nonzero(compared == -np.inf)
+            if len(rows) > 0:
+                total[rows] += self._edge_to_another(edges[rows], itself)
         return total / compared.shape[1]
 
     def _edge_to_another(self, edges: Any, itself: Any) -> Any:

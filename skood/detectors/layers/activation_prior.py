@@ -10,7 +10,7 @@ from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, Layers
-from skood.features.chunks import chunks_of
+from skood.features.chunks import chunk_results
 from skood.numerics.device import array_namespace
 from skood.numerics.logsumexp import log_sum_exp
 
@@ -106,8 +106,9 @@ class ActivationPrior(BaseDetector):
         return False
 
     def _fit(self, training: Training) -> None:
-        for _, chunk in chunks_of(training.features):
-            self._check(self._blocks(chunk))
+        for fault in chunk_results(self._fault, training.features):
+            if fault:
+                raise ValueError(fault)
 
     def _score(self, chunk: LayerFeatures) -> Any:
         blocks = self._blocks(chunk)
@@ -125,17 +126,20 @@ class ActivationPrior(BaseDetector):
         xp = array_namespace(blocks[0])
         return [xp.astype(block, xp.float64) for block in blocks]
 
-    def _check(self, blocks: list[Any]) -> None:
+    def _fault(self, chunk: LayerFeatures) -> str | None:
+        """Return what is wrong with some rows, None if nothing is."""
+        blocks = self._blocks(chunk)
         if any((block < 0).any() for block in blocks[: len(blocks) // 2 * 2]):
-            raise ValueError(
+            return (
                 "a 'max' or 'avg' is negative, and ActivationPrior is made for layers "
                 "behind a ReLU, which are not: name others in layers."
             )
         if self.energy_weight > 0 and (log_sum_exp(blocks[-1]) <= 0).any():
-            raise ValueError(
+            return (
                 f"energy_weight={self.energy_weight} takes a power of the energy, "
                 "which is not positive for all rows: use energy_weight=0."
             )
+        return None
 
 
 def _prior(peak: Any, mean: Any) -> Any:

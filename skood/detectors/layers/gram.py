@@ -106,12 +106,11 @@ class Gram(BaseDetector):
 
     def _fit(self, training: Training) -> None:
         features = training.features
-        nobody = np.zeros(len(features), np.intp)
         self.lower_, self.upper_, self._next, means = {}, {}, {}, []
         for name in features.block_names[:-1]:
             of_layer = features.select_blocks([name, (LOGITS, LOGITS)])
             of_chunk = partial(self._ranges, name=name)
-            ranges = merged_statistics(of_chunk, of_layer, nobody)
+            ranges = merged_statistics(of_chunk, of_layer)
             means.append(ranges.own_deviation(SMALL) / len(features))
             (self.lower_[name], next_lower), (self.upper_[name], next_upper) = (
                 ranges.ends()
@@ -125,9 +124,7 @@ class Gram(BaseDetector):
                 )
         self.normalisers_ = np.array(means)
 
-    def _ranges(
-        self, chunk: LayerFeatures, _: NDArray[np.intp], *, name: Key
-    ) -> Ranges:
+    def _ranges(self, chunk: LayerFeatures, *, name: Key) -> Ranges:
         values = to_numpy(self._array(chunk, *name)).astype(np.float64)
         classes, n_classes, _best = self._predictions(chunk)
         return Ranges.of(values, to_numpy(classes), n_classes)
@@ -160,7 +157,7 @@ class Gram(BaseDetector):
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         return by_chunks(
-            lambda chunk, _: to_numpy(self._score(chunk, unseen=True)),
+            lambda chunk: to_numpy(self._score(chunk, unseen=True)),
             training.features,
         )
 

@@ -20,7 +20,9 @@ from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks, chunks_of
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
+from skood.neighbors.in_graph import kth_distances_in_graph
 from skood.numerics.device import resolved_device
+from skood.numerics.graph import in_graph
 
 __all__ = ["KNN"]
 
@@ -187,11 +189,18 @@ class KNN(LayerDetector, IncrementalDetector):
     ) -> NDArray[np.float64]:
         # Each row finds itself first, at distance zero.
         return by_chunks(
-            lambda chunk, _: self._summed(chunk, self.n_neighbors_ + 1),
+            lambda chunk: self._summed(chunk, self.n_neighbors_ + 1),
             training.features,
         )
 
-    def _summed(self, chunk: LayerFeatures, k: int) -> NDArray[np.float64]:
+    def _summed(self, chunk: LayerFeatures, k: int) -> Any:
+        if in_graph():
+            return -sum(
+                kth_distances_in_graph(x, rows, k, self.normalize_[name])
+                for x, (name, rows) in zip(
+                    self._arrays(chunk), self.banks_.items(), strict=True
+                )
+            )
         device = resolved_device(self.device)
         total = np.zeros(len(chunk))
         for name, bank in zip(self.banks_, self._searched_banks(), strict=True):

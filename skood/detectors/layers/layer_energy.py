@@ -138,12 +138,10 @@ class LayerEnergy(BaseDetector):
             self._gaussian = self._joint_gaussian(moments)
 
     def _energy_moments(self, features: LayerFeatures) -> ClassMoments:
-        one_class = np.zeros(len(features), dtype=np.intp)
-        return merged_statistics(self._chunk_moments, features, one_class)
+        return merged_statistics(self._chunk_moments, features)
 
-    def _chunk_moments(
-        self, chunk: LayerFeatures, one_class: NDArray[np.intp]
-    ) -> ClassMoments:
+    def _chunk_moments(self, chunk: LayerFeatures) -> ClassMoments:
+        one_class = np.zeros(len(chunk), dtype=np.intp)
         return ClassMoments.of(self._energies(chunk), one_class, 1)
 
     def _joint_gaussian(self, moments: ClassMoments) -> TiedGaussian:
@@ -184,7 +182,7 @@ class LayerEnergy(BaseDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64] | None:
-        def scores(chunk: LayerFeatures, _: slice) -> NDArray[Any]:
+        def scores(chunk: LayerFeatures) -> NDArray[Any]:
             z = self._standardised(chunk)
             return to_numpy(self._summed(_unseen_z(z, self._n_rows)))
 

@@ -241,9 +241,7 @@ class LSGM(LayerDetector):
             temper=self.temper,
         )
         # Kept beside the probabilities: how many rows stand behind each of them.
-        self._counts = merged_statistics(
-            self._counted, features, np.zeros(len(features))
-        )
+        self._counts = merged_statistics(self._counted, features)
         self.transition_matrix_ = self._counts.probabilities()
 
     def _mixture(
@@ -282,7 +280,7 @@ class LSGM(LayerDetector):
                 stacklevel=5,
             )
 
-    def _counted(self, chunk: LayerFeatures, labels: NDArray[Any]) -> TransitionCounts:
+    def _counted(self, chunk: LayerFeatures) -> TransitionCounts:
         counts = map(self._sequence.transition_counts, self._blocks(chunk))
         return reduce(TransitionCounts.merge, counts)
 

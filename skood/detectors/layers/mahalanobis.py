@@ -17,7 +17,7 @@ from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layers.base import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
-from skood.features.chunks import by_chunks, chunks_of, merged_statistics
+from skood.features.chunks import by_chunks, chunk_results, merged_statistics
 from skood.features.names import Key
 from skood.numerics.device import array_namespace, to_numpy, unit_rows
 from skood.numerics.gaussian import TiedGaussian
@@ -328,10 +328,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         labels = training.class_numbers
         scores: list[NDArray[np.float64]] = []
         for name, group in self._groups(training.features).items():
-            parts = [
-                self._unseen_margin(chunk, labels[rows], self._gaussians[name])
-                for rows, chunk in chunks_of(group)
-            ]
+            margin = partial(self._unseen_margin, gaussians=self._gaussians[name])
+            parts = [*chunk_results(margin, group, labels)]
             if any(part is None for part in parts):
                 return None
             scores.append(np.concatenate(parts))  # type: ignore[arg-type]
@@ -390,7 +388,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     def _layer_scores(
         self, features: LayerFeatures, name: tuple[str, str]
     ) -> NDArray[np.float64]:
-        def scores(chunk: LayerFeatures, rows: slice) -> NDArray[Any]:
+        def scores(chunk: LayerFeatures) -> NDArray[Any]:
             (x,) = self._prepared(chunk)
             return to_numpy(_margin([g.nearest(x) for g in self._gaussians[name]]))
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skood.detectors.class_means import ClassSums
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
@@ -75,7 +74,7 @@ class KLMatching(LearnedLogitDetector):
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         of_chunk = partial(_shares, logits_of=logits_of)
-        sums = merged_statistics(of_chunk, training.features, training.class_numbers)
+        sums = merged_statistics(of_chunk, training.features)
         some = np.flatnonzero(sums.counts > 0)
         shares = sums.sums[some] / sums.counts[some, None]
         floor = np.finfo(np.float64).tiny  # no probability is quite zero
@@ -92,9 +91,7 @@ class KLMatching(LearnedLogitDetector):
         return xp.sum(p * (nearest - log_p), axis=1)
 
 
-def _shares(
-    chunk: LayerFeatures, _: NDArray[np.intp], *, logits_of: LogitsOf
-) -> ClassSums:
+def _shares(chunk: LayerFeatures, *, logits_of: LogitsOf) -> ClassSums:
     """Return sums of the probabilities, but of 1 - p for the predicted class itself."""
     logits = logits_of(chunk)
     xp = array_namespace(logits)

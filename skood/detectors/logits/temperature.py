@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from sklearn.utils import Tags
 
 from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
 from skood.detectors.training import Training
-from skood.features.chunks import chunks_of
+from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.probabilities import log_softmax
 
@@ -77,10 +80,15 @@ class TemperatureScaledMSP(LearnedLogitDetector):
         n_logits = logits_of(training.features[:1]).shape[1]
         columns = self._label_columns(training, n_logits)
 
-        def slope(sharpness: float) -> tuple[float, float]:
-            return _loss_slope(training, logits_of, columns, sharpness)
+        weight = len(training) / (len(training) + n_logits)
 
-        if slope(0.0)[0] >= 0:
+        def slope(sharpness: float) -> Slope:
+            of_chunk = partial(
+                _loss_slope, logits_of=logits_of, sharpness=sharpness, weight=weight
+            )
+            return merged_statistics(of_chunk, training.features, columns)
+
+        if slope(0.0).value >= 0:
             raise ValueError(
                 "the logits of the rows' labels are not above the mean of their row's "
                 "logits: are the columns of the logits in the order of the labels in y?"
@@ -99,34 +107,45 @@ class TemperatureScaledMSP(LearnedLogitDetector):
         return tags
 
 
+@dataclass(frozen=True)
+class Slope:
+    """The first two derivatives of the summed cross-entropy in 1 / T, of some rows."""
+
+    value: float
+    rise: float
+
+    def merge(self, other: Slope) -> Slope:
+        """Return those of both sets of rows."""
+        return Slope(self.value + other.value, self.rise + other.rise)
+
+
 def _loss_slope(
-    training: Training,
-    logits_of: LogitsOf,
+    chunk: LayerFeatures,
     columns: NDArray[np.intp],
+    *,
+    logits_of: LogitsOf,
     sharpness: float,
-) -> tuple[float, float]:
-    """Return the first two derivatives of the summed cross-entropy in 1 / T."""
-    first = second = 0.0
-    for rows, chunk in chunks_of(training.features):
-        z = logits_of(chunk)
-        xp = array_namespace(z)
-        z = xp.astype(z, xp.float64)
-        z = z - xp.mean(z, axis=1)[:, None]
-        p = xp.exp(log_softmax(sharpness * z))
-        mean = xp.sum(p * z, axis=1)
-        own = to_numpy(z)[np.arange(len(z)), columns[rows]].sum()
-        weight = len(training) / (len(training) + z.shape[1])
-        first += float(xp.sum(mean)) - weight * float(own)
-        second += float(xp.sum(p * (z - mean[:, None]) ** 2))
-    return first, second
+    weight: float,
+) -> Slope:
+    """Return the slope of a chunk's rows, whose own logits count by ``weight``."""
+    z = logits_of(chunk)
+    xp = array_namespace(z)
+    z = xp.astype(z, xp.float64)
+    z = z - xp.mean(z, axis=1)[:, None]
+    p = xp.exp(log_softmax(sharpness * z))
+    mean = xp.sum(p * z, axis=1)
+    own = to_numpy(z)[np.arange(len(z)), columns].sum()
+    value = float(xp.sum(mean)) - weight * float(own)
+    return Slope(value, float(xp.sum(p * (z - mean[:, None]) ** 2)))
 
 
-def _root(slope: Callable[[float], tuple[float, float]]) -> float:
+def _root(slope: Callable[[float], Slope]) -> float:
     """Return where an increasing function, negative at 0, is zero."""
     lower, upper = 0.0, np.inf
     place = 0.0
     for _ in range(200):
-        value, rise = slope(place)
+        here = slope(place)
+        value, rise = here.value, here.rise
         lower, upper = (place, upper) if value < 0 else (lower, place)
         step = place - value / rise if rise > 0 else np.inf
         if not lower < step < upper:
