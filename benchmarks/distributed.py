@@ -1,4 +1,4 @@
-"""Fits and scores by one and by two workers, beside this process alone.
+"""Fits and scores by two workers, beside one: this process.
 
     python benchmarks/distributed.py                   # loky and dask
     python benchmarks/distributed.py --backends loky dask ray --rows 200000
@@ -13,15 +13,12 @@ interleaved, the figures are medians.
 
 from __future__ import annotations
 
-import os
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"  # before NumPy reads it
-
 import argparse
 import contextlib
+import os
 import pickle
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,10 +29,14 @@ from unittest import mock
 import joblib
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from skood import KNN, LSGM, NAP, LayerFeatures, Mahalanobis
 from skood.features import workers as engine
 from skood.features.workers import workers
+
+# This file has the name of Dask's package, which is to be found for it.
+sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).parent]
 
 DETECTORS: dict[str, Callable[[], Any]] = {
     "Mahalanobis": Mahalanobis,
@@ -127,7 +128,7 @@ def row(
     make, scored = DETECTORS[name], features[: FEW.get(name, len(features))]
     found: dict[tuple[str, int], list[Any]] = {}
     moved: dict[tuple[str, int], Moved] = {}
-    settings = [("serial", 1), *((b, n) for b in backends for n in (1, 2))]
+    settings = [("serial", 1), *((b, 2) for b in backends)]
     for _ in range(rounds):
         for setting in settings:
             count = moved[setting] = Moved()
@@ -170,7 +171,8 @@ def main() -> None:
     parser.add_argument("--detectors", nargs="+", default=[*DETECTORS])
     chosen = parser.parse_args()
     tables = []
-    with tempfile.TemporaryDirectory() as folder:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers; here it is too late for that
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         features, y = saved_features(Path(folder), chosen.rows, chosen.width)
         for name in chosen.detectors:
             tables += row(name, features, y, chosen.backends, chosen.rounds)

@@ -155,5 +155,5 @@ def test_it_is_kept_in_files(tmp_path):
 def test_the_guide_says_of_every_detector_what_memory_it_takes():
     guide = Path(__file__).parents[1] / "docs" / "user_guide" / "scale.rst"
     table = guide.read_text(encoding="utf-8").split("Memory\n------")[1]
-    named = set(re.findall(r"\w+", "".join(line[:48] for line in table.splitlines())))
+    named = set(re.findall(r"\w+", " ".join(line[:48] for line in table.splitlines())))
     assert set(all_detectors().index) - named == set()
