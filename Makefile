@@ -13,7 +13,7 @@ DOCS := $(VENV)/.installed-docs
 DEMO := $(VENV)/.installed-plot
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-oldest lint docs clean
+.PHONY: help demo test test-oldest lint docs benchmark clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +37,12 @@ lint: $(DEV)  ## style, formatting, types and docstrings
 docs: $(DOCS)  ## the documentation, in docs/_build/html; warnings are errors
 	$(RUN) sphinx -W --keep-going -q -b html docs docs/_build/html
 
+benchmark: $(DEV)  ## quality and speed, into benchmark_output; QUICK=1 takes minutes
+	$(VENV)/bin/python benchmarks/run.py $(if $(QUICK),--quick)
+
 clean:  ## remove what the other targets made, the environment too
-	rm -rf .venv .venv-* .ci/venv demo_output docs/_build docs/generated docs/_api_tables.rst docs/_detectors.rst
+	rm -rf .venv .venv-* .ci/venv demo_output benchmark_output docs/_build docs/gallery
+	rm -rf docs/generated docs/_api_tables.rst docs/_command_line.rst docs/_detectors.rst
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python

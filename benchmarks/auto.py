@@ -1,13 +1,15 @@
-"""Combined scores beside the best single one in hindsight, on real images.
+"""Combined scores beside the best single one in hindsight, on images and sentences.
 
     python benchmarks/auto.py --network resnet20 [--train-rows 4000] [--held-out 1000]
         [--test-rows 1000] [--seeds 3] [--cache FOLDER] [--out FOLDER]
+    python benchmarks/auto.py --summary FOLDER
 
-The members are fitted on three quarters of the training images, drawn by the seed;
-images that the network was not trained on calibrate their scores, with changed copies
-of four kinds as pseudo outliers; others are the in-distribution side of every pair. No
-real outlier is used before the last step. The features are computed once and kept in
-the cache's folder.
+The members are fitted on training rows; rows that the network was not trained on
+calibrate their scores, with changed copies of some kinds as pseudo outliers; others are
+the in-distribution side of every pair. Each seed draws three quarters of all of them
+anew, of the outlier sets too. No real outlier is used before the last step. Features
+are computed once and kept in the cache's folder. With ``--summary`` the tables that the
+documentation shows are made of the files that ``--out`` left in a folder.
 """
 
 from __future__ import annotations
@@ -20,11 +22,9 @@ from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import data
 import numpy as np
 import pandas as pd
-from detection import STATISTICS, cached
-from networks import NETWORKS, Published
+from auto_data import NAMES, DataSets, Sizes, blocks_of, extracted
 from numpy.typing import NDArray
 
 import skood
@@ -36,62 +36,6 @@ from skood.ensemble.rules import RULES
 
 Floats = NDArray[np.float64]
 
-KINDS = ("jigsaw", "mixup", "fourier_phase", "invert")
-
-
-def extracted(
-    network: Published, sizes: tuple[int, int, int], cache: Path | None
-) -> tuple[Any, LayerFeatures, dict[str, LayerFeatures]]:
-    """Return training rows with labels, held-out rows with views, and the test sets."""
-    train_rows, held_out, test_rows = sizes
-    transformer = skood.LayerFeatureTransformer(
-        network.loaded(data.data_folder()),
-        network.layers,
-        STATISTICS,
-        preprocess=network.preprocess,
-        batch_size=8,
-    )
-    images, labels = data.train_set(network.inliers, train_rows)
-    transformer.fit(images[:2])
-    train = cached(cache, "train", images, transformer.transform)
-    inputs, classes = data.test_set(
-        network.inliers, network.inliers, held_out + test_rows
-    )
-    known = cached(cache, network.inliers, inputs, transformer.transform)
-    views = {
-        kind: cached(cache, kind, changed, transformer.transform)
-        for kind, changed in changed_images(inputs[:held_out], classes[:held_out])
-    }
-    calibration = LayerFeatures(blocks_of(known[:held_out]), known.head, views)
-    tests = {network.inliers: known[held_out:]}
-    for name in data.OUTLIERS[network.inliers]:
-        inputs, _ = data.test_set(name, network.inliers, test_rows)
-        tests[name] = cached(cache, name, inputs, transformer.transform)
-    return (train, labels), calibration, tests
-
-
-def thinned(found: Any, seed: int) -> Any:
-    """Return three quarters of the training and of the held-out rows, drawn anew."""
-    (train, labels), calibration, tests = found
-    rng = np.random.default_rng(seed)
-    some = np.sort(rng.permutation(len(train))[: 3 * len(train) // 4])
-    kept = rng.permutation(len(calibration))[: 3 * len(calibration) // 4]
-    return (train[some], labels[some]), calibration[kept], tests
-
-
-def changed_images(images: NDArray[Any], labels: NDArray[Any]) -> Any:
-    """Yield each kind with changed copies of all images."""
-    for kind in KINDS:
-        both, _ = skood.make_pseudo_outliers(
-            images, labels, kind=kind, channel_axis=1, random_state=0
-        )
-        yield kind, both[len(images) :]
-
-
-def blocks_of(features: LayerFeatures) -> dict[Any, NDArray[Any]]:
-    """Return the blocks as arrays."""
-    return {name: features.block(*name) for name in features.block_names}
-
 
 class Measured(NamedTuple):
     """What the members say, of shape (rows, members), and the views they are."""
@@ -101,12 +45,22 @@ class Measured(NamedTuple):
     evidence: Evidence
     tests: dict[str, Floats]
 
+    @property
+    def inliers(self) -> str:
+        """The name of the in-distribution set among the tests."""
+        return next(iter(self.tests))
 
-def measured(
-    train: Any, calibration: LayerFeatures, tests: dict[str, LayerFeatures], seed: int
-) -> Measured:
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of changed inputs."""
+        return [kind for kind in self.evidence.kinds if kind not in FEATURE_KINDS]
+
+
+def measured(sets: DataSets, seed: int) -> Measured:
     """Fit the panel once; all rules combine what it says."""
-    auto = skood.AutoOOD(random_state=seed).fit(*train, threshold_data=calibration)
+    calibration = sets.calibration
+    auto = skood.AutoOOD(random_state=seed)
+    auto.fit(sets.train, sets.labels, threshold_data=calibration)
     print(auto.report_.drop(columns="correlation").round(2).to_string(), flush=True)
     array = auto._array_key()
     held_out = columns(auto.members_, auto._needed(calibration), array)
@@ -117,7 +71,7 @@ def measured(
     )
     kinds |= {k: columns(auto.members_, x, array) for k, x in changed.items()}
     scores = {
-        k: columns(auto.members_, auto._needed(x), array) for k, x in tests.items()
+        k: columns(auto.members_, auto._needed(x), array) for k, x in sets.tests.items()
     }
     none = np.zeros((0, held_out.shape[1]))
     return Measured(
@@ -126,10 +80,14 @@ def measured(
 
 
 def combined(
-    found: Measured, rule: str, kinds: Sequence[str], rows: NDArray[np.intp]
+    found: Measured,
+    rule: str,
+    kinds: Sequence[str],
+    rows: NDArray[np.intp],
+    scale: str = "auto",
 ) -> dict[str, Floats]:
     """Return the scores of the test sets under a rule that saw some held-out rows."""
-    ensemble = skood.AutoOOD(combine=rule)
+    ensemble = skood.AutoOOD(combine=rule, scale=scale)
     ensemble.members_, ensemble.views_ = found.members, found.views
     own = found.evidence
     chosen = {kind: own.kinds[kind][rows] for kind in kinds}
@@ -174,7 +132,7 @@ def with_broken(found: Measured) -> Measured:
 def without_those_below_chance(found: Measured) -> Measured:
     """Return the panel as AutoOOD leaves it after a look at the pseudo outliers."""
     own = found.evidence
-    areas = [aurocs(own.scale, own.kinds[kind]) for kind in KINDS]
+    areas = [aurocs(own.scale, own.kinds[kind]) for kind in found.kinds]
     kept = np.flatnonzero(np.max(areas, axis=0) >= 0.5)
     names = [list(found.members)[place] for place in kept]
     return Measured(
@@ -191,23 +149,28 @@ def rules(found: Measured) -> dict[str, dict[str, Floats]]:
     tried: dict[str, tuple[str, Sequence[str], NDArray[np.intp]]] = {
         rule: (rule, (), everything) for rule in ("mean", *RULES)
     }
-    tried["lda"] = ("lda", KINDS, everything)
+    kinds = found.kinds
+    tried["lda"] = ("lda", kinds, everything)
     tried["lda, features changed"] = ("lda", FEATURE_KINDS, everything)
-    for kind in KINDS:
-        others = [other for other in KINDS if other != kind]
+    for kind in kinds:
+        others = [other for other in kinds if other != kind]
         tried[f"lda, without {kind}"] = ("lda", others, everything)
     for size in (100, 300):
         tried[f"mean, {size} held-out rows"] = ("mean", (), everything[:size])
-        tried[f"lda, {size} held-out rows"] = ("lda", KINDS, everything[:size])
+        tried[f"lda, {size} held-out rows"] = ("lda", kinds, everything[:size])
     made = {name: combined(found, *how) for name, how in tried.items()}
+    made["lda, scale='gaussian'"] = combined(
+        found, "lda", kinds, everything, "gaussian"
+    )
     broken = without_those_below_chance(with_broken(found))
     for rule in ("mean", "lda", "fisher"):
-        made[f"{rule}, five broken"] = combined(broken, rule, KINDS, everything)
+        made[f"{rule}, five broken"] = combined(broken, rule, kinds, everything)
     return made
 
 
-def regrets(found: Measured, inliers: str) -> pd.DataFrame:
+def regrets(found: Measured) -> pd.DataFrame:
     """Return AUROC and FPR95 by score and pair, and how far from the best member."""
+    inliers = found.inliers
     single = {
         name: quality({k: s[:, n] for k, s in found.tests.items()}, inliers)
         for n, name in enumerate(found.members)
@@ -224,34 +187,93 @@ def regrets(found: Measured, inliers: str) -> pd.DataFrame:
     return table
 
 
+WORST = {"regret_auroc": "worst_auroc", "regret_fpr95": "worst_fpr95"}
+
+
+def by_score(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over pairs, and the worst regret, of each score."""
+    groups = table.groupby(level=["what", "name"], sort=False)
+    summary = groups[["auroc", "fpr95", *WORST]].mean()
+    for regret, worst in WORST.items():
+        summary[worst] = groups[regret].max()
+    return summary
+
+
+def summarised(folder: Path) -> dict[str, pd.DataFrame]:
+    """Return the tables of all networks whose files are in the folder.
+
+    Cells are AUROC / FPR95: "quality" has these themselves, "regret" and "worst" the
+    mean and the worst regret of each rule, "changed" the mean regret of rules under
+    fewer rows, fewer kinds, or broken members.
+    """
+    index = ["what", "name", "outliers"]
+    files = {n: folder / f"{n}.csv" for n in NAMES if (folder / f"{n}.csv").exists()}
+    tables = {name: pd.read_csv(file, index_col=index) for name, file in files.items()}
+    rules = {name: by_score(table).loc["rule"] for name, table in tables.items()}
+    for name, table in tables.items():
+        members = by_score(table).loc["member"]
+        best = members.loc[[members["auroc"].idxmax()]]
+        rules[name] = pd.concat([rules[name], best.set_axis(["best single member"])])
+    pairs = pd.concat(tables).droplevel(0)
+    count = len(pairs.xs("mean", level="name"))
+    rules[f"all {count} pairs"] = by_score(pairs).loc["rule"]
+    columns = {
+        "quality": ("auroc", "fpr95"),
+        "regret": tuple(WORST),
+        "worst": tuple(WORST.values()),
+    }
+    made = {
+        name: pd.DataFrame(
+            {of: _pairs(table, *which) for of, table in rules.items()}
+        ).loc[list(dict.fromkeys(n for table in rules.values() for n in table.index))]
+        for name, which in columns.items()
+    }
+    changed = made["regret"].index.str.contains("without|held-out|broken")
+    made["changed"] = made["regret"][changed]
+    return {
+        name: table if name == "changed" else table[~changed]
+        for name, table in made.items()
+    }
+
+
+def _pairs(table: pd.DataFrame, first: str, second: str) -> pd.Series:
+    """Return "AUROC / FPR95" of each score."""
+    numbers = zip(table[first], table[second], strict=True)
+    texts = [f"{one:.2f} / {other:.2f}" for one, other in numbers]
+    return pd.Series(texts, index=table.index)
+
+
 def main() -> None:
     """Print the tables, and write them as CSV."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", choices=NETWORKS, required=True)
+    parser.add_argument("--network", choices=NAMES)
     parser.add_argument("--train-rows", type=int, default=4000)
     parser.add_argument("--held-out", type=int, default=1000)
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache", type=Path, help="folder where features are kept")
     parser.add_argument("--out", type=Path, help="folder for the table as CSV")
+    parser.add_argument("--summary", type=Path, help="folder with tables of --out")
     options = parser.parse_args()
-    sizes = (options.train_rows, options.held_out, options.test_rows)
-    network = NETWORKS[options.network]
-    cache = options.cache and options.cache / options.network
-    data_sets = extracted(network, sizes, cache)
+    if options.summary:
+        for name, table in summarised(options.summary).items():
+            table.fillna("").to_csv(
+                options.summary / f"{name}.csv", index_label="AUROC / FPR95"
+            )
+            print(f"{name}\n{table.to_string()}\n")
+        return
+    if not options.network:
+        parser.error("give --network, or --summary")
+    sizes = Sizes(options.train_rows, options.held_out, options.test_rows)
+    sets = extracted(options.network, sizes, options.cache)
     seeds = [
-        regrets(measured(*thinned(data_sets, seed), seed=seed), network.inliers)
-        for seed in range(options.seeds)
+        regrets(measured(sets.thinned(seed), seed)) for seed in range(options.seeds)
     ]
     table = pd.concat(seeds).groupby(level=[0, 1, 2], sort=False).mean()
-    groups = table.groupby(level=["what", "name"], sort=False)
-    summary = groups[["auroc", "fpr95", "regret_auroc", "regret_fpr95"]].mean()
-    summary["worst_auroc"] = groups["regret_auroc"].max()
-    summary["worst_fpr95"] = groups["regret_fpr95"].max()
-    print(summary.round(2).to_string())
+    print(by_score(table).round(2).to_string())
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(options.out / f"{options.network}.csv", float_format="%.2f")
+        table.to_csv(options.out / f"{options.network}.csv", float_format="%.4f")
 
 
 if __name__ == "__main__":

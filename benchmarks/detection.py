@@ -90,6 +90,7 @@ def detectors(network: Published) -> dict[str, Entry]:
     rescaled = skood.NormRescaledHead(network.norm_layers)
     reference = skood.LSGM(layers=network.lsgm_layers, random_state=0)
     nap = skood.NAP(network.activations, auto=True)
+    one_covariance = skood.Mahalanobis(network.blocks, joint=True, covariance="oas")
     return {
         "MSP": Entry(skood.MSP()),
         "MaxLogit": Entry(skood.MaxLogit()),
@@ -98,6 +99,7 @@ def detectors(network: Published) -> dict[str, Entry]:
         "Mahalanobis": Entry(skood.Mahalanobis("penultimate")),
         "Mahalanobis, ridge 1e-4": Entry(skood.Mahalanobis("penultimate", ridge=1e-4)),
         "Mahalanobis, all blocks": Entry(skood.Mahalanobis(network.blocks)),
+        "Mahalanobis, all blocks as one, OAS": Entry(one_covariance),
         "LSGM, reference's layers": Entry(reference),
         "LSGM, all blocks": Entry(skood.LSGM(layers=network.blocks, random_state=0)),
         "NAP, max": Entry(skood.NAP(network.activations, "max")),

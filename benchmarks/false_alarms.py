@@ -1,26 +1,35 @@
 """Realised false alarms of every detector: n, d, kinds of data, rates asked.
 
-    python benchmarks/false_alarms.py [--only KNN ViM] [--seconds 20]
+    python benchmarks/false_alarms.py --cells cells.jsonl [--only KNN] [--seconds 20]
+    python benchmarks/false_alarms.py --cells cells.jsonl --seconds 0 --table table.csv
 
-Each cell draws training rows and 2,000 new rows of the same kind, as often as is asked
-or the seconds allow, and compares the mean rate with the one that the n + 1 rule gives,
-k / (n + 1), within four standard errors. The table is written as CSV.
+Each repetition draws training rows and 2,000 new rows of the same kind; a cell has as
+many as the seconds allow, up to 200. What is measured goes to the file of cells, a line
+at a time: a run that is killed, or repeated with more seconds, goes on from there.
+
+The table compares the mean rate of a cell with the one that the n + 1 rule gives,
+k / (n + 1), within four standard errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from skood import LayerFeatures, LinearHead
 from skood.detectors.registry import REGISTRY, Entry
 from skood.detectors.threshold import threshold_for
+from skood.estimator_checks.synthetic import gram_of_one_position
 from skood.numerics.ranks import rank_for_rate
 
 ROWS = (30, 100, 1_000, 10_000)
@@ -29,6 +38,59 @@ RATES = (0.01, 0.05, 0.2)
 KINDS = ("gaussian", "heavy-tailed", "clustered", "imbalanced")
 NEW_ROWS = 2_000
 N_CLASSES = 4
+
+Cell = tuple[str, str, int, int]
+
+
+@dataclass
+class Measured:
+    """What the repetitions of one cell gave: counts, means and squared deviations."""
+
+    times: int = 0
+    n_scores: int = 0
+    mean: list[float] = field(default_factory=lambda: [0.0] * len(RATES))
+    squares: list[float] = field(default_factory=lambda: [0.0] * len(RATES))
+    tied: list[float] = field(default_factory=list)
+    told: str = ""
+
+    def add(self, n_scores: int, rates: list[float]) -> None:
+        """Add one repetition (Welford's update)."""
+        self.times += 1
+        self.n_scores = n_scores
+        for i, rate in enumerate(rates):
+            off = rate - self.mean[i]
+            self.mean[i] += off / self.times
+            self.squares[i] += off * (rate - self.mean[i])
+
+    def merged(self, other: Measured) -> Measured:
+        """Return both, as if measured at once."""
+        times = self.times + other.times
+        if not times or not other.times:
+            return other if not times else self
+        share = self.times * other.times / times
+        pairs = [*zip(self.mean, other.mean, strict=True)]
+        return Measured(
+            times,
+            other.n_scores,
+            [a + (b - a) * other.times / times for a, b in pairs],
+            [
+                s + t + (b - a) ** 2 * share
+                for s, t, (a, b) in zip(self.squares, other.squares, pairs, strict=True)
+            ],
+            sorted({*self.tied, *other.tied}),
+        )
+
+    def error(self, i: int) -> float:
+        """Return four standard errors of a mean.
+
+        Of few repetitions the deviation is hardly known: it is not taken to be below
+        that of a threshold on independent scores, a beta variable's, and of a share of
+        the new rows.
+        """
+        share = max(self.mean[i], 1 / (self.n_scores + 1))
+        least = share * (1 - share) * (1 / (self.n_scores + 2) + 1 / NEW_ROWS)
+        variance = self.squares[i] / max(self.times - 1, 1)
+        return 4 * (max(variance, least) / self.times) ** 0.5
 
 
 def rows_of(
@@ -48,76 +110,122 @@ def rows_of(
     return noise + means[y], y
 
 
-def features_of(x: np.ndarray, positive: bool) -> LayerFeatures:
-    """The rows as penultimate features with a head, and as all other statistics."""
+def features_of(x: np.ndarray, entry: Entry) -> LayerFeatures:
+    """The rows as penultimate features with a head, and as all that is needed."""
     d = x.shape[1]
-    x = np.maximum(x, 0) if positive else x
+    x = x if entry.negative_features else np.maximum(x, 0)
     head = LinearHead(
-        np.random.default_rng(d + 1).normal(size=(N_CLASSES, d)) / d**0.5,
+        np.random.default_rng(d).normal(size=(N_CLASSES, d)) / d**0.5,  # the means'
         np.arange(N_CLASSES) / 10,
     )
-    blocks = {("penultimate", s): x for s in ("avg", "max")}
-    blocks["penultimate", "l2"] = np.abs(x)
-    blocks["penultimate", "lse"] = np.logaddexp.reduce(x / 10, axis=1, keepdims=True)
+    made = {
+        "max": lambda: x,
+        "l2": lambda: np.abs(x),
+        "lse": lambda: np.logaddexp.reduce(x / 10, axis=1, keepdims=True),
+        "gram": lambda: gram_of_one_position(x),
+    }
+    blocks: dict[Any, np.ndarray] = {("penultimate", "avg"): x}
+    blocks |= {("penultimate", s): made[s]() for s in entry.needs if s in made}
     blocks["logits", "logits"] = head.logits(x)
-    return LayerFeatures(blocks, head=head)
+    views = {"jigsaw": LayerFeatures(blocks)} if "jigsaw views" in entry.needs else None
+    return LayerFeatures(blocks, head=head, views=views)
+
+
+def detector_of(entry: Entry, d: int) -> Any:
+    """The detector with its defaults, and what it cannot be made without."""
+    seeded = "random_state" in entry.parameters()
+    parameters: dict[str, Any] = {"random_state": 0} if seeded else {}
+    if entry.name == "ConceptMatching":
+        texts = np.random.default_rng(d).normal(size=(N_CLASSES, d))
+        parameters |= {"text_embeddings": texts, "layers": "penultimate"}
+    if entry.name == "PyODDetector":
+        from pyod.models.ecod import ECOD
+
+        parameters |= {"pyod_model": ECOD()}
+    return entry.detector(**parameters)
 
 
 def realised(
-    entry: Entry, kind: str, n: int, d: int, limits: argparse.Namespace
-) -> Iterator[list[float]]:
-    """The rates of one repetition after the other."""
+    entry: Entry, kind: str, n: int, d: int, repetitions: range, seconds: float
+) -> Iterator[tuple[int, list[float]]]:
+    """The scores held out and the rates, one repetition after the other."""
     start = time.process_time()
-    positive = not entry.negative_features
-    seeded = "random_state" in entry.parameters()
-    parameters = {"random_state": 0} if seeded else {}
-    for repetition in range(limits.repetitions):
+    for repetition in repetitions:
         rng = np.random.default_rng([repetition, n, d, KINDS.index(kind)])
         x, y = rows_of(kind, n, d, rng)
         z, _ = rows_of(kind, NEW_ROWS, d, rng)
-        detector = entry.detector(**parameters)
-        found = []
+        detector = detector_of(entry, d)
+        found: list[np.ndarray] = []
         # One fit serves all rates: the threshold alone depends on them.
         detector._set_threshold = lambda scores, features, f=found: f.append(scores)
-        known, new = features_of(x, positive), features_of(z, positive)
-        detector.fit(known, y)
-        scores = detector.score_samples(new)
+        detector.fit(features_of(x, entry), y)
+        scores = detector.score_samples(features_of(z, entry))
         below = [float(np.mean(scores < threshold_for(found[0], r))) for r in RATES]
-        yield [len(found[0]), *below]
-        if time.process_time() - start > limits.seconds and repetition >= 2:
+        yield len(found[0]), below
+        if time.process_time() - start > seconds and repetition >= 2:
             return
 
 
-def row_of(
-    entry: Entry, kind: str, n: int, d: int, limits: argparse.Namespace
-) -> list[str]:
-    """One row of the table; a rate out of its bounds is marked."""
+def measured(cell: Cell, known: Measured, limits: argparse.Namespace) -> Measured:
+    """More repetitions of a cell, from where those that are known end."""
+    name, kind, n, d = cell
+    new = Measured()
+    repetitions = range(known.times, limits.repetitions)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rates = np.array(list(realised(entry, kind, n, d, limits)))
-    tied = {r for r in RATES for w in caught if f"={r}: " in str(w.message)}
+        try:
+            for n_scores, rates in realised(
+                REGISTRY[name], kind, n, d, repetitions, limits.seconds
+            ):
+                new.add(n_scores, rates)
+        except ValueError as error:
+            new.told = str(error)[:70]
+    new.tied = [r for r in RATES if any(f"={r}: " in str(w.message) for w in caught)]
+    return new
+
+
+def cells_of(path: Path) -> dict[Cell, Measured]:
+    """What a file of cells holds; the last line may have been cut off by a kill."""
+    cells: dict[Cell, Measured] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        cell: Cell = tuple(found.pop("cell"))
+        cells[cell] = cells.get(cell, Measured()).merged(Measured(**found))
+    return cells
+
+
+def table_row(cell: Cell, found: Measured) -> list[str]:
+    """One row of the table; a rate out of its bounds is marked."""
+    name, kind, n, d = cell
+    first = [name, kind, f"{n:,}", str(d), str(found.times)]
+    if not found.times:
+        return [*first, found.told, "", ""]
     cells = []
-    n_scores = int(rates[0, 0])  # a part of the rows, if others are kept out
-    for rate, values in zip(RATES, rates.T[1:], strict=True):
-        k = rank_for_rate(n_scores, rate)
-        wanted = max(k, 1) / (n_scores + 1)
-        error = 4 * (values.std(ddof=1) / len(values) ** 0.5 + 1e-4)
-        mark = ("" if k else " (few)") + (" (ties)" if rate in tied else "")
-        if values.mean() > wanted + error:
+    for i, rate in enumerate(RATES):
+        k = rank_for_rate(found.n_scores, rate)
+        wanted = max(k, 1) / (found.n_scores + 1)
+        mean, error = found.mean[i], found.error(i)
+        tied = rate in found.tied
+        mark = ("" if k else " (few)") + (" (ties)" if tied else "")
+        if mean > wanted + error:
             mark += " **over**"
-        elif values.mean() < 0.7 * wanted - error and rate not in tied:
+        elif mean < 0.7 * wanted - error and not tied:
             mark += " *under*"
-        cells.append(f"{100 * values.mean():.2f} ± {100 * error:.2f}{mark}")
-    return [entry.name, kind, f"{n:,}", str(d), str(len(rates)), *cells]
+        cells.append(f"{100 * mean:.2f} ± {100 * error:.2f}{mark}")
+    return [*first, *cells]
 
 
-def write_table(rows: list[list[str]], path: Path) -> None:
-    """Write what the documentation shows."""
+def write_table(cells: dict[Cell, Measured], path: Path) -> None:
+    """Write what the documentation shows, in the registry's order."""
     asked = [f"{100 * rate:g} % asked" for rate in RATES]
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
+    order = [*product(REGISTRY, KINDS, ROWS, COLUMNS)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
         table.writerow(["Detector", "Data", "n", "d", "times", *asked])
-        table.writerows(rows)
+        table.writerows(table_row(c, cells[c]) for c in order if c in cells)
 
 
 def main() -> None:
@@ -127,25 +235,24 @@ def main() -> None:
     parser.add_argument("--columns", nargs="*", type=int, default=COLUMNS)
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0, help="a cell, at most")
-    parser.add_argument("--out", type=Path, help="the table's file")
+    parser.add_argument("--cells", type=Path, required=True, help="what was measured")
+    parser.add_argument("--table", type=Path, help="the table's file")
     limits = parser.parse_args()
-    rows = []
-    for name in limits.only or REGISTRY:
-        entry = REGISTRY[name]
-        if not entry.on_features:
+    cells = cells_of(limits.cells)
+    names = limits.only or REGISTRY
+    wanted = [*product(limits.rows, limits.columns, names, KINDS)]
+    for n, d, name, kind in wanted if limits.seconds else ():
+        cell = (name, kind, n, d)
+        known = cells.get(cell, Measured())
+        if known.times >= limits.repetitions or known.told:
             continue
-        for kind in KINDS:
-            for n in limits.rows:
-                for d in limits.columns:
-                    try:
-                        row = row_of(entry, kind, n, d, limits)
-                    except ValueError as error:
-                        told = str(error)[:70]
-                        row = [name, kind, f"{n:,}", str(d), "0", told, "", ""]
-                    rows.append(row)
-                    print(*row, sep="  ", flush=True)
-    if limits.out:
-        write_table(rows, limits.out)
+        new = measured(cell, known, limits)
+        with limits.cells.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"cell": cell, **asdict(new)}) + "\n")
+        cells[cell] = known.merged(new)
+        print(*table_row(cell, cells[cell]), sep="  ", flush=True)
+    if limits.table:
+        write_table(cells, limits.table)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import skood
 from skood.detectors.entry import Entry
 from skood.detectors.registry import REGISTRY
@@ -77,12 +80,17 @@ SECTIONS = [
         "Thresholds and alarms",
         "False-alarm rates that hold, p-values, and an alarm over a stream.",
         [
+            "AlarmRateMonitor",
             "ConformalDetector",
             "ShiftMonitor",
             "TargetRateThreshold",
             "conditional_p_values",
+            "conformal_e_values",
             "conformal_p_values",
             "discoveries",
+            "e_discoveries",
+            "likelihood_ratios",
+            "weighted_conformal_p_values",
         ],
     ),
     (
@@ -91,6 +99,7 @@ SECTIONS = [
         [
             "plotting.ComparisonDisplay",
             "plotting.DetDisplay",
+            "plotting.EnsembleReportDisplay",
             "plotting.FlowDisplay",
             "plotting.GridHeatmapDisplay",
             "plotting.LayerAurocDisplay",
@@ -107,9 +116,26 @@ SECTIONS = [
         ["aupr", "auroc", "detection_accuracy", "fpr_at_tpr", "ood_report"],
     ),
     (
+        "Data",
+        "Small real data that need no download.",
+        ["datasets.load_digits_ood"],
+    ),
+    (
         "Persistence",
         "A whole pipeline as a folder without pickle; what skops has to trust.",
         ["load", "save", "trusted_types"],
+    ),
+    (
+        "Export",
+        "A fitted pipeline as one torch module, or as a file of ONNX with its "
+        "certificate; files need onnx, onnxscript and onnxruntime.",
+        [
+            "export.Certificate",
+            "export.DetectorModule",
+            "export.export",
+            "export.verify",
+            "to_module",
+        ],
     ),
     (
         "PyOD",
@@ -171,6 +197,12 @@ def _detector_row(entry: Entry) -> list[str]:
     needed = ", ".join(needs) or "features"
     name = f":class:`~skood.{entry.name}`"
     return [name, entry.summary, needed, entry.cost or "", source]
+
+
+def public(name: str) -> Any:
+    """Return what a name of the sections stands for."""
+    module, _, last = f"skood.{name}".rpartition(".")
+    return getattr(import_module(module), last)
 
 
 def unlisted() -> list[str]:

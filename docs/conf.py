@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import api_reference  # noqa: E402 - found through the path above
+import command_line  # noqa: E402
 
 import skood  # noqa: E402
 
@@ -23,20 +25,83 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "matplotlib.sphinxext.plot_directive",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "extensions.drawn_examples",
+    "extensions.outside_links",
+    "extensions.plain_text",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_api_tables.rst", "_detectors.rst"]
+exclude_patterns = [
+    "_build",
+    "_api_tables.rst",
+    "_command_line.rst",
+    "_detectors.rst",
+    "gallery/*.py",
+    "sg_execution_times.rst",
+    "gallery/sg_execution_times.rst",
+]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skood"
+html_static_path = ["_static"]
+html_css_files = ["skood.css"]
 html_show_sourcelink = False
-html_theme_options = {"show_toc_level": 2}
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_align": "left",
+    # What is on a page; pages of wide tables and of pictures take all the room.
+    "secondary_sidebar_items": {
+        "user_guide/*": ["page-toc"],
+        "generated/*": ["page-toc"],
+    },
+}
+html_sidebars = {"index": []}
+
+# Formulas are drawn by a copy of KaTeX in _static, which needs no network.
+mathjax_path = "katex/render.js"
+mathjax_options = {"defer": "defer"}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say more, and shorter
 autosummary_generate = ["api.rst", "_api_tables.rst"]
 numpydoc_show_class_members = False
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+plot_formats = [("png", 120)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": True}
+plot_apply_rcparams = True
+
+
+def quiet_matplotlib(gallery_conf: dict[str, Any], fname: str) -> None:
+    """Give every example the same figures; what warns is no example."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(plot_rcparams)
+    warnings.simplefilter("error", UserWarning)
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "backreferences_dir": "generated/examples_of",
+    "doc_module": ("skood",),
+    "reset_modules": ("matplotlib", "conf.quiet_matplotlib"),
+    "capture_repr": ("_repr_html_",),
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "thumbnail_size": (400, 240),
+}
 
 
 def write_api_tables() -> None:
@@ -48,6 +113,7 @@ def write_api_tables() -> None:
             "add each to a section"
         )
     write("_api_tables.rst", api_reference.tables())
+    write("_command_line.rst", command_line.helps())
     write("_detectors.rst", api_reference.detectors())
 
 

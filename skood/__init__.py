@@ -10,6 +10,7 @@ from skood.detectors.registry import detector_homes
 
 _HOMES = {
     **detector_homes(),
+    "AlarmRateMonitor": "skood.calibration",
     "AnchoredClassifier": "skood.neural",
     "AutoOOD": "skood.ensemble",
     "BaseDetector": "skood.detectors",
@@ -40,12 +41,15 @@ _HOMES = {
     "balanced_accuracy_scorer": "skood.model_selection",
     "compare": "skood.ensemble",
     "conditional_p_values": "skood.calibration",
+    "conformal_e_values": "skood.calibration",
     "conformal_p_values": "skood.calibration",
     "detection_accuracy": "skood.metrics",
     "discoveries": "skood.calibration",
+    "e_discoveries": "skood.calibration",
     "fpr95_scorer": "skood.model_selection",
     "fpr_at_tpr": "skood.metrics",
     "layer_names": "skood.extraction",
+    "likelihood_ratios": "skood.calibration",
     "list_layers": "skood.extraction",
     "load": "skood.persistence",
     "make_pseudo_outliers": "skood.model_selection",
@@ -54,8 +58,10 @@ _HOMES = {
     "progress": "skood._progress",
     "save": "skood.persistence",
     "score_and_predict": "skood.detectors.thresholded",
+    "to_module": "skood.export.module",
     "to_pyod": "skood.interop.pyod",
     "trusted_types": "skood._trusted",
+    "weighted_conformal_p_values": "skood.calibration",
 }
 
 _EXTRAS = {"skood.neural": "skorch", "skood.interop.pyod": "pyod"}

@@ -8,6 +8,7 @@ __all__ = ["trusted_types"]
 
 _TYPES = (
     "skood.model_selection.jigsaw.Jigsaw",
+    "skood.calibration.alarm_rate.AlarmRateMonitor",
     "skood.calibration.betting.ChangeMixture",
     "skood.calibration.conformal.ConformalDetector",
     "skood.calibration.monitor.ShiftMonitor",

@@ -1,4 +1,4 @@
-"""The guarantees on repeated draws of real features: benchmarks/coverage.py, small."""
+"""The guarantees on repeated draws: benchmarks/conformal_coverage.py, small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPETITIONS = 150
 
 @pytest.fixture(scope="module")
 def coverage():
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "coverage.py"
+    path = Path(__file__).resolve().parents[1] / "benchmarks" / "conformal_coverage.py"
     if not path.exists():
         pytest.skip("the benchmarks are not here")
     spec = importlib.util.spec_from_file_location("coverage_benchmark", path)

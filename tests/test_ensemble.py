@@ -174,7 +174,9 @@ def test_threshold_data_calibrates_and_all_rows_are_fitted():
     )
     assert len(fitted.members_["knn"].detector.banks_["layer1", "avg"]) == 400
     assert len(fitted.calibration_scores_) == 133
-    with pytest.raises(ValueError, match="threshold_data: one row is given"):
+    with pytest.raises(
+        ValueError, match="threshold_data: n_samples=1, and a minimum of 3"
+    ):
         DetectorEnsemble([("knn", KNN(5))]).fit(
             features[:400], y[:400], threshold_data=features[:1]
         )

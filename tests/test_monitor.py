@@ -14,6 +14,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import skood
 from skood import KNN, Mahalanobis
 from skood.calibration import ConformalDetector, ShiftMonitor
 from skood.calibration.monitor import online_p_values
@@ -134,6 +135,45 @@ def test_goes_on_from_a_file(monitor):
     for one in (monitor, again):
         one.update(second)
     np.testing.assert_array_equal(again.log_martingale_, monitor.log_martingale_)
+
+
+def test_over_scores_alone(monitor):
+    rng = np.random.default_rng(5)
+    stream = rng.normal(0.3, 1, size=(120, 3))
+    monitor.update(stream)
+    detector, known = monitor.detector_, monitor.calibration_scores_
+    alone = ShiftMonitor().fit(rng.permutation(known))
+    for part in np.array_split(detector.score_samples(stream), 7):
+        alone.update(part)
+    np.testing.assert_allclose(
+        alone.log_martingale_, monitor.log_martingale_, rtol=1e-9
+    )
+    again = ShiftMonitor().fit(known[:, None], np.zeros(len(known)))
+    again.update(detector.score_samples(stream)[:, None])
+    np.testing.assert_array_equal(again.p_values_, alone.p_values_)
+
+
+def test_scores_of_outliers_calibrate_nothing():
+    scores, y = np.arange(10.0), np.repeat([0, -1], [6, 4])
+    assert ShiftMonitor().fit(scores, y).calibration_scores_.tolist() == [*range(6)]
+
+
+def test_scores_are_checked():
+    with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
+        ShiftMonitor().fit([0.0, np.nan])
+    with pytest.raises(ValueError, match="1d array"):
+        ShiftMonitor().fit([0.0, 1.0]).update(np.zeros((2, 2)))
+
+
+def test_scores_of_any_kind_of_file_go_on(tmp_path):
+    rng = np.random.default_rng(6)
+    alone = ShiftMonitor().fit(rng.normal(size=500))
+    alone.update(rng.normal(size=50))
+    skood.save(alone, tmp_path / "monitor")
+    again = skood.load(tmp_path / "monitor")
+    for one in (alone, again):
+        one.update(np.linspace(-2, 1, 80))
+    np.testing.assert_array_equal(again.log_martingale_, alone.log_martingale_)
 
 
 def test_around_a_calibrated_and_a_fitted_detector():

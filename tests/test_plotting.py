@@ -12,12 +12,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 
-from skood import KNN, LayerFeatures, Mahalanobis
+from skood import KNN, AutoOOD, LayerEnsemble, LayerFeatures, Mahalanobis
 from skood.calibration import ConformalDetector, ShiftMonitor
+from skood.estimator_checks import synthetic_features
 from skood.metrics import auroc, fpr_at_tpr
 from skood.model_selection import InlierKFold, ood_scorer
 from skood.plotting import (
     DetDisplay,
+    EnsembleReportDisplay,
     FlowDisplay,
     GridHeatmapDisplay,
     LayerAurocDisplay,
@@ -345,3 +347,62 @@ def test_without_matplotlib_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"skood\[plot\]"):
         RocDisplay.from_predictions([0, -1], [1.0, 0.0])
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    class Backwards(Mahalanobis):
+        def _score(self, chunk):
+            return -super()._score(chunk)
+
+    features, y = synthetic_features(300, 60)
+    members = [("knn", KNN(5)), ("back", Backwards()), ("far", Mahalanobis("layer1"))]
+    return AutoOOD(members).fit(features, y)
+
+
+def test_a_report_is_drawn_as_it_is(ensemble):
+    display = EnsembleReportDisplay.from_estimator(make_pipeline(ensemble))
+    ax, report = display.ax_, ensemble.report_
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        "knn",
+        "far",
+        "back (left out)",
+    ]
+    widths = [bar.get_width() for bar in ax.patches]
+    np.testing.assert_allclose(widths, np.r_[100 * report["weight"][:2], 0])
+    views = [text.get_text() for text in ax.texts]
+    assert views == report["view"].tolist()
+    marks = {line.get_label(): line.get_xdata() for line in ax.get_lines()}
+    assert display.kinds == ["jigsaw", "outliers"]
+    for kind in display.kinds:
+        np.testing.assert_allclose(marks[kind], 100 * report[f"auroc_{kind}"])
+    assert set(texts(ax.get_legend())) == {"weight", "jigsaw", "outliers"}
+    assert ax.get_xlabel() == "weight and AUROC by kind of outliers, %"
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first member on top
+    display.figure_.canvas.draw()
+
+
+def test_a_report_shows_what_its_rule_has(data):
+    X, _ = data
+    features = LayerFeatures({"a": X, "b": X**3})
+    fisher = LayerEnsemble(Mahalanobis(), combine="fisher").fit(features)
+    display = EnsembleReportDisplay.from_estimator(fisher, name="both")
+    assert not display.ax_.patches
+    assert display.ax_.get_legend() is None
+    assert display.ax_.get_title() == "both"
+    mean = LayerEnsemble(Mahalanobis()).fit(features)
+    _, (_, ax) = plt.subplots(1, 2)
+    drawn = EnsembleReportDisplay(mean.report_).plot(ax, color="k")
+    assert drawn.ax_ is ax
+    assert drawn.kinds == []
+    assert [bar.get_width() for bar in ax.patches] == [50, 50]
+    assert ax.get_xlabel() == "weight, %"
+
+
+def test_what_has_no_report_is_said(data):
+    with pytest.raises(TypeError, match="Mahalanobis has no report_: give a fitted"):
+        EnsembleReportDisplay.from_estimator(Mahalanobis().fit(data[0]))
+    with pytest.raises(ValueError, match="not fitted yet"):
+        EnsembleReportDisplay.from_estimator(AutoOOD())
+    with pytest.raises(ValueError, match="no column 'view', 'weight', 'left_out'"):
+        EnsembleReportDisplay({"a": 1})

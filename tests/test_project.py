@@ -23,8 +23,18 @@ REPOSITORY = Path(__file__).parents[1]
 
 def test_the_readme_links_to_nothing_that_a_package_index_lacks():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)]+)\)", text)
+    links = re.findall(r"(?<!!)\[[^]]*\]\(([^)]+)\)", text)
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
+
+
+def test_the_readme_shows_pictures_that_are_there_and_says_what_they_show():
+    # A package index lacks them, and prints the words in their place.
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[([^]]*)\]\(([^)]+)\)", text)
+    assert pictures
+    for words, path in pictures:
+        assert len(words) > 40
+        assert (REPOSITORY / path).stat().st_size < 120_000
 
 
 def test_plots_know_what_they_show_by_its_attributes():

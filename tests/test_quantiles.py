@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from skood import LayerFeatures
 from skood.features import chunks
-from skood.numerics.quantiles import pooled_quantiles
+from skood.features.quantiles import pooled_quantiles
 
 NAME = ("a", "avg")
 SHARES = [0.0, 0.1, 0.5, 0.999, 1.0]

@@ -36,6 +36,8 @@ class AroundDetector(Stamped, Learning, MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        if self.detector is None:
+            return tags
         inner = get_tags(self.detector)
         tags.input_tags = deepcopy(inner.input_tags)
         tags.non_deterministic = inner.non_deterministic

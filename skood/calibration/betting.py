@@ -30,7 +30,8 @@ class ChangeMixture:
     steps : int, default=0
         P-values so far.
     log_capital : ndarray of shape (bets, 1), optional
-        Each bet's own that is awake; none by default.
+        Each bet's own that is awake; by default none, of as many bets on p-values as
+        there are.
 
     References
     ----------
@@ -64,11 +65,27 @@ class ChangeMixture:
         ndarray of shape (m,)
             Natural logarithms.
         """
-        if len(p_values) == 0:
+        return self.after_gains(_log_densities(p_values))
+
+    def after_gains(self, log_gains: Floats) -> Floats:
+        """Take in what further steps bring each bet and return the log capital after.
+
+        Parameters
+        ----------
+        log_gains : ndarray of shape (bets, m)
+            Natural logarithm of the factor by which each bet's capital is multiplied;
+            as many bets as before.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Natural logarithms.
+        """
+        if log_gains.shape[1] == 0:
             return np.zeros(0)
-        gains = np.cumsum(_log_densities(p_values), axis=1)
+        gains = np.cumsum(log_gains, axis=1)
         before = np.hstack([np.zeros((len(gains), 1)), gains[:, :-1]])
-        steps = self.steps + np.arange(1, len(p_values) + 1)
+        steps = self.steps + np.arange(1, gains.shape[1] + 1)
         woken = -np.log(steps * (steps + 1.0)) - np.log(len(gains))
         # Capital that wakes at step t misses the gains of the steps before.
         stakes = np.hstack([self.log_capital, woken - before])

@@ -15,9 +15,11 @@ from skood._sklearn_compat import HasMethods, Interval, StrOptions, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, Rows, usable_scores
 from skood.calibration._schemes import conformal_splits, default_share, too_few
 from skood.calibration._wrapper import DetectorWrapper
+from skood.calibration.e_values import e_discoveries
 from skood.calibration.false_discovery import conditional_p_values, discoveries
 from skood.calibration.p_values import Reference
 from skood.calibration.probability import LogisticCalibration, Standardised
+from skood.detectors.in_graph import graph_scored
 from skood.model_selection._estimators import refuse_pyod
 from skood.numerics.seeds import RandomStateLike
 
@@ -137,6 +139,8 @@ class ConformalDetector(DetectorWrapper):
        jackknife+", Annals of Statistics 49, 2021, Theorem 1.
     .. [5] Bates, Candès, Lei, Romano and Sesia, "Testing for outliers with conformal
        p-values", Annals of Statistics 51, 2023.
+    .. [6] Bashari, Epstein, Romano and Sesia, "Derandomized novelty detection with FDR
+       control via conformal e-values", NeurIPS 2023.
 
     Examples
     --------
@@ -260,6 +264,15 @@ class ConformalDetector(DetectorWrapper):
         place = np.arctan2(1.0, -own) / np.pi
         return p_values + place * self._reference.resolution
 
+    def _graph_scored(self, X: Any) -> tuple[Any, Any]:
+        check_is_fitted(self)
+        scores = [graph_scored(detector, X)[0] for detector in self.detectors_]
+        p_values = self._reference.p_values_in_graph(scores)
+        own = self._standardised(sum(scores) / len(scores))
+        # It breaks ties, for which float32 will do: onnxruntime knows no other.
+        place = 0.5 + own.float().atan().double() / np.pi
+        return p_values + place * self._reference.resolution, p_values
+
     @available_if(_knows_outliers)
     def predict_proba(self, X: Any) -> Floats:
         """Return the probabilities of being an outlier and of being in-distribution.
@@ -303,7 +316,7 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
             All the rows to choose from.
         fdr : float, default=0.1
             The rate, in (0, 1).
-        method : {"bh", "conditional", "by"}, default="bh"
+        method : {"bh", "conditional", "e-values", "by"}, default="bh"
             ``"bh"``: Benjamini-Hochberg, for ``method="split"`` detectors. P-values
             that share calibration rows are dependent, but positively so, and the rate
             holds (Bates et al. 2023): on average over calibration rows as well as X. It
@@ -317,8 +330,16 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
             `confidence` over these, the rate of this fitted detector on future data is
             at most `fdr`. Finds fewer.
 
-            ``"by"``: Benjamini-Yekutieli, valid under any dependence: the one proved
-            for ``"cross"`` and ``"jackknife+"`` detectors, whose p-values are first
+            ``"e-values"``: each detector chooses rows by Benjamini-Hochberg, with the
+            rows held out from it alone; the choices become e-values, which are averaged
+            over the detectors, and the rate holds whatever these have in common
+            (Bashari et al. 2023): for ``"cross"`` detectors. In simulation it finds a
+            half to three quarters of what ``"bh"`` finds with one split, where ``"by"``
+            finds nothing; next to nothing where outliers are few and near. For one
+            detector it is ``"bh"``.
+
+            ``"by"``: Benjamini-Yekutieli, valid under any dependence, for all
+            detectors; the p-values of ``"cross"`` and ``"jackknife+"`` are first
             made valid at a factor of about 2. Finds fewest, with folds next to nothing
             unless many more rows are held out than X has.
         confidence : float, default=0.9
@@ -332,7 +353,10 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         check_is_fitted(self)
         _check_selection(fdr, method, confidence)
         self._check_proved(method)
-        counts = self._counts(self._scores(X))
+        scores = self._scores(X)
+        if method == "e-values":
+            return e_discoveries(self._e_values(scores, fdr), fdr)
+        counts = self._counts(scores)
         if method == "conditional":
             p_values = self._conditional_p_values(counts, confidence)
         else:
@@ -349,12 +373,22 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
         by_class = zip(self._reference.p_values(counts), sizes, strict=True)
         return np.array([conditional_p_values(p, int(n), each) for p, n in by_class])
 
+    def _e_values(self, scores: list[Floats], fdr: float) -> Floats:
+        """Return the mean over detectors of the e-values, least over classes."""
+        each = [
+            self._reference.of_detector(number).e_values([own], fdr)
+            for number, own in enumerate(scores)
+        ]
+        return np.mean(each, axis=0).min(axis=0)
+
     def _check_proved(self, method: str) -> None:
-        if method != "by" and len(self.detectors_) > 1:
+        one, folds = len(self.detectors_) == 1, not self._reference.one_row_each
+        if not (method == "by" or one or (method == "e-values" and folds)):
+            other = "'e-values' or 'by'" if folds else "'by'"
             raise ValueError(
                 f"select(method={method!r}) is proved for one detector, and this one "
-                f"was fitted with method={self.method!r}: use select(method='by'), or "
-                "ConformalDetector(method='split')."
+                f"was fitted with method={self.method!r}: use select(method={other}), "
+                "or ConformalDetector(method='split')."
             )
 
     # What fit is made of ---------------------------------------------------------
@@ -416,7 +450,7 @@ def _check_selection(fdr: float, method: str, confidence: float) -> None:
     for name, value in (("fdr", fdr), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r}: give a number in (0, 1).")
-    if method not in ("bh", "by", "conditional"):
+    if method not in ("bh", "by", "conditional", "e-values"):
         raise ValueError(
-            f"method={method!r}: select takes 'bh', 'conditional' or 'by'."
+            f"method={method!r}: select takes 'bh', 'conditional', 'e-values' or 'by'."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
@@ -16,6 +16,7 @@ from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
 from skood.calibration.betting import ChangeMixture
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.arrays import as_array
 from skood.numerics.seeds import RandomStateLike, stream_seed, uniform_draws
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ class ShiftMonitor(AroundDetector):
 
     Parameters
     ----------
-    detector : estimator
+    detector : estimator, optional
         With ``score_samples`` or ``decision_function``, higher = more in-distribution:
         of this package (a calibrated one too), of scikit-learn, or a Pipeline that ends
-        in one. It is cloned.
+        in one. It is cloned. None: what ``fit`` and ``update`` get are scores, of a
+        detector that has not seen these rows; for a service that scores its rows
+        already, and keeps no second detector in the monitor's file.
     level : float, default=0.01
         Probability of a false alarm, ever, in (0, 1).
     cv : float, splitter, iterable or "prefit", default=None
@@ -71,7 +74,7 @@ class ShiftMonitor(AroundDetector):
 
     Attributes
     ----------
-    detector_ : estimator
+    detector_ : estimator or None
         The fitted detector.
     calibration_scores_ : ndarray of shape (n,)
         The held-out scores, in ascending order.
@@ -94,6 +97,7 @@ class ShiftMonitor(AroundDetector):
     See Also
     --------
     ConformalDetector : P-values and alarms of single rows.
+    AlarmRateMonitor : The same for the share of rows that are flagged.
     skood.plotting.MartingaleDisplay : The path of the capital.
 
     References
@@ -118,7 +122,7 @@ class ShiftMonitor(AroundDetector):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "detector": [HasMethods("fit")],
+        "detector": [HasMethods("fit"), None],
         "level": [Interval(Real, 0, 1, closed="neither")],
         "cv": "no_validation",
         "random_state": ["random_state"],
@@ -126,7 +130,7 @@ class ShiftMonitor(AroundDetector):
 
     def __init__(
         self,
-        detector: Any,
+        detector: Any = None,
         level: float = 0.01,
         *,
         cv: Any = None,
@@ -144,7 +148,8 @@ class ShiftMonitor(AroundDetector):
         Parameters
         ----------
         X : array-like of length n
-            What the detector takes. With ``cv="prefit"``, rows new to it.
+            What the detector takes. With ``cv="prefit"``, rows new to it; without a
+            detector the scores of such rows.
         y : array-like of shape (n,), optional
             Class labels; rows of label -1 are left out.
 
@@ -155,9 +160,15 @@ class ShiftMonitor(AroundDetector):
         """
         refuse_pyod(self.detector)
         with self._learning():
-            held_out = self._held_out(Labelled.of(X, y))
-            self.detector_ = held_out.detectors[0]
-            self.calibration_scores_ = np.sort(held_out.scores[0])
+            data = Labelled.of(X, y)
+            if self.detector is None:
+                self.detector_ = None
+                known = self._scores(X)[data.inliers]
+            else:
+                held_out = self._held_out(data)
+                self.detector_ = held_out.detectors[0]
+                known = held_out.scores[0]
+            self.calibration_scores_ = np.sort(known)
             self._seed = stream_seed(self.random_state)
             self._remember_parameters()
             self.reset()
@@ -186,8 +197,8 @@ class ShiftMonitor(AroundDetector):
         Parameters
         ----------
         X : array-like of length n
-            What the detector takes, in the order of the stream. It does not matter how
-            the stream is cut into calls.
+            What the detector takes, or scores, in the order of the stream. It does not
+            matter how the stream is cut into calls.
 
         Returns
         -------
@@ -195,7 +206,7 @@ class ShiftMonitor(AroundDetector):
             Whether the alarm has been raised, now or before.
         """
         check_is_fitted(self)
-        scores = usable_scores(self.detector_, X)
+        scores = self._scores(X)
         p_values = self._next_p_values(scores)
         path = self._mixture.after(p_values)
         crossed = np.flatnonzero(path >= -log(self._as_fitted().level))
@@ -224,6 +235,19 @@ class ShiftMonitor(AroundDetector):
 
     def _any_fitted(self) -> Any:
         return self.detector_
+
+    def _scores(self, X: Any) -> Floats:
+        if self.detector_ is not None:
+            return usable_scores(self.detector_, X)
+        scores: Floats = as_array(X, "scores", np.float64)
+        scores = column_or_1d(scores[:, 0] if scores.shape[1:] == (1,) else scores)
+        n_nan = int(np.isnan(scores).sum())
+        if n_nan:
+            raise ValueError(
+                f"{n_nan} of {len(scores)} scores are NaN; a NaN cannot be compared. "
+                "Look at the rows that the detector could not score."
+            )
+        return scores
 
     def _held_out(self, data: Labelled) -> HeldOut:
         if self.cv is None:

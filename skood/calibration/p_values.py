@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from skood.calibration.e_values import conformal_e_values
 from skood.numerics.arrays import as_array
+from skood.numerics.device import array_namespace
+from skood.numerics.graph import places
 from skood.numerics.ranks import rank_for_rate
 
 Floats = NDArray[np.float64]
@@ -17,6 +22,8 @@ Floats = NDArray[np.float64]
 TIE = 1e-6
 """Scores that differ by less of their size are equal: by as much may a row's score
 depend on the rows scored beside it, as the products of float32 do."""
+
+LARGEST = float(np.finfo(np.float64).max)
 
 
 def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floats:
@@ -76,6 +83,21 @@ def no_higher(reference: Floats, scores: Floats) -> NDArray[np.intp]:
     return np.searchsorted(reference, scores + TIE * np.abs(finite), side="right")
 
 
+def p_values_in_graph(calibration_scores: Floats, scores: Any) -> Any:
+    """Return the same of tensors that become a graph, of sorted scores."""
+    below = no_higher_in_graph(calibration_scores, scores)
+    return (1 + below) / (len(calibration_scores) + 1)
+
+
+def no_higher_in_graph(reference: Floats, scores: Any) -> Any:
+    """Return how many of the sorted scores are no higher, of tensors."""
+    xp = array_namespace(scores)
+    # Of an infinite score nothing is added, as in no_higher; NaN is below none.
+    slack = xp.clip(TIE * xp.abs(scores), None, LARGEST)
+    below = places(reference, scores + slack)
+    return xp.astype(below, xp.float64)
+
+
 def _numbers(values: ArrayLike, name: str) -> Floats:
     return column_or_1d(as_array(values, name, np.float64))
 
@@ -113,6 +135,10 @@ class Reference:
         """The number of rows of each class, over all detectors."""
         return np.array([sum(map(len, own)) for own in self.scores], dtype=np.intp)
 
+    def of_detector(self, number: int) -> Reference:
+        """Return what was held out from one detector alone."""
+        return Reference([[own[number]] for own in self.scores])
+
     def counts_below(self, scores: Sequence[Floats]) -> NDArray[np.intp]:
         """Return how many held-out rows score no higher, by class.
 
@@ -144,6 +170,20 @@ class Reference:
     def p_values(self, counts: NDArray[np.intp]) -> Floats:
         """Return (1 + count) / (n + 1) by class, of shape (classes, m)."""
         return (1 + counts) / (self.sizes[:, None] + 1)
+
+    def e_values(self, scores: Sequence[Floats], fdr: float) -> Floats:
+        """Return the e-values of one detector's choice, of shape (classes, m)."""
+        by_class = self.p_values(self.counts_below(scores))
+        return np.array([conformal_e_values(p, fdr) for p in by_class])
+
+    def p_values_in_graph(self, scores: Sequence[Any]) -> Any:
+        """Return the largest p-value of any class, of tensors that become a graph."""
+        found = []
+        for own, size in zip(self.scores, self.sizes, strict=True):
+            pairs = zip(own, scores, strict=True)
+            count = sum(no_higher_in_graph(known, new) for known, new in pairs)
+            found.append((1 + count) / int(size + 1))
+        return reduce(array_namespace(scores[0]).maximum, found)
 
     def valid_p_values(self, counts: NDArray[np.intp]) -> Floats:
         r"""Return p-values with P(p <= a) <= a, by class, of shape (classes, m).

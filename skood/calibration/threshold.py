@@ -20,6 +20,7 @@ from skood.calibration._held_out import (
     usable_scores,
 )
 from skood.calibration._wrapper import DetectorWrapper
+from skood.detectors.in_graph import graph_scored
 from skood.model_selection._estimators import refuse_pyod
 from skood.numerics.ranks import rank_for_rate, rows_for_rate
 from skood.numerics.seeds import RandomStateLike
@@ -194,6 +195,10 @@ class TargetRateThreshold(DetectorWrapper):
         """
         check_is_fitted(self)
         return usable_scores(self.detector_, X)
+
+    def _graph_scored(self, X: Any) -> tuple[Any, None]:
+        check_is_fitted(self)
+        return graph_scored(self.detector_, X)[0], None
 
     def _fit(self, data: Labelled) -> None:
         cv, warning = self._held_out_by(data)

@@ -20,14 +20,21 @@ from skood._sklearn_compat import Interval, fit_context, validate_data
 from skood._version import Stamped
 from skood.detectors.declared import Declared
 from skood.detectors.held_out import few_rows_a_column, held_out_scores
-from skood.detectors.threshold import THRESHOLD_ROWS, threshold_for, threshold_rows
+from skood.detectors.threshold import (
+    THRESHOLD_ROWS,
+    NotFiniteError,
+    threshold_for,
+    threshold_rows,
+)
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
+from skood.features.tensors import TensorFeatures
 from skood.features.workers import workers
 from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
+from skood.numerics.graph import in_graph
 from skood.numerics.labels import inlier_mask, label_array
 from skood.numerics.ranks import rows_for_rate
 from skood.numerics.splits import HELD_OUT_SHARE, Rows, share
@@ -280,7 +287,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         self, scores: NDArray[np.float64], features: LayerFeatures
     ) -> None:
         if np.isnan(scores).any() or not np.isfinite(offset := self._threshold(scores)):
-            raise ValueError(
+            raise NotFiniteError(
                 f"{type(self).__name__} found no finite threshold: "
                 f"{int((~np.isfinite(scores)).sum())} of the scores of {len(scores)} "
                 f"in-distribution rows are not finite. {_largest_entry(features)}"
@@ -344,6 +351,8 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     ) -> Any:
         """Return one block of a chunk, checked, as float32 or float64 on the device."""
         block = chunk.block(layer, statistic)
+        if in_graph():
+            return block
         if block.dtype not in (np.float32, np.float64):
             block = block.astype(np.float32 if block.dtype.itemsize < 4 else np.float64)
         if not _has_finite_sum(block):
@@ -356,6 +365,31 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     def _arrays(self, chunk: LayerFeatures, device: Any = None) -> list[Any]:
         """Return the blocks of a chunk, in order."""
         return [self._array(chunk, *name, device) for name in chunk.block_names]
+
+    # In a graph --------------------------------------------------------------------
+
+    def _graph_scored(self, X: Any) -> tuple[Any, Any | None]:
+        """Return scores and p-values of tensors, by operations that become a graph.
+
+        Those of ``_score`` do. Where it turns to NumPy or looks at the rows' number or
+        values, it asks :func:`~skood.numerics.graph.in_graph` and does otherwise; or
+        the class's entry in the registry says why it has no graph.
+
+        Parameters
+        ----------
+        X : tensor or TensorFeatures
+            Of unknown rows.
+
+        Returns
+        -------
+        scores, p_values : tensor of shape (n,)
+            No p-values (None) where ``fit`` has calibrated none.
+        """
+        fitted = self._as_fitted()
+        if not isinstance(X, LayerFeatures):
+            X = TensorFeatures({fitted._array_key(): X})
+        scores = fitted._score(fitted._needed(X))
+        return scores.double(), None
 
     def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
         return by_chunks(partial(_chunk_scores, self._without_rows()), features)

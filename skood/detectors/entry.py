@@ -45,6 +45,8 @@ class Entry:
         Of scoring a row, in the guide's words.
     state : tuple of str
         Qualified names of the types in its fitted state that files have to trust.
+    no_graph : str
+        Why it cannot become a graph (:mod:`skood.export`); ``""`` where it can.
     on_arrays, on_features : tuple of dict
         The parameters under which the batteries run it, on bare arrays without labels
         and on layer features with labels; empty where it does not take them.
@@ -64,6 +66,7 @@ class Entry:
     tasks: tuple[str, ...] = ("classification", "embedding")
     cost: str = "d"
     state: tuple[str, ...] = ()
+    no_graph: str = ""
     on_arrays: Variants = ({},)
     on_features: Variants = ({},)
 

@@ -32,6 +32,8 @@ _ELSEWHERE = (
         uses_labels=True,
         tasks=("classification",),
         cost="anchors × network",
+        no_graph="its rows go through a network of its own, once for each anchor, in "
+        "skorch's loop: export that network itself",
         on_arrays=({"n_pseudo_classes": 3, "random_state": 0},),
         on_features=({"held_out": 0.3, "random_state": 0},),
     ),
@@ -46,6 +48,7 @@ _ELSEWHERE = (
         code="yzhao062/pyod",
         needs=("pyod",),
         cost="PyOD's",
+        no_graph="PyOD's detectors compute in NumPy and scikit-learn",
         on_arrays=(),
         on_features=(),
     ),
@@ -65,7 +68,8 @@ def all_detectors() -> pd.DataFrame:
     DataFrame
         One row a class, indexed by its name: ``family``, ``summary``, ``needs``,
         ``uses_labels``, ``negative_features``, ``tasks``, ``cost`` of scoring a row
-        (n training rows of d columns, C classes, K components, L layers),
+        (n training rows of d columns, C classes, K components, L layers), ``exports``
+        (whether :func:`skood.export.to_module` takes it),
         ``parameters`` (a dict of defaults; None where an extra is missing), ``paper``,
         ``venue``, ``year``, ``code`` and ``module``.
 
@@ -109,6 +113,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "negative_features": entry.negative_features,
         "tasks": ", ".join(entry.tasks),
         "cost": entry.cost,
+        "exports": not entry.no_graph,
         "parameters": parameters,
         "paper": entry.paper,
         "venue": entry.venue,

@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from skood.numerics.ranks import rank_for_rate, rows_for_rate
 
-__all__ = ["THRESHOLD_ROWS", "threshold_for", "threshold_rows"]
+__all__ = ["THRESHOLD_ROWS", "NotFiniteError", "threshold_for", "threshold_rows"]
 
 THRESHOLD_ROWS = 10_000
 """At most so many rows set the threshold: its rate is then known to 0.25 points."""
+
+
+class NotFiniteError(ValueError):
+    """Scores of in-distribution rows are no finite numbers."""
 
 
 def threshold_rows(n_rows: int) -> NDArray[np.intp]:

@@ -9,14 +9,17 @@ import numpy as np
 
 from skood._sklearn_compat import StrOptions
 from skood.detectors.declared import field
+from skood.detectors.threshold import NotFiniteError
 from skood.detectors.training import Training
-from skood.ensemble.base import WEIGHTED, BaseEnsemble
+from skood.ensemble.base import WEIGHTED
 from skood.ensemble.evidence import Evidence, HeldOutRows
 from skood.ensemble.members import FittedMember, Member, named, view_of
+from skood.ensemble.nested import NestedEnsemble
 from skood.ensemble.panel import default_panel
 from skood.ensemble.pseudo import FEATURE_KINDS
 from skood.ensemble.reported import aurocs
 from skood.ensemble.rules import RULES
+from skood.features import LayerFeatures
 
 __all__ = ["AutoOOD"]
 
@@ -25,7 +28,7 @@ CLEARLY_BELOW = 0.3
 """Changed features are no changed inputs: only what is far below chance is broken."""
 
 
-class AutoOOD(BaseEnsemble):
+class AutoOOD(NestedEnsemble):
     """The detectors that the features can carry, as one, without an outlier.
 
     Which detector is best depends on the outliers to come, and choosing without these
@@ -39,11 +42,13 @@ class AutoOOD(BaseEnsemble):
     Parameters
     ----------
     members : "auto" or list of (str, estimator), default="auto"
-        The panel, or the detectors to take.
+        The panel, or the detectors to take: ``"drop"`` in one's place leaves it out.
+        ``members__<name>`` and ``members__<name>__<parameter>`` are then parameters,
+        too.
     combine : str, default="auto"
         The rule, as in :class:`DetectorEnsemble`. ``"auto"`` is ``"lda"`` where the
-        features have ``views`` that are no noise (jigsaw, mixup, ...), and the mean by
-        view where there are none.
+        features have ``views`` that are no noise (jigsaw, mixup, ...) and more rows
+        make scores comparable than there are members, else the mean by view.
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable, as in :class:`DetectorEnsemble`.
     calibration : float, default=0.2
@@ -106,33 +111,49 @@ class AutoOOD(BaseEnsemble):
     members: Any = field(default="auto", kw_only=False)
     combine: str = "auto"
 
+    _pairs_in: ClassVar[str] = "members"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "members": [StrOptions({"auto"}), list, tuple],
         "combine": [StrOptions({"auto", *WEIGHTED, *RULES})],
     }
 
     def _panel(self, training: Training) -> list[Member]:
-        self._check_finite(training)
+        self._check_finite(training.features)
         if isinstance(self.members, str):
+            _check_views(training.features)
             return default_panel(training)
-        return [Member(n, d, view_of(d)) for n, d in named(self.members).items()]
+        members = named(self.members, "members")
+        return [Member(name, one, view_of(one)) for name, one in members.items()]
 
     def _fitted_on(
         self, training: Training, rows: HeldOutRows
     ) -> tuple[dict[str, FittedMember], Evidence, dict[str, str]]:
+        self._check_held_out(rows)
         with warnings.catch_warnings():
             # The members are no choice of the user's, who could mend nothing.
             for told in ("the covariance of", "n_neighbors=", "n_components="):
                 warnings.filterwarnings("ignore", told, UserWarning)
             return super()._fitted_on(training, rows)
 
-    def _check_finite(self, training: Training) -> None:
-        """Raise for NaN: members that do not read it would hide it."""
-        for rows in training.features.iter_chunks(4096):
-            self._arrays(rows, "cpu")
+    def _check_held_out(self, rows: HeldOutRows) -> None:
+        """Raise for NaN in what is not among the rows of ``fit``, and say where."""
+        kinds = {f"views[{kind!r}]": view for kind, view in rows.kinds.items()}
+        outliers = {"rows of label -1": rows.outliers}
+        for part in (rows.scale, rows.threshold):
+            self._check_finite(part, "threshold_data: ")
+        for what, part in (outliers | kinds).items():
+            self._check_finite(part, f"{what}: ")
 
-    def _skips_faulty(self) -> bool:
-        return isinstance(self.members, str)
+    def _check_finite(self, features: LayerFeatures, what: str = "") -> None:
+        """Raise for NaN: members that do not read it would hide it."""
+        for rows in features.iter_chunks(4096):
+            try:
+                self._arrays(rows, "cpu")
+            except ValueError as error:
+                raise ValueError(f"{what}{error}") from error
+
+    def _skips(self, error: ValueError) -> bool:
+        return isinstance(self.members, str) or isinstance(error, NotFiniteError)
 
     def _wants_kinds(self) -> bool:
         return self.combine in ("auto", "lda")
@@ -141,7 +162,8 @@ class AutoOOD(BaseEnsemble):
         if self.combine != "auto":
             return super()._rule(evidence)
         real = set(evidence.kinds) - set(FEATURE_KINDS)
-        return "lda" if real else "mean"
+        n_rows, n_members = evidence.scale.shape
+        return "lda" if real and n_rows > n_members else "mean"
 
     def _left_out(self, evidence: Evidence, names: list[str]) -> dict[str, str]:
         found = super()._left_out(evidence, names)
@@ -157,3 +179,15 @@ class AutoOOD(BaseEnsemble):
         }
         both = {**below, **found}
         return found if len(both) == len(names) else both
+
+
+def _check_views(features: LayerFeatures) -> None:
+    for name, view in features.views.items():
+        missing = [key for key in features.block_names if key not in view.block_names]
+        if missing:
+            some = ", ".join("/".join(key) for key in missing[:3])
+            some = ", ".join("/".join(key) for key in missing[:3])
+            raise ValueError(
+                f"views[{name!r}] lacks {len(missing)} of the blocks, {some} among "
+                "them: extract the changed inputs as the inputs themselves."
+            )

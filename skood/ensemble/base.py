@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,18 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skood._sklearn_compat import Interval, StrOptions
-from skood.calibration.p_values import conformal_p_values
+from skood.calibration.p_values import conformal_p_values, p_values_in_graph
 from skood.detectors.base import BaseDetector
+from skood.detectors.threshold import NotFiniteError
 from skood.detectors.training import Training
 from skood.ensemble.comparable import Comparable
 from skood.ensemble.evidence import Evidence, HeldOutRows, columns
 from skood.ensemble.explained import explanation, rows_of
+from skood.ensemble.in_graph import combined_in_graph
 from skood.ensemble.members import FittedMember, Member
 from skood.ensemble.pseudo import pseudo_outliers
 from skood.ensemble.reported import Report
 from skood.ensemble.rules import RULES, mean_by_view
 from skood.ensemble.weights import lda_weights, logistic_weights
 from skood.features import LayerFeatures
+from skood.numerics.device import array_namespace
+from skood.numerics.graph import in_graph
 from skood.numerics.seeds import RandomStateLike
 from skood.numerics.splits import share
 
@@ -36,11 +41,20 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 WEIGHTED = ("mean", "lda", "logistic")
+LINEAR_TAIL = ("mean", "lda")
+"""Rules that add z: the Gaussian of a share grows with the root of a far distance."""
+
 PULL = 0.3
 """The share of equal votes in weights from pseudo outliers, which are not all kinds."""
 
-FEWEST = 5
-"""A row to make scores comparable, one for the threshold, the others to fit on."""
+FOR_SCALE = 2
+"""One score alone has no spread to compare others with."""
+
+HELD_OUT = FOR_SCALE + 1
+"""With a row for the threshold."""
+
+FEWEST = HELD_OUT + 2
+"""With two for the members, the fewest that any takes."""
 
 
 class BaseEnsemble(BaseDetector):
@@ -61,7 +75,8 @@ class BaseEnsemble(BaseDetector):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable: by mean and standard deviation, or through
         their empirical distribution to a Gaussian, with an exponential lower tail.
-        ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for all others.
+        ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and ``"gaussian"`` for all
+        others.
     calibration : float, default=0.2
         The share of the rows that is held out of the members' fit, in (0, 1); not used
         where ``fit`` gets ``threshold_data``.
@@ -100,7 +115,7 @@ class BaseEnsemble(BaseDetector):
         }
         return {} if len(constant) == len(names) else constant
 
-    def _skips_faulty(self) -> bool:
+    def _skips(self, error: ValueError) -> bool:
         """Return whether a member that raises is left out, not the end of ``fit``."""
         return False
 
@@ -171,7 +186,8 @@ class BaseEnsemble(BaseDetector):
         array = self._array_key()
         blocks: dict[Any, None] = {}
         for member in self._chosen:
-            blocks |= dict.fromkeys(member.needed(whole.features, array))
+            with _naming(member):
+                blocks |= dict.fromkeys(member.needed(whole.features, array))
         self._blocks = list(blocks)
         features = self._needed(whole.features)
         self._widths = features.widths
@@ -219,9 +235,9 @@ class BaseEnsemble(BaseDetector):
         if threshold_data is not None:
             rows = self._rows_given(training, threshold_data)
             return self._fitted_on(training, rows)
-        out = share(n_rows, float(self.calibration), None, self.random_state)
-        if len(out) < 2:
-            out = np.arange(2)
+        most = 1 - (FEWEST - HELD_OUT) / n_rows
+        size = min(max(float(self.calibration), HELD_OUT / n_rows), most)
+        out = share(n_rows, size, None, self.random_state)
         fitted = training.alone(np.setdiff1d(np.arange(n_rows), out))
         return self._fitted_on(fitted, self._rows_out(training, out))
 
@@ -237,10 +253,11 @@ class BaseEnsemble(BaseDetector):
             try:
                 found = member.fitted(training.features, y, rows.scale, array)
                 part = Evidence.of({member.name: found}, rows, array)
-                _check_numbers(part, member.name)
+                _check_numbers(part)
             except ValueError as error:
-                if not self._skips_faulty():
-                    raise
+                if not self._skips(error):
+                    with _naming(member):
+                        raise
                 faults[member.name], first = str(error), error
                 continue
             members[member.name] = found
@@ -264,8 +281,11 @@ class BaseEnsemble(BaseDetector):
     def _rows_given(self, training: Training, threshold_data: Any) -> HeldOutRows:
         try:
             given = self._known_features(threshold_data)
-            if len(given) < 2:
-                raise ValueError("one row is given, and at least 2 are needed.")
+            if len(given) < HELD_OUT:
+                raise ValueError(
+                    f"n_samples={len(given)}, and a minimum of {HELD_OUT} is required: "
+                    f"{FOR_SCALE} make scores comparable, one sets the threshold."
+                )
         except ValueError as error:
             raise ValueError(f"threshold_data: {error}") from error
         scale, threshold = _parts(np.arange(len(given)), self.random_state)
@@ -326,11 +346,14 @@ class BaseEnsemble(BaseDetector):
             )
         return self.combine
 
+    def _kind_of_scale(self) -> str:
+        if self.scale == "auto":
+            return "z" if self.combine_ in LINEAR_TAIL else "gaussian"
+        return self.scale
+
     def _comparable(self, scores: Floats) -> Floats:
         """Return the members' scores on one scale."""
-        scale = self.scale
-        if scale == "auto":
-            scale = "z" if self.combine_ == "mean" else "gaussian"
+        scale = self._kind_of_scale()
         made = [
             of.standardised(column) if scale == "z" else of.gaussian(column)
             for of, column in zip(self._scales.values(), scores.T, strict=True)
@@ -355,7 +378,21 @@ class BaseEnsemble(BaseDetector):
         """Learn with rows held out of the rows given."""
         self._fit_all(training, None)
 
-    def _score(self, chunk: LayerFeatures) -> Floats:
+    def _graph_scored(self, X: Any) -> tuple[Any, Any]:
+        scores, _ = super()._graph_scored(X)
+        return scores, p_values_in_graph(self.calibration_scores_, scores)
+
+    def _graph_score(self, features: LayerFeatures) -> Any:
+        array = self._array_key()
+        each = [member.scores(features, array) for member in self.members_.values()]
+        scores = array_namespace(each[0]).stack(each, axis=1)
+        scales, weights = list(self._scales.values()), self.weights_
+        kind = self._kind_of_scale()
+        return combined_in_graph(scales, scores, self.combine_, kind, weights)
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        if in_graph():
+            return self._graph_score(chunk)
         scores = columns(self.members_, chunk, self._array_key())
         bad = np.isnan(scores).any(axis=0)
         if bad.any():
@@ -367,23 +404,33 @@ class BaseEnsemble(BaseDetector):
         return self._combined(scores)
 
 
+@contextmanager
+def _naming(member: Member) -> Iterator[None]:
+    """Say in an error which member raised it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"member {member.name!r}: {error}") from error
+
+
 def _parts(rows: Rows, random_state: RandomStateLike) -> tuple[Rows, Rows]:
     """Return rows for the scale and rows for the threshold, drawn at random.
 
     A third makes scores comparable, for which a hundred rows are enough; the rate of
     the threshold is the harder to know.
     """
-    chosen = share(len(rows), 1 / 3, None, random_state)
+    size = max(1 / 3, FOR_SCALE / len(rows))
+    chosen = share(len(rows), size, None, random_state)
     return rows[chosen], np.delete(rows, chosen)
 
 
-def _check_numbers(evidence: Evidence, name: str) -> None:
+def _check_numbers(evidence: Evidence) -> None:
     parts = [evidence.scale, evidence.threshold, *evidence.kinds.values()]
     n_bad = sum(int(np.isnan(part).sum()) for part in parts)
     if n_bad:
-        raise ValueError(
-            f"member {name!r} gave {n_bad} NaN of the scores of held-out rows: leave "
-            "it out, or look at the rows that it could not score."
+        raise NotFiniteError(
+            f"{n_bad} of the scores of held-out rows are NaN: leave it out, or look at "
+            "the rows that it could not score."
         )
 
 

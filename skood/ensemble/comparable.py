@@ -77,7 +77,7 @@ class Comparable:
         values, shares, counts = _steps(ordered)
         tail = min(max(TAIL, FEWEST / len(ordered)), 0.5)
         place = int(np.searchsorted(np.cumsum(counts), tail * len(ordered)))
-        deviation = float(ordered.std())
+        deviation = _deviation(ordered)
         decay = LIKE_NORMAL * deviation
         if place > 0:
             decay = float(
@@ -121,6 +121,12 @@ class Comparable:
 
 def _finite(scores: Floats) -> Floats:
     return np.clip(np.asarray(scores, dtype=np.float64), -LARGEST, LARGEST)
+
+
+def _deviation(scores: Floats) -> float:
+    """Return the standard deviation, also of scores whose squares are no numbers."""
+    size = float(np.abs(scores).max())
+    return size * float((scores / size).std()) if size > 0 else 0.0
 
 
 def _steps(ordered: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:

@@ -213,8 +213,8 @@ def compare(
     import pandas as pd
 
     check_bootstrap(n_bootstrap, confidence_level)
-    pairs = detectors.items() if isinstance(detectors, Mapping) else detectors
-    by_name = named(list(pairs))
+    pairs = list(detectors.items()) if isinstance(detectors, Mapping) else detectors
+    by_name = named(pairs)
     training, labels, known = _sides(features, y, inliers, random_state)
     _check_sets(outliers, training, known)
     measured = {

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
-
-from sklearn.base import BaseEstimator
-from sklearn.utils import Tags, get_tags
+from typing import Any, ClassVar
 
 from skood.detectors.base import ARRAY
 from skood.detectors.declared import field
 from skood.detectors.training import Training
-from skood.ensemble.base import BaseEnsemble
 from skood.ensemble.members import Member, named, view_of
+from skood.ensemble.nested import NestedEnsemble
 
 __all__ = ["DetectorEnsemble"]
 
-Self = TypeVar("Self", bound="DetectorEnsemble")
-PREFIX = "detectors__"
 
-
-class DetectorEnsemble(BaseEnsemble):
+class DetectorEnsemble(NestedEnsemble):
     r"""Several detectors, one score, one p-value.
 
     Every detector is fitted on a part of the in-distribution rows. A third of the
@@ -65,7 +59,8 @@ class DetectorEnsemble(BaseEnsemble):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable: by mean and standard deviation of held-out
         rows, or through their empirical distribution to a Gaussian, with an exponential
-        lower tail. ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for others.
+        lower tail. ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and
+        ``"gaussian"`` for the others.
     calibration : float, default=0.2
         The share of rows that is held out, in (0, 1); not used where ``fit`` gets
         ``threshold_data``, which then takes the place of these rows.
@@ -124,6 +119,7 @@ class DetectorEnsemble(BaseEnsemble):
     detectors: Any = field(kw_only=False)
     views: Mapping[str, str] | None = None
 
+    _pairs_in: ClassVar[str] = "detectors"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "detectors": "no_validation",
         "views": [Mapping, None],
@@ -145,75 +141,3 @@ class DetectorEnsemble(BaseEnsemble):
 
     def _array_key(self) -> tuple[str, str]:
         return (ARRAY, "avg")
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        takes = [get_tags(d).input_tags.two_d_array for d in self._estimators()]
-        tags.input_tags.two_d_array = all(takes)
-        return tags
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            With the detectors by ``detectors__<name>``, and their own parameters.
-
-        Returns
-        -------
-        dict of str
-        """
-        found: dict[str, Any] = super().get_params(deep=False)
-        for name, detector in self._pairs() if deep else ():
-            found[f"{PREFIX}{name}"] = detector
-            if hasattr(detector, "get_params") and not isinstance(detector, type):
-                own = detector.get_params(deep=True)
-                found |= {f"{PREFIX}{name}__{key}": own[key] for key in own}
-        return found
-
-    def set_params(self: Self, **params: Any) -> Self:
-        """Set parameters, also of a detector or its own.
-
-        Parameters
-        ----------
-        **params : dict
-            As :meth:`get_params` names them.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter.
-        """
-        inside = {key: v for key, v in params.items() if key.startswith(PREFIX)}
-        super().set_params(**{k: v for k, v in params.items() if k not in inside})
-        for key in sorted(inside, key=lambda key: key.count("__")):
-            name, _, parameter = key.removeprefix(PREFIX).partition("__")
-            self._set_inside(name, parameter, inside[key])
-        return self
-
-    def _pairs(self) -> list[tuple[str, Any]]:
-        """Return the pairs among what the constructor was given, right or wrong."""
-        given = self.detectors if isinstance(self.detectors, (list, tuple)) else ()
-        pairs = [one for one in given if isinstance(one, (list, tuple))]
-        return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
-
-    def _estimators(self) -> list[Any]:
-        return [d for _, d in self._pairs() if isinstance(d, BaseEstimator)]
-
-    def _set_inside(self, name: str, parameter: str, value: Any) -> None:
-        current = dict(self._pairs())
-        if name not in current:
-            raise ValueError(
-                f"detectors has no {name!r}; its names are "
-                f"{', '.join(map(repr, current))}."
-            )
-        if parameter:
-            current[name].set_params(**{parameter: value})
-            return
-        current[name] = value
-        self.detectors = list(current.items())

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from skood.detectors.base import BaseDetector
+from skood.detectors.in_graph import graph_scored
 from skood.detectors.registry import REGISTRY
 from skood.features import LayerFeatures
 from skood.features.names import Key
-from skood.model_selection._estimators import in_distribution_scores
+from skood.model_selection._estimators import in_distribution_scores, last_step
+from skood.numerics.graph import in_graph
 
 __all__ = ["FittedMember", "Member", "view_of"]
 
@@ -78,13 +80,22 @@ class FittedMember:
     blocks: Sequence[Key] | None
     seconds: float
 
-    def scores(self, features: LayerFeatures, array: Key) -> Floats:
+    def scores(self, features: LayerFeatures, array: Key) -> Any:
         """Return its scores of some rows, higher for more in-distribution."""
+        if in_graph():
+            scored = graph_scored(self.detector, _given(features, self.blocks, array))
+            return scored[0]
         if len(features) == 0:
             return np.zeros(0)
-        return in_distribution_scores(
-            self.detector, _given(features, self.blocks, array)
-        )
+        given = _given(features, self.blocks, array)
+        found = in_distribution_scores(self.detector, given)
+        if found.shape != (len(features),):
+            raise ValueError(
+                f"{type(last_step(self.detector)).__name__} gave scores of shape "
+                f"{found.shape} for {len(features)} rows: a detector gives one number "
+                "a row. (A classifier of several classes is none.)"
+            )
+        return found
 
 
 def is_array(features: LayerFeatures, array: Key) -> bool:
@@ -103,8 +114,15 @@ def view_of(detector: Any) -> str:
     return ", ".join(map(str, layers))
 
 
-def named(detectors: Any) -> Mapping[str, Any]:
+def named(detectors: Any, what: str = "detectors") -> Mapping[str, Any]:
     """Return the (name, detector) pairs of a user by name, those not dropped.
+
+    Parameters
+    ----------
+    detectors : list of (str, estimator)
+        What the user gave.
+    what : str, default="detectors"
+        The parameter's name, for the errors.
 
     Raises
     ------
@@ -114,35 +132,35 @@ def named(detectors: Any) -> Mapping[str, Any]:
         If one is no detector.
     """
     try:
+        if isinstance(detectors, (str, Mapping)):
+            raise TypeError
         pairs = [(name, detector) for name, detector in detectors]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"detectors={detectors!r:.200}: give a list of (name, detector) pairs, "
+            f"{what}={detectors!r:.200}: give a list of (name, detector) pairs, "
             "[('knn', KNN()), ...]."
         ) from error
     names = [name for name, _ in pairs]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"detectors has the names {names}: give at least one, each once."
-        )
     for name, detector in pairs:
-        _check_pair(name, detector)
+        _check_pair(name, detector, what)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{what} has the names {names}: give at least one, each once.")
     kept = {name: found for name, found in pairs if not _is_dropped(found)}
     if not kept:
-        raise ValueError("every one of detectors is 'drop': leave one of them in.")
+        raise ValueError(f"every one of {what} is 'drop': leave one of them in.")
     return kept
 
 
-def _check_pair(name: Any, detector: Any) -> None:
+def _check_pair(name: Any, detector: Any, what: str) -> None:
     if not isinstance(name, str) or "__" in name or not name:
         raise ValueError(
-            f"detectors has the name {name!r}: give text without two underscores, "
-            "since detectors__name__parameter is how a parameter is set."
+            f"{what} has the name {name!r}: give text without two underscores, "
+            f"since {what}__name__parameter is how a parameter is set."
         )
     is_class = isinstance(detector, type)
     if not _is_dropped(detector) and (is_class or not hasattr(detector, "fit")):
         raise TypeError(
-            f"detectors has {detector!r:.200} as {name!r}: give an instance of a "
+            f"{what} has {detector!r:.200} as {name!r}: give an instance of a "
             "detector, or 'drop' to leave it out."
         )
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from skood.extraction.feeding import fed
@@ -32,8 +31,6 @@ from skood.store.identity.network import (
 )
 from skood.store.identity.source import Source
 from skood.store.index import Keys
-from skood.store.listing import Listing, column
-from skood.store.listings import add_listing
 from skood.store.opened import OpenedStore
 from skood.store.row_keys import numbered_keys, row_keys
 from skood.store.stored_array import VanishedRowsError
@@ -42,13 +39,13 @@ from skood.store.trouble import NotAStoreError, StoreTroubleError, names_store
 __all__ = [
     "Cache",
     "as_store",
-    "listed_blocks",
+    "keys_of",
     "note_changes",
     "note_head",
     "noted_probe",
     "source_of",
     "stored_blocks",
-    "tells_to_call_again",
+    "windows",
 ]
 
 Result = TypeVar("Result")
@@ -141,25 +138,21 @@ def _warn_unusable(cache: Any, error: Exception) -> None:
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
-@contextmanager
-def tells_to_call_again(
-    store: FeatureStore, filling: Filling, n_rows: int | None
-) -> Any:
-    """Say in errors of the disk what is kept, and how to go on."""
-    known = "" if n_rows is None else f"{n_rows} "
-    try:
-        yield
-    except StoreTroubleError as error:
-        raise StoreTroubleError(
-            error.errno,
-            f"{error.strerror}: {store} keeps {filling.n_kept} of the {known}rows. "
-            "Make room, or the folder usable, and call extract_to again: it goes on "
-            "from there",
-        ) from error
+def windows(
+    inputs: Inputs | Stream, batch_size: int, first: int | None = None
+) -> Iterator[Loaded]:
+    """Yield consecutive rows in portions that fit into memory, each loaded once.
 
-
-def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
-    """Yield consecutive rows in portions that fit into memory, each loaded once."""
+    Parameters
+    ----------
+    inputs : Inputs or Stream
+        The rows.
+    batch_size : int
+        Rows in a batch. A portion is a batch, or some of them where rows are cut from
+        an array.
+    first : int, optional
+        Rows in the first of these portions, if there are fewer.
+    """
     if isinstance(inputs, Stream):
         yield from inputs.windows(batch_size)
         return
@@ -167,8 +160,10 @@ def windows(inputs: Inputs | Stream, batch_size: int) -> Iterator[Loaded]:
         yield from fed(inputs, batch_size)
         return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
-    for start in range(0, len(inputs), step):
-        yield inputs.loaded(slice(start, start + step))
+    start, end = 0, first or step
+    while start < len(inputs):
+        yield inputs.loaded(slice(start, end))
+        start, end = end, end + step
 
 
 def stored_blocks(
@@ -205,7 +200,7 @@ def stored_blocks(
     filling.gathers = len(inputs) <= GATHERED_ROWS
     keys, parts = [], []
     for loaded in windows(inputs, batch_size):
-        keys.append(_keys_of(loaded, numbered))
+        keys.append(keys_of(loaded, numbered))
         if limit is None:
             filling.fill(keys[-1], loaded.inputs)
         else:
@@ -222,59 +217,6 @@ def stored_blocks(
     return {b: np.concatenate([part[b] for part in parts]) for b in filling.blocks}
 
 
-def listed_blocks(
-    filling: Filling,
-    inputs: Inputs | Stream,
-    batch_size: int,
-    progress: Callable[[int], Any],
-    labels: NDArray[Any] | None,
-    ids: NDArray[Any] | None,
-) -> dict[Key, Any]:
-    """Fill a store with a data set, and note there which rows it has in what order.
-
-    Parameters
-    ----------
-    filling, inputs, batch_size, progress
-        As for :func:`stored_blocks`.
-    labels, ids : ndarray of shape (n,), optional
-        Kept with the rows. Without labels, the second parts of a Dataset's items are
-        the labels if they are numbers or texts.
-
-    Returns
-    -------
-    dict
-        From (layer, statistic) to an array that reads from the store when asked.
-    """
-    keys: list[Keys] = []
-    beside: list[Any] | None = []
-    own_ids: list[Any] = []
-    for loaded in windows(inputs, batch_size):
-        keys.append(_keys_of(loaded, numbered=False))
-        filling.fill(keys[-1], loaded.inputs)
-        if beside is not None and loaded.labels is not None:
-            beside += loaded.labels
-        else:
-            beside = None
-        own_ids += loaded.ids or []
-        progress(len(loaded.inputs))
-    n_rows = sum(map(len, keys))
-    labels, ids = column(labels, "y", n_rows), column(ids, "ids", n_rows)
-    if ids is None and len(own_ids) == n_rows:
-        ids = _column_if_any(own_ids)
-    if labels is None and beside is not None:
-        labels = _column_if_any(beside)
-    arrays = filling.arrays(np.concatenate(keys))
-    listing = Listing(np.concatenate(keys), labels, ids)
-    add_listing(filling.store.opened, filling.source, listing)
-    return arrays
-
-
-def _column_if_any(values: list[Any]) -> NDArray[Any] | None:
-    with suppress(ValueError, TypeError):
-        return column(values, "labels")
-    return None
-
-
 def note_head(store: FeatureStore, source: str, head: LinearHead | None) -> None:
     """Keep a network's final linear map with the features, once."""
     if head is not None and store.head(source) is None:
@@ -282,7 +224,8 @@ def note_head(store: FeatureStore, source: str, head: LinearHead | None) -> None
         store.opened.add("note", arrays, {"name": f"head {source}"})
 
 
-def _keys_of(loaded: Loaded, numbered: bool) -> Keys:
+def keys_of(loaded: Loaded, numbered: bool = False) -> Keys:
+    """Return the keys of rows, with their numbers in X where these count too."""
     keys = row_keys(loaded.given) if loaded.keys is None else loaded.keys
     if numbered:
         return numbered_keys(keys, loaded.inputs.numbers(slice(None)))

@@ -129,6 +129,12 @@ class Inputs:
         """Return some rows of these inputs."""
         return self._with(self._cut, self.numbers(slice(None))[rows])
 
+    def between(self, rows: slice) -> Inputs:
+        """Return consecutive rows of these inputs, read in the same way."""
+        part = self._with(self._cut, self.numbers(rows))
+        part.feeding = self.feeding
+        return part
+
     def numbers(self, rows: slice) -> NDArray[np.intp]:
         """Return which rows of ``X`` a slice of these inputs is."""
         if self._rows is None:

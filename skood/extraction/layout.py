@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from skood.numerics.graph import in_graph
+
 __all__ = ["FeatureMap", "Mask"]
 
 
@@ -67,7 +69,7 @@ class FeatureMap:
         """
         output = _real(output, channels_last)
         if output.ndim < 3:
-            return cls(layer, output.reshape(len(output), -1, 1))
+            return cls(layer, output.reshape(output.shape[0], -1, 1))
         values = (output.movedim(-1, 1) if channels_last else output).flatten(2)
         if output.ndim > 3:
             return cls(layer, values, None, channels_last)
@@ -138,6 +140,8 @@ class Mask:
                 "whose tokens the mask describes."
             )
         mask = mask.to(device=values.device, dtype=torch.bool)
+        if in_graph():
+            return mask
         if self.shorten is not None and not bool(mask.any(dim=1).all()):
             raise ValueError(
                 f"the mask of layer {layer!r} keeps none of its {expected[1]} "

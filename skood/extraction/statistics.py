@@ -97,7 +97,7 @@ def _token(maps: FeatureMap, statistic: str, from_end: bool) -> Tensor:
         place = kept.shape[1] - 1 - kept.flip(1).argmax(dim=1)
     else:
         place = kept.argmax(dim=1)
-    return maps.values[torch.arange(len(place), device=place.device), :, place]
+    return maps.values[torch.arange(place.shape[0], device=place.device), :, place]
 
 
 def gram(maps: FeatureMap) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -22,32 +22,29 @@ from skood._state import InPickle
 from skood._version import Stamped
 from skood.extraction.cached import (
     Cache,
-    as_store,
-    listed_blocks,
     note_changes,
     note_head,
     noted_probe,
     source_of,
     stored_blocks,
-    tells_to_call_again,
 )
 from skood.extraction.feeding import Feeding
 from skood.extraction.forward import Part, Settings, View, assembled, extract, probed
 from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
-from skood.extraction.inputs import Inputs, Preprocess, is_stream
+from skood.extraction.inputs import Inputs, Preprocess
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
 from skood.extraction.serving import Serving, Versions
 from skood.extraction.statistics import checked_statistics
 from skood.extraction.streams import Stream
+from skood.extraction.to_store import ToStore
 from skood.extraction.wanted import checked_blocks, checked_channels
 from skood.features import Key, LayerFeatures
 from skood.store import FeatureStore
 from skood.store.filling import Filling
 from skood.store.identity.network import callable_fingerprint
 from skood.store.identity.weights import weights_digest
-from skood.store.listing import column
 
 __all__ = ["LayerFeatureTransformer"]
 
@@ -61,6 +58,7 @@ _DTYPES = ("float16", "float32", "float64")
 
 
 class LayerFeatureTransformer(
+    ToStore,
     Stamped,
     TransformerMixin,
     BaseEstimator,
@@ -389,86 +387,6 @@ class LayerFeatureTransformer(
         if not serving.versions.unchanged():
             serving.versions = Versions(self._known_module())
         return serving.module
-
-    def extract_to(
-        self,
-        store: str | Path | FeatureStore,
-        X: Any,
-        y: ArrayLike | None = None,
-        *,
-        ids: ArrayLike | None = None,
-        keys: Callable[[Any], str] | None = None,
-        progress: bool = True,
-    ) -> LayerFeatures:
-        """Write the features of a data set of any size to a store.
-
-        No more than a batch of inputs and a shard of features is in memory. What the
-        store has already is not computed again: an extraction that was killed is
-        resumed by the same call.
-
-        Parameters
-        ----------
-        store : str, Path or FeatureStore
-            The store; a folder is made one.
-        X : array, tensor, Dataset, DataFrame, list or iterable
-            One input a row. What can only be gone through, once, is taken as well: a
-            generator, an ``IterableDataset``, a data set of webdataset.
-        y : array-like of shape (n,), optional
-            Labels to keep with the rows, numbers or texts. By default the second
-            parts of a Dataset's items, if they are that.
-        ids : array-like of shape (n,), optional
-            Names of the rows to keep with them, numbers or texts; by default the
-            ``"__key__"`` of items that have one, as those of webdataset.
-        keys : callable, optional
-            From an item of an iterable to a text that it is known by, in place of its
-            content; of two items with one text the second counts as the first.
-        progress : bool, default=True
-            Whether to show a bar with the rate and the time left.
-
-        Returns
-        -------
-        LayerFeatures of n rows
-            Read from the store when asked for. ``store.features()`` gives them again,
-            together with those of other data sets written there.
-
-        Raises
-        ------
-        ValueError
-            If the store has a size limit, or the labels or ids are not one a row.
-        OSError
-            If the store cannot be written: the message says how many rows it keeps.
-        """
-        wanted = as_store(store, "store")
-        if wanted is None or wanted.max_bytes is not None:
-            raise ValueError(
-                f"store={store!r}: wanted is a store without a size limit, since it "
-                "keeps every row."
-            )
-        strict, fitted = Cache(wanted, strict=True), hasattr(self, "network_digest_")
-        inputs: Any
-        if is_stream(X):
-            inputs = Stream(X, self.preprocess, keys)
-            first, n_rows = inputs.first(self.batch_size), None
-        elif keys is None:
-            inputs = first = self._inputs(X, reset=not fitted)
-            n_rows = len(inputs)
-        else:
-            raise TypeError(
-                f"keys are of an X that is gone through once; this {type(X).__name__} "
-                "has rows by number, which are known by their content or their "
-                "attribute cache_key."
-            )
-        labels, names = column(y, "y", n_rows), column(ids, "ids", n_rows)
-        module = self._known_module() if fitted else self._fit(first, strict)
-        bar = self._bar(inputs.into(module), "extract", shown=progress)
-        channels = self._reading(self._probe)
-        filling = self._filling(module, wanted, channels)
-        with tells_to_call_again(wanted, filling, n_rows), filling, bar:
-            note_head(wanted, filling.source.name, self.head_)
-            blocks = listed_blocks(
-                filling, inputs, self.batch_size, bar.update, labels, names
-            )
-        return LayerFeatures(blocks, self.head_)
 
     def set_output(self: Self, *, transform: str | None = None) -> Self:
         """Refuse frames: what comes out keeps the layers apart, and is no table.

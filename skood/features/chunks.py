@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skood._progress import Bar, tracked
 from skood.features import LayerFeatures
 from skood.features.workers import called_in_order
+from skood.numerics.graph import in_graph
 
 CHUNK_ELEMENTS = 1 << 23
 """Numbers in one chunk, at most: 32 MB in float32, 64 MB in float64."""
@@ -135,6 +136,8 @@ def by_chunks(
     -------
     ndarray of float64, shape (n,)
     """
+    if in_graph():
+        return values_of(features, *columns)
     values = np.empty(len(features), dtype=np.float64)
     parts = chunk_results(values_of, features, *columns, at_once=_at_once(features))
     done = 0

@@ -15,6 +15,7 @@ from skood._version import Stamped
 from skood.features.layer_features import LayerFeatures
 from skood.features.names import Layers, column_names
 from skood.numerics.arrays import validated_table
+from skood.numerics.device import array_namespace
 
 
 class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
@@ -101,6 +102,13 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
                 f"X has the blocks {selected.widths}, but fit saw {self._widths}."
             )
         return np.asarray(selected)
+
+    def _graph_transformed(self, X: Any) -> Any:
+        """Return the chosen blocks of tensors side by side, for a graph."""
+        if not isinstance(X, LayerFeatures) or self._widths is None:
+            return X if not isinstance(X, LayerFeatures) else X.block(*X.block_names[0])
+        blocks = [X.block(*name) for name in self._widths]
+        return array_namespace(blocks[0]).concat(blocks, axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the columns' names, ``layer__statistic__number``."""

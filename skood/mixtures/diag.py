@@ -80,7 +80,7 @@ class DiagonalGaussians(Gaussians):
         logs = product(rows, like(filled(linear), rows))
         rows *= rows
         logs += product(rows, like(filled(square), rows))
-        return logs[: len(y), : len(constants)] + like(constants, rows)
+        return logs[: y.shape[0], : len(constants)] + like(constants, rows)
 
     def _coefficients(self) -> tuple[NDArray[np.float64], ...]:
         """Return those of squares, of features, and constants, (d, K) and (K,)."""

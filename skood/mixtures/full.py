@@ -123,7 +123,7 @@ class FullGaussians(Gaussians):
         for k, whitening in enumerate(self.whitenings):
             rows = filled_rows(y, whole(y.shape[1]), like(self.points[k], y))
             white = transposed_product(rows, like(filled(whitening), rows))
-            squares = xp.linalg.vecdot(white, white)[: len(y)]
+            squares = xp.linalg.vecdot(white, white)[: y.shape[0]]
             columns.append(float(self._constants[k]) - 0.5 * squares)
         return xp.stack(columns, axis=1)
 

@@ -132,7 +132,7 @@ def _moved(shares: Any, transition: NDArray[np.float64]) -> Any:
     """Return ``shares @ transition``, each row alike in every batch."""
     rows = filled_rows(shares, whole(shares.shape[1]))
     moved = product(rows, like(filled(transition), rows))
-    return moved[: len(shares), : transition.shape[1]] + 0  # contiguous again
+    return moved[: shares.shape[0], : transition.shape[1]] + 0  # contiguous again
 
 
 def _scaled(logs: Any) -> tuple[Any, Any]:

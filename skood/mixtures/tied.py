@@ -104,9 +104,9 @@ class TiedGaussians(Gaussians):
         points = self.points @ self.whitening.T
         levels = self.log_determinants + self.points.shape[1] * LOG_2_PI
         logs = product(white, like(filled(points.T), rows))
-        logs = logs[: len(y), : len(points)]
+        logs = logs[: y.shape[0], : len(points)]
         logs = logs + like(-0.5 * ((points**2).sum(axis=1) + levels), rows)
-        return logs - 0.5 * xp.linalg.vecdot(white, white)[: len(y), None]
+        return logs - 0.5 * xp.linalg.vecdot(white, white)[: y.shape[0], None]
 
     def float32_error(self) -> NDArray[np.float64]:
         """Return nats lost where large terms cancel, near a mean."""

@@ -21,7 +21,7 @@ _CHANNELS = (1, 3, 4)
 class Inliers:
     """The data that outliers are made from."""
 
-    values: Values  # (n, channels, height, width) or (n, d)
+    values: Values  # (n, channels, height, width), (n, d) or (n,)
     classes: Rows  # (n,), codes from 0
     low: float
     high: float  # range that outliers keep to
@@ -72,7 +72,7 @@ def inliers_of(
         raise ValueError(
             f"channel_axis={channel_axis} is for X of 4 axes; got shape {values.shape}."
         )
-    if values.ndim == 2:
+    if values.ndim <= 2:
         return Inliers(values[mask], classes, *_dtype_range(values.dtype), seed), None
     axis = 1
     images = values[mask][:, None] if values.ndim == 3 else values[mask]

@@ -17,6 +17,8 @@ from skood.model_selection._outlier_kinds import (
     Batch,
     Kind,
 )
+from skood.model_selection._text_kinds import TEXT_KINDS
+from skood.model_selection._texts import appended_texts, text_values
 from skood.numerics.arrays import as_array, check_readable
 from skood.numerics.labels import OUTLIER, inlier_mask, label_array
 from skood.numerics.seeds import RandomStateLike, stream_seed
@@ -64,15 +66,27 @@ def make_pseudo_outliers(
                               far, so out of the range of values
     ========================  ======================================================
 
+    Texts; none that is made says the same as an inlier:
+
+    ========================  ======================================================
+    ``"shuffle_words"``       the words of a text in a random order
+    ``"splice"``              the first half of a text, then the second half of one of
+                              another class
+    ``"random_words"``        as many words, each drawn on its own from all texts
+    ========================  ======================================================
+
+    Words are what stands between spaces.
+
     Any data: ``"class_holdout"`` adds no rows but labels the rows of some classes -1;
     ``classes=None`` draws one class, or a list says which.
 
     Parameters
     ----------
     X : array-like of shape (n, channels, height, width), (n, height, width, channels),\
-            (n, height, width) or (n, d)
-        The data. A frame of pandas or polars stays one, with its columns' types;
-        anything else, tensors too, becomes an ndarray.
+            (n, height, width), (n, d) or, of texts, (n,)
+        The data. A frame of pandas or polars stays one, with its columns' types; texts
+        stay a list or a column if they are one; anything else, tensors too, becomes an
+        ndarray.
     y : array-like of shape (n,), default=None
         Class labels; rows of label -1 are kept and nothing is made from them. None: all
         rows are inliers of class 0.
@@ -91,9 +105,9 @@ def make_pseudo_outliers(
 
     Returns
     -------
-    X_all : ndarray or DataFrame of shape (n + n_outliers, ...)
-        The rows of X, then the outliers. The index of a pandas frame counts them
-        from 0.
+    X_all : ndarray, DataFrame, Series or list of length n + n_outliers
+        The rows of X, then the outliers. The index of a pandas frame or column counts
+        them from 0.
     y_all : ndarray of shape (n + n_outliers,)
         The labels, then -1 (``"-1"`` if labels are text). Unsigned labels become int64.
 
@@ -101,10 +115,10 @@ def make_pseudo_outliers(
     ------
     ValueError
         If the kind is unknown or makes no sense for the shape of X, the channels cannot
-        be told, there are no inliers, images are constant or not finite, or an option
-        is out of range.
+        be told, there are no inliers, images are constant or not finite, texts have
+        too few words, some entries are no texts, or an option is out of range.
     TypeError
-        If the kind has no such option.
+        If the kind has no such option, or X is one text.
 
     References
     ----------
@@ -128,22 +142,32 @@ def make_pseudo_outliers(
     >>> X_all, y_all = make_pseudo_outliers(X, y, kind="class_holdout", classes=[8, 9])
     >>> X_all.shape, int((y_all == -1).sum())
     ((1797, 64), 354)
+    >>> texts, intents = ["pay my bill", "book a table"], ["bank", "travel"]
+    >>> make_pseudo_outliers(texts, intents, kind="splice", random_state=0)[0][2:]
+    ['pay my a table', 'book a my bill']
     """
     labels, mark = _with_room_for_mark(_labels(X, y))
     if kind == "class_holdout":
         _check_options(kind, _held_out, options)
         return X, _held_out(labels, mark, n_outliers, random_state, **options)
-    values = frame_values(X) if is_frame(X) else as_array(X)
-    make = _kind_for(kind, values.shape)
+    texts = None if is_frame(X) else text_values(X)
+    values = _values(X) if texts is None else texts
+    make = _kind_for(kind, values.shape, are_texts=texts is not None)
     _check_options(kind, make, options)
     data, back = inliers_of(values, labels, channel_axis, stream_seed(random_state))
     made = _made(data, make, n_outliers, options)
     outliers = made if back is None else np.moveaxis(made, 1, back)
     y_all = np.concatenate([labels, np.full(len(made), mark, dtype=labels.dtype)])
     outliers = outliers.reshape(-1, *values.shape[1:])
+    if texts is not None:
+        return appended_texts(X, outliers), y_all
     if is_frame(X):
         return appended_frame(X, outliers), y_all
     return np.concatenate([values, outliers]), y_all
+
+
+def _values(X: Any) -> Values:
+    return frame_values(X) if is_frame(X) else as_array(X)
 
 
 def _labels(X: Any, y: ArrayLike | None) -> NDArray[Any]:
@@ -195,21 +219,35 @@ def _held_out(
     return relabelled
 
 
-def _kind_for(kind: str, shape: tuple[int, ...]) -> Kind:
-    kinds = {2: FEATURE_KINDS, 3: IMAGE_KINDS, 4: IMAGE_KINDS}.get(len(shape))
+def _kind_for(kind: str, shape: tuple[int, ...], *, are_texts: bool) -> Kind:
+    by_axes = {2: FEATURE_KINDS, 3: IMAGE_KINDS, 4: IMAGE_KINDS}
+    kinds = TEXT_KINDS if are_texts else by_axes.get(len(shape))
     if kinds is None:
         raise ValueError(
-            f"X must be images, (n, height, width) with or without channels, or "
-            f"features, (n, d); got shape {shape}."
+            f"X must be images, (n, height, width) with or without channels, "
+            f"features, (n, d), or texts, (n,); got shape {shape}."
         )
     if kind not in kinds:
-        valid = sorted([*kinds, "class_holdout"])
-        what = "features" if kinds is FEATURE_KINDS else "images"
         raise ValueError(
-            f"kind={kind!r} makes no sense for {what} of shape {shape}; valid kinds: "
-            f"{', '.join(valid)}. (Flattened images must be reshaped first.)"
+            f"kind={kind!r} makes no sense for {_what(kinds)} of shape {shape}; valid "
+            f"kinds: {', '.join(sorted([*kinds, 'class_holdout']))}. "
+            f"{_mend(kind, kinds)}"
         )
     return kinds[kind]
+
+
+def _what(kinds: dict[str, Kind]) -> str:
+    if kinds is TEXT_KINDS:
+        return "texts"
+    return "features" if kinds is FEATURE_KINDS else "images"
+
+
+def _mend(kind: str, kinds: dict[str, Kind]) -> str:
+    if kind in TEXT_KINDS:
+        return "(Texts are given as a list, an array of one axis or a column.)"
+    if kinds is TEXT_KINDS:
+        return "(Images and tables are given as numbers.)"
+    return "(Flattened images must be reshaped first.)"
 
 
 def _check_options(

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.blas import dtrmm
 
+from skood.numerics.device import array_namespace
+from skood.numerics.graph import in_graph
+
 HOST_ROWS = 64
 """Rows of a product on the CPU: few enough that one row does not cost much more."""
 
@@ -58,6 +61,9 @@ def filled_rows(x: Any, width: int, centre: Any = 0.0) -> Any:
         result: Any = np.empty((-(-n // HOST_ROWS) * HOST_ROWS, width))
         with np.errstate(over="ignore"):
             np.subtract(x, centre, out=result[:n, :d])
+    elif in_graph():
+        padding = x.new_zeros((n, width - d)).double()
+        return array_namespace(x).concat([x.double() - centre, padding], axis=1)
     else:
         result = x.new_empty((-(-n // DEVICE_ROWS) * DEVICE_ROWS, width)).double()
         result[:n, :d] = x.double() - centre
@@ -145,6 +151,8 @@ def transposed_product(rows: Any, lower: Any) -> Any:
 
 
 def _on_device(rows: Any, matrix: Any) -> Any:
+    if in_graph():
+        return rows @ matrix
     result = rows.new_empty((len(rows), matrix.shape[1]))
     for start in range(0, len(rows), DEVICE_ROWS):
         some = slice(start, start + DEVICE_ROWS)

@@ -20,6 +20,7 @@ from skood.numerics.fixed_blocks import (
     triangular_product,
     whole,
 )
+from skood.numerics.graph import row_slices
 from skood.numerics.moments import ClassMoments
 from skood.numerics.shrinkage import Shrinkage
 from skood.numerics.whitening import Whitening
@@ -142,8 +143,8 @@ class TiedGaussian:
         points, halves = self._kernel_points
         found = []
         step = BLOCK_ROWS if isinstance(x, np.ndarray) else DEVICE_ROWS
-        for start in range(0, len(x), step):
-            block = x[start : start + step]
+        for some in row_slices(x, step):
+            block = x[some]
             white = self._white(block)
             own = like(points, white)
             if len(self.points) > 1:
@@ -152,7 +153,7 @@ class TiedGaussian:
                 white -= own[xp.argmax(nearness, axis=1)]
             else:
                 white -= own[0]
-            found.append(xp.linalg.vecdot(white, white)[: len(block)])
+            found.append(xp.linalg.vecdot(white, white)[: block.shape[0]])
         return found[0] if len(found) == 1 else xp.concat(found)
 
     def nearest_unseen(self, x: Any, classes: NDArray[np.intp]) -> Any | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import ascending
 
 __all__ = ["log_softmax", "softmax", "sorted_softmax"]
 
@@ -25,7 +26,7 @@ def log_softmax(logits: Any) -> Any:
     xp = array_namespace(logits)
     behind = _behind(logits)
     others = xp.exp(behind)
-    others[xp.arange(len(behind)), xp.argmax(behind, axis=1)] = 0
+    others[xp.arange(behind.shape[0]), xp.argmax(behind, axis=1)] = 0
     return behind - xp.log1p(xp.sum(others, axis=1))[:, None]
 
 
@@ -35,7 +36,7 @@ def sorted_softmax(logits: Any) -> tuple[Any, Any]:
     Only the largest p can be near 1: its counterpart is the sum of the others.
     """
     xp = array_namespace(logits)
-    weights = xp.exp(xp.sort(_behind(logits), axis=1))
+    weights = xp.exp(ascending(_behind(logits)))
     total = xp.sum(weights, axis=1)[:, None]
     rest = total - weights
     rest[:, -1] = xp.sum(weights[:, :-1], axis=1)

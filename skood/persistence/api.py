@@ -20,6 +20,7 @@ from skood.files.digest import file_digest
 from skood.files.folder import write_folder
 from skood.persistence.about import about_text
 from skood.persistence.archive import checked_archive, packed
+from skood.persistence.callers_network import callers_networks
 from skood.persistence.copies import OTHERWISE, Copier
 from skood.persistence.errors import LoadError
 from skood.persistence.folder import (
@@ -37,7 +38,6 @@ from skood.persistence.networks import (
     StoredNetworks,
     described_networks,
     factory_names,
-    given_networks,
     networks_of,
 )
 from skood.persistence.stored import Beside, beside
@@ -280,7 +280,7 @@ def load(
     _check_flags(mmap=mmap)
     names = trusted_names(trusted)
     content, files = read_folder(path)
-    given = given_networks(network)
+    given = callers_networks(network)
     try:
         about = described_networks(content["networks"])
         factories = factory_names(about) if given is None else []

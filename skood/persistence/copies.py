@@ -19,7 +19,8 @@ from sklearn.utils import Bunch
 
 from skood._state import InPickle
 from skood.files.tensors import DTYPES
-from skood.persistence.networks import StoredNetworks, is_network
+from skood.persistence.callers_network import is_network
+from skood.persistence.networks import StoredNetworks
 from skood.persistence.stored import (
     BIT_GENERATORS,
     MOST_VALUES,

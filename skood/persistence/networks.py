@@ -4,47 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from skood.persistence.callers_network import CallersNetwork, is_network
 from skood.persistence.errors import LoadError
 
 __all__ = [
-    "Given",
     "StoredNetworks",
     "described_networks",
     "factory_names",
-    "given_networks",
-    "is_network",
     "networks_of",
 ]
 
 TRANSFORMER = "skood.extraction.transformer.LayerFeatureTransformer"
 """Its ``network`` is a network, whatever it holds."""
-
-
-class Given(NamedTuple):
-    """A caller's network.
-
-    Parameters
-    ----------
-    network : nn.Module or fitted skorch net
-        As it was given, or made.
-    module : nn.Module or None
-        The module in it; None where the folder's own is wanted.
-    made : bool
-        Whether it was made for this, and is nobody else's.
-    """
-
-    network: Any
-    module: Any
-    made: bool
-
-
-def is_network(value: Any) -> bool:
-    """Return whether a value is a torch module."""
-    # Only where torch is loaded can there be one.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
 
 
 # Those to be written ---------------------------------------------------------------
@@ -190,29 +163,8 @@ def factory_names(about: Sequence[Mapping[str, Any]]) -> list[str]:
     return [one["factory"] for one in about if one["factory"]]
 
 
-def given_networks(network: Any) -> list[Given] | None:
-    """Return the networks that a caller has given, made if they have to be.
-
-    Raises
-    ------
-    TypeError
-        If one is no network, and nothing that makes one.
-    """
-    if network is None:
-        return None
-    from skood.extraction.network import as_module
-
-    networks = list(network) if isinstance(network, (list, tuple)) else [network]
-    found = []
-    for one in networks:
-        made = not (is_network(one) or hasattr(one, "module_")) and callable(one)
-        one = one() if made else one
-        found.append(Given(one, None if one is None else as_module(one), made))
-    return found
-
-
 def networks_of(
-    given: list[Given] | None,
+    given: list[CallersNetwork] | None,
     about: Sequence[Mapping[str, Any]],
     tensors: Callable[[], Mapping[str, Any]],
     factory: Callable[[str], Any],
@@ -221,7 +173,7 @@ def networks_of(
 
     Parameters
     ----------
-    given : list of Given or None
+    given : list of CallersNetwork or None
         The caller's.
     about : sequence of mapping
         What the folder says of them.

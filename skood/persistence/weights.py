@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skood.persistence.callers_network import CallersNetwork
 from skood.persistence.errors import LoadError
-from skood.persistence.networks import Given
 from skood.store.identity.weights import values_digest, weights_digest
 
 __all__ = ["described", "network_like", "tensors_of"]
@@ -84,13 +84,13 @@ def _buffers_digest(module: nn.Module) -> str:
 
 
 def network_like(
-    given: Given, about: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    given: CallersNetwork, about: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> Any:
     """Return the caller's network with the weights that were saved.
 
     Parameters
     ----------
-    given : Given
+    given : CallersNetwork
         It is returned itself when its weights are the ones that were saved, or it was
         made for this; otherwise a copy gets them.
     about : mapping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from skood.plotting.comparison import ComparisonDisplay
 from skood.plotting.det import DetDisplay
+from skood.plotting.ensemble_report import EnsembleReportDisplay
 from skood.plotting.flow import FlowDisplay
 from skood.plotting.grid_heatmap import GridHeatmapDisplay
 from skood.plotting.layer_auroc import LayerAurocDisplay
@@ -16,6 +17,7 @@ from skood.plotting.score_histogram import ScoreHistogramDisplay
 __all__ = [
     "ComparisonDisplay",
     "DetDisplay",
+    "EnsembleReportDisplay",
     "FlowDisplay",
     "GridHeatmapDisplay",
     "LayerAurocDisplay",

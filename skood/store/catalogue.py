@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skood.features import Key
 from skood.store.index import Keys, Places, Table, first_of_each
 from skood.store.memory import MemoryFolder
+from skood.store.parts import PART, Part
 from skood.store.shard import (
     CREATED,
     DamagedShardError,
@@ -306,7 +307,17 @@ def _strange(shard: Shard) -> str | None:
     lacking = [name for name in _TEXT[kind] if name not in text]
     if lacking:
         return f"says nothing of its {' and '.join(lacking)}"
+    if PART in text and not _is_part(text[PART]):
+        return f"of no part that a rank could have ({text[PART]!r})"
     return None if kind == "note" else _strange_rows(kind, entries)
+
+
+def _is_part(text: str) -> bool:
+    try:
+        Part.of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _strange_rows(kind: str, entries: Mapping[str, Any]) -> str | None:

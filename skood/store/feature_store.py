@@ -16,8 +16,9 @@ from skood.features import LayerFeatures, LinearHead
 from skood.store.listing import Listing
 from skood.store.listings import united_listing
 from skood.store.opened import OpenedStore, opened
+from skood.store.parts import Part
 
-__all__ = ["MEMORY", "FeatureStore"]
+__all__ = ["MEMORY", "FeatureStore", "store_of_part"]
 
 MEMORY = "memory"
 
@@ -135,13 +136,15 @@ class FeatureStore:
         LayerFeatures
             The rows of all data sets that ``extract_to`` has completed, in that order,
             each once. If there was none, all rows, in the order they were written.
+            The parts of ranks are joined in the order of their ranges.
 
         Raises
         ------
         ValueError
             If the store has no features, or several sources and none is named, or
-            rows have been lost. Later, when rows are read whose shard is damaged or
-            deleted; the message names it.
+            rows have been lost, or ranks have not completed their parts of a data set;
+            the message names the missing ranges. Later, when rows are read whose shard
+            is damaged or deleted; the message names it.
 
         Warns
         -----
@@ -291,6 +294,24 @@ class FeatureStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         FeatureStore.__init__(self, **state)
+
+
+def store_of_part(store: FeatureStore, part: Part) -> FeatureStore:
+    """Return a store as the rank of a part sees it, which asks for no other ranks.
+
+    Raises
+    ------
+    ValueError
+        If the store is in memory, where no other rank finds it.
+    """
+    if store.path is None:
+        raise ValueError(
+            f"store={store!r}: ranks meet in a folder that all of them see, not in the "
+            "memory of one process."
+        )
+    other = object.__new__(type(store))
+    other.__dict__.update(vars(store), opened=store.opened.of_part(part))
+    return other
 
 
 def _folder(path: str | Path) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 
 from skood.store.identity.source import Source
+from skood.store.joining import joined_data_sets, listing_of
 from skood.store.listing import Listing
 from skood.store.opened import OpenedStore, listing_prefix
+from skood.store.parts import PART, data_digest
 from skood.store.shard import Shard
 from skood.store.stored_array import VanishedRowsError
 
@@ -14,9 +18,10 @@ __all__ = ["add_listing", "united_listing"]
 
 
 def add_listing(opened: OpenedStore, source: Source, listing: Listing) -> None:
-    """Keep the rows of a data set in order, unless they were kept last."""
+    """Keep the rows of a data set, or of a part, unless they were kept last."""
     opened.catalogue.refresh()
     known = _listings(opened, source.name)
+    known = [s for s in known if s.metadata.get(PART) == opened.about.get(PART)]
     arrays = listing.arrays()
     if known and _lost(opened, source.name, known) is None:
         last = {name: known[-1].array(name) for name in known[-1].header.entries}
@@ -29,7 +34,8 @@ def add_listing(opened: OpenedStore, source: Source, listing: Listing) -> None:
 def united_listing(opened: OpenedStore, source: str) -> Listing:
     """Return the rows of all data sets, in order.
 
-    Without a listing these are all rows of the source, in the order of writing.
+    Without a listing these are all rows of the source, in the order of writing. Of what
+    ranks have extracted the parts are joined.
 
     Parameters
     ----------
@@ -45,7 +51,8 @@ def united_listing(opened: OpenedStore, source: str) -> Listing:
     Raises
     ------
     ValueError
-        If a listing was damaged, and its data set has not been given again since.
+        If a listing was damaged, and its data set has not been given again since; or
+        if parts of a data set are missing.
     """
     known = _listings(opened, source)
     lost = _lost(opened, source, known)
@@ -56,13 +63,16 @@ def united_listing(opened: OpenedStore, source: str) -> Listing:
             "lost. Give the same data set to extract_to again, which computes nothing "
             "twice; or clear() the store."
         )
-    if not known:
-        return Listing(opened.catalogue.keys(source))
+    kinds = (opened.catalogue.of_kind(kind) for kind in ("features", "rows"))
     try:
-        return Listing.united(
-            Listing.of({name: shard.array(name) for name in shard.header.entries})
-            for shard in known
-        )
+        whole = [(s.created, listing_of(s)) for s in known if PART not in s.metadata]
+        complete = {(data_digest(rows.keys), len(rows)) for _, rows in whole}
+        name = f"the feature store {opened.path}"
+        whole += joined_data_sets(source, [*chain(*kinds)], complete, name)
+        if not whole:
+            return Listing(opened.catalogue.keys(source))
+        whole.sort(key=lambda pair: pair[0])
+        return Listing.united(listing for _, listing in whole)
     except FileNotFoundError as error:
         raise VanishedRowsError(
             f"the feature store {opened.path} is being cleared."

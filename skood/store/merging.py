@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skood.store.parts import PART
 from skood.store.shard import CREATED, MERGED, Shard, is_sound
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def _worth_it(opened: OpenedStore, shard_bytes: int) -> list[list[Shard]]:
     """Return groups of small shards that have the same blocks of one source."""
     alike: dict[Any, list[Shard]] = defaultdict(list)
     for shard in opened.catalogue.of_kind("features"):
-        if shard.nbytes * SMALL < shard_bytes:
+        # What a rank has written is its own affair: it looks for no other names.
+        is_own = shard.metadata.get(PART) == opened.about.get(PART)
+        if is_own and shard.nbytes * SMALL < shard_bytes:
             entries = shard.header.entries.items()
             columns = str([(name, e.dtype, e.shape[1]) for name, e in entries])
             about = shard.metadata["source"], shard.metadata["description"]

@@ -24,6 +24,7 @@ from skood.store.claims import Claims
 from skood.store.gathered import Gathered
 from skood.store.index import Keys
 from skood.store.memory import MemoryClaims, MemoryFolder
+from skood.store.parts import PART, Part
 from skood.store.paying import Paying
 from skood.store.shard import (
     CREATED,
@@ -90,9 +91,14 @@ class OpenedStore:
     ----------
     path : Path or None
         The folder; None for memory.
+    part : Part, optional
+        Of a data set, whose rank works here by itself: it sees what was there at first
+        and what it writes, and takes no locks.
 
     Attributes
     ----------
+    about : dict of str to str
+        What is said in the text of each shard.
     catalogue : Catalogue
         What is where.
     claims : Claims or MemoryClaims
@@ -105,22 +111,29 @@ class OpenedStore:
         Whether it is of any use.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, part: Part | None = None) -> None:
         self.path = path
+        self.about = {} if part is None else {PART: part.text()}
+        self._prefix = "" if part is None else part.prefix
         self.folder: ShardFolder | MemoryFolder
         self.claims: Claims | MemoryClaims
         if path is None:
             self.folder, self.claims = MemoryFolder(), MemoryClaims()
         else:
-            self.folder, self.claims = (
-                ShardFolder(path / "shards"),
-                Claims(path / "claims"),
-            )
+            self.folder = ShardFolder(path / "shards", self._prefix)
+            # The ranges of ranks are disjoint, so that nobody else wants the same rows.
+            self.claims = Claims(path / "claims") if part is None else MemoryClaims()
         self.catalogue = Catalogue(self.folder)
         self.counts: Counter[str] = Counter()
         self.gathered, self.paying = Gathered(), Paying()
         self._timer: Timer | None = None
         self.folder.sweep()
+
+    def of_part(self, part: Part) -> OpenedStore:
+        """Return the same store as the rank of a part sees it; hits count here."""
+        other = OpenedStore(self.path, part)
+        other.counts, other.paying = self.counts, self.paying
+        return other
 
     def count(self, **numbers: int) -> None:
         """Add to the numbers of hits and misses."""
@@ -151,12 +164,13 @@ class OpenedStore:
             If it cannot be written.
         """
         now = str(time.time_ns())
-        metadata = {"schema": str(SCHEMA), "kind": kind, CREATED: now, **about}
+        given = {**self.about, **about}
+        metadata = {"schema": str(SCHEMA), "kind": kind, CREATED: now, **given}
         if kind == "features":
             metadata[KEYS_DIGEST] = _digest(arrays["keys"])
-        prefix = (
-            listing_prefix(about["source"], arrays["keys"]) if kind == "rows" else ""
-        )
+        prefix = self._prefix
+        if kind == "rows":
+            prefix = listing_prefix(about["source"], arrays["keys"])
         with names_store(self.path):
             self._write_manifest()
             return self.folder.add(arrays, metadata, prefix)

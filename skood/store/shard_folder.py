@@ -44,13 +44,22 @@ class ShardFolder:
     ----------
     path : Path
         The folder; it is made when the first shard is added.
+    prefix : str, default=""
+        How the names of shards begin that are looked for, beside those that were there
+        at first. Without one all are.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.path, self.prefix = path, prefix
+        self._before = self._all_names() if prefix else set()
 
     def names(self) -> set[str]:
         """Return the names of the shards that are there."""
+        names = self._all_names()
+        own = {name for name in names if name.startswith(self.prefix)}
+        return own | (names & self._before)
+
+    def _all_names(self) -> set[str]:
         with suppress(FileNotFoundError), os.scandir(self.path) as entries:
             names = {e.name for e in entries if e.name.endswith(SUFFIX)}
             names -= {path.name for path in ignored if path.parent == self.path}

@@ -86,3 +86,55 @@ def log_mixture(p_values, powers):
                     capital += gain / (start * (start + 1)) / (2 * len(powers))
         path.append(log(capital))
     return path
+
+
+def weighted_p_value(calibration_scores, weights, score, weight):
+    """Each calibration row counts by its weight, the new row by its own."""
+    below = sum(
+        w for s, w in zip(calibration_scores, weights, strict=True) if s <= score
+    )
+    return (weight + below) / (weight + sum(weights))
+
+
+def conformal_e_values(calibration_scores, scores, fdr):
+    """From the threshold on the scores, not from p-values."""
+    n = len(calibration_scores)
+    p_values = [p_value(calibration_scores, score) for score in scores]
+    chosen = benjamini_hochberg(p_values, fdr)
+    if not any(chosen):
+        return [0.0] * len(scores)
+    threshold = max(s for s, is_chosen in zip(scores, chosen, strict=True) if is_chosen)
+    below = sum(1 for s in calibration_scores if s <= threshold)
+    return [(n + 1) / (1 + below) if s <= threshold else 0.0 for s in scores]
+
+
+def e_benjamini_hochberg(e_values, fdr):
+    """The largest set whose members all have at least m / (fdr * its size)."""
+    m, best = len(e_values), 0
+    for size in range(1, m + 1):
+        smallest = sorted(e_values, reverse=True)[size - 1]
+        if smallest >= m / (fdr * size) * (1 - 1e-12):
+            best = size
+    if best == 0:
+        return [False] * m
+    smallest = sorted(e_values, reverse=True)[best - 1]
+    return [bool(e >= smallest) for e in e_values]
+
+
+def rate_capital(flagged, low, high, odds):
+    """Capital after each row: all starting times, all bets, one by one."""
+    bets = [(high, f) for f in odds] if high < 1 else []
+    bets += [(low, 1 / f) for f in odds] if low > 0 else []
+    path = []
+    for t in range(1, len(flagged) + 1):
+        capital = 1 / (t + 1)
+        for start in range(1, t + 1):
+            for rate, factor in bets:
+                q = factor * rate / (1 - rate)
+                q /= 1 + q
+                gain = 1.0
+                for flag in flagged[start - 1 : t]:
+                    gain *= q / rate if flag else (1 - q) / (1 - rate)
+                capital += gain / (start * (start + 1)) / len(bets)
+        path.append(capital)
+    return path

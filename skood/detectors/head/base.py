@@ -18,6 +18,7 @@ from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
 from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import row_slices
 
 __all__ = ["HeadDetector"]
 
@@ -128,8 +129,7 @@ class HeadDetector(BaseDetector):
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
         step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
-        for start in range(0, len(chunk), step):
-            rows = slice(start, min(start + step, len(chunk)))
+        for rows in row_slices(chunk, step):
             yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from skood.detectors.head.signs import check_positive
 from skood.detectors.head.subspaces import without_rounding
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import ascending
 from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.rows import best_logit, softmax
 
@@ -122,7 +123,7 @@ class CADRef(CARef):
 def _gen(z: Any) -> Any:
     xp = array_namespace(z)
     m = min(max(z.shape[1] // 10, 10), z.shape[1])
-    p = xp.sort(softmax(z), axis=1)
+    p = ascending(softmax(z))
     rest = xp.concat([1 - p[:, :-1], xp.sum(p[:, :-1], axis=1)[:, None]], axis=1)
     entropy = xp.sum((p * rest)[:, -m:] ** 0.1, axis=1)
     return 1 / xp.where(entropy > SUREST, entropy, 0 * entropy + SUREST)

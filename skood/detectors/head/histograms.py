@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skood.numerics.device import array_namespace, like
+
 __all__ = ["BinCounts", "row_counts"]
 
 
@@ -42,15 +44,19 @@ class BinCounts:
         return BinCounts(self.n_rows + other.n_rows, self.counts + other.counts)
 
 
-def row_counts(
-    x: NDArray[np.float64], limits: NDArray[np.float64], n_bins: int
-) -> NDArray[np.float64]:
+def row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
     """Return how many values of each row are in equal bins between limits, (n, bins).
 
     Values beyond the limits are in none.
     """
     low, high = limits
     step = (high - low) / n_bins if high > low else 1.0
+    if not isinstance(x, np.ndarray):
+        xp = array_namespace(x)
+        inside = xp.astype(xp.clip((x - low) / step, 0, n_bins - 1), xp.int64)
+        inside = xp.where((x < low) | (x > high), n_bins + 0 * inside, inside)
+        none = 0 * x[:, :1] + like(np.zeros((1, n_bins + 1)), x)
+        return none.scatter_add(1, inside, 0 * x + 1)[:, :n_bins]
     inside = np.clip((x - low) / step, 0, n_bins - 1).astype(np.intp)
     inside[(x < low) | (x > high)] = n_bins
     numbers = inside + (n_bins + 1) * np.arange(len(x))[:, None]

@@ -14,6 +14,7 @@ from skood.detectors.head.histograms import BinCounts
 from skood.detectors.head.moments import term_moments
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import places
 from skood.numerics.rows import softmax
 
 __all__ = ["NAC"]
@@ -130,17 +131,16 @@ class NAC(HeadDetector):
         return h * ((softmax(z) - 1 / z.shape[1]) @ like(self.head_.weight, h))
 
     def _places(self, h: Any, z: Any) -> Any:
-        xp = array_namespace(h)
-        return xp.searchsorted(like(self.cuts_, h), self._states(h, z), side="right")
+        return places(self.cuts_, self._states(h, z))
 
     def _counts(self, h: Any, z: Any, _: Any) -> BinCounts:
         return BinCounts.of_units(to_numpy(self._places(h, z)), self.n_bins)
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
-        places = self._places(h, z)
-        units = like(np.arange(h.shape[1]), places)
-        return xp.mean(like(self.coverage_, h)[units, places], axis=1)
+        found = self._places(h, z)
+        units = like(np.arange(h.shape[1]), found)
+        return xp.mean(like(self.coverage_, h)[units, found], axis=1)
 
 
 def _state_cuts(n_bins: int) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -22,7 +23,9 @@ from skood.detectors.norm_ratio import (
 )
 from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
 from skood.features.chunks import by_chunks, chunk_rows
-from skood.numerics.device import unit_rows
+from skood.features.names import DEFAULT_STATISTIC, Key
+from skood.features.tensors import TensorFeatures
+from skood.numerics.device import like, unit_rows
 from skood.numerics.labels import inlier_mask
 
 __all__ = ["NormRescaledHead"]
@@ -179,6 +182,21 @@ class NormRescaledHead(
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
+
+    def _read_widths(self, known: Sequence[Key]) -> dict[Key, int]:
+        """Return the blocks that ``transform`` reads, of those known, and columns."""
+        layer, width = self.head_.layer, self.head_.weight.shape[1]
+        own = [key for key in known if key[0] == layer]
+        (name,) = own if len(own) == 1 else [(layer, DEFAULT_STATISTIC)]
+        return {name: width, (self.selected_layer_, NORM): self._norm_width}
+
+    def _graph_transformed(self, features: LayerFeatures) -> LayerFeatures:
+        """Return the new logits of tensors, by operations that can become a graph."""
+        h = features.block(self.head_.layer)
+        norms = feature_norm(features.block(self.selected_layer_, NORM))
+        scaled = unit_rows(h) * (self.scale_ * norms[:, None]).to(h.dtype)
+        weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
+        return TensorFeatures({(LOGITS, LOGITS): scaled @ weight.T + bias})
 
     def _logits(self, chunk: LayerFeatures) -> NDArray[np.floating]:
         h = self._penultimate(chunk)

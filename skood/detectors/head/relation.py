@@ -11,6 +11,7 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.graph import in_graph
 from skood.numerics.rows import nonzero, softmax
 
 __all__ = ["RelationGraph"]
@@ -104,9 +105,10 @@ class RelationGraph(BankDetector):
         xp = array_namespace(h)
         edges = xp.where(compared > self.cut, compared, 0 * h[:, :1]) ** self.power
         total = xp.sum(edges, axis=1)
-        rows, itself = xp.nonzero(compared == -np.inf)
-        if len(rows) > 0:
-            total[rows] += self._edge_to_another(edges[rows], itself)
+        if not in_graph():  # whose rows are new, none of them kept itself
+            rows, itself = xp.nonzero(compared == -np.inf)
+            if len(rows) > 0:
+                total[rows] += self._edge_to_another(edges[rows], itself)
         return total / compared.shape[1]
 
     def _edge_to_another(self, edges: Any, itself: Any) -> Any:

@@ -15,7 +15,8 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.histograms import BinCounts, row_counts
 from skood.detectors.head.weiper_parts import Range, divergence, smoothed
 from skood.detectors.training import Training
-from skood.numerics.device import like, to_numpy
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import in_graph
 from skood.numerics.rows import best_logit, softmax
 from skood.numerics.seeds import stream_seed
 
@@ -152,7 +153,7 @@ class WeiPer(HeadDetector):
         found = self._gathered(self._summed, some)
         self.histograms_ = found.counts / found.n_rows
 
-    def _copied_logits(self, h: Any) -> Iterator[Any]:
+    def _copied_weights(self) -> Iterator[NDArray[np.float64]]:
         assert self.head_ is not None
         rng, weight = np.random.default_rng(self.seed_), self.head_.weight
         lengths = np.linalg.norm(weight, axis=1, keepdims=True)
@@ -161,15 +162,22 @@ class WeiPer(HeadDetector):
             noise *= (
                 self.perturbation * lengths / np.linalg.norm(noise, axis=1)[:, None]
             )
-            yield h @ like(weight + noise, h).T + like(self.head_.bias, h)
+            yield weight + noise
+
+    def _copied_logits(self, h: Any) -> Iterator[Any]:
+        assert self.head_ is not None
+        for weight in self._copied_weights():
+            yield h @ like(weight, h).T + like(self.head_.bias, h)
 
     def _range(self, h: Any, z: Any, _: Any) -> Range:
         copies = Range.of(map(to_numpy, self._copied_logits(h)))
         own = Range.of([to_numpy(h)])
         return Range(np.concatenate([own.limits, copies.limits]))
 
-    def _histograms(self, h: Any) -> tuple[NDArray[np.float64], Any]:
+    def _histograms(self, h: Any) -> tuple[Any, Any]:
         """Return the shares of the entries in the bins, (2, n, bins), and the MSP."""
+        if in_graph():
+            return self._histograms_at_once(h)
         own, copies = self.limits_
         of_copies, msp = np.zeros((len(h), self.n_bins)), 0
         for logits in self._copied_logits(h):
@@ -178,6 +186,19 @@ class WeiPer(HeadDetector):
         of_row = row_counts(to_numpy(h), own, self.n_bins)
         n_logits = self.n_copies * logits.shape[1]
         return np.stack([of_row / h.shape[1], of_copies / n_logits]), msp
+
+    def _histograms_at_once(self, h: Any) -> tuple[Any, Any]:
+        """Return the same from one product with the weights of all copies."""
+        assert self.head_ is not None
+        xp, (own, copies) = array_namespace(h), self.limits_
+        weights = np.concatenate([*self._copied_weights()])
+        logits = h @ like(weights, h).T
+        logits = logits + like(np.tile(self.head_.bias, self.n_copies), h)
+        each = logits.reshape(-1, len(self.head_.bias))
+        msp = best_logit(softmax(each)).reshape(-1, self.n_copies)
+        of_row = row_counts(h, own, self.n_bins) / h.shape[1]
+        of_copies = row_counts(logits, copies, self.n_bins) / len(weights)
+        return (of_row, of_copies), xp.mean(msp, axis=1)
 
     def _summed(self, h: Any, z: Any, _: Any) -> BinCounts:
         return BinCounts(len(h), self._histograms(h)[0].sum(axis=1))
@@ -192,4 +213,4 @@ class WeiPer(HeadDetector):
             self.histograms_[1], smoothed(copies, self.copies_smoothing), 0.025
         )
         total = of_row + self.copies_weight * of_copies
-        return self.msp_weight * msp - like(total, h)
+        return self.msp_weight * msp - (total if in_graph() else like(total, h))

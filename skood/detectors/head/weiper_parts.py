@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["Range", "divergence", "smoothed"]
 
@@ -36,24 +39,26 @@ class Range:
         return Range(np.column_stack([low, high]))
 
 
-def smoothed(histograms: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def smoothed(histograms: Any, width: int) -> Any:
     """Return the running means over ``width`` bins, the outermost bins repeated.
 
     Of an even number of bins, the place is left of the middle.
     """
+    if not isinstance(histograms, np.ndarray):
+        means = smoothed(np.eye(histograms.shape[1]), width)
+        return histograms @ like(means, histograms)
     before = (width - 1) // 2
     padded = np.pad(histograms, ((0, 0), (before, width - 1 - before)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)
     return np.asarray(windows.mean(axis=2))
 
 
-def divergence(
-    known: NDArray[np.float64], rows: NDArray[np.float64], floor: float
-) -> NDArray[np.float64]:
+def divergence(known: NDArray[np.float64], rows: Any, floor: float) -> Any:
     """Return the symmetric Kullback-Leibler divergence of each row, shape (n,).
 
     ``floor`` is added to every bin, and the bins then made to add up to 1.
     """
-    p = (known + floor) / (known + floor).sum()
-    q = (rows + floor) / (rows + floor).sum(axis=1, keepdims=True)
-    return np.asarray(((p - q) * np.log(p / q)).sum(axis=1))
+    xp = array_namespace(rows)
+    p = like((known + floor) / (known + floor).sum(), rows)
+    q = (rows + floor) / xp.sum(rows + floor, axis=1)[:, None]
+    return xp.sum((p - q) * xp.log(p / q), axis=1)

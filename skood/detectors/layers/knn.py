@@ -22,9 +22,11 @@ from skood.features.chunks import by_chunks, chunks_of, merged_statistics
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
 from skood.neighbors.drift import DRIFT_ROWS, Nearest, drift
+from skood.neighbors.in_graph import kth_distances_in_graph
 from skood.neighbors.space import Points
 from skood.numerics.balanced import KeptRows
 from skood.numerics.device import resolved_device
+from skood.numerics.graph import in_graph
 
 __all__ = ["KNN"]
 
@@ -267,7 +269,14 @@ class KNN(LayerDetector, IncrementalDetector):
             whole -= np.sqrt(found.squares[:, k])
         return drift(self._left_out(some, np.isin(rows, self.bank_rows_)), whole)
 
-    def _summed(self, chunk: LayerFeatures, k: int) -> NDArray[np.float64]:
+    def _summed(self, chunk: LayerFeatures, k: int) -> Any:
+        if in_graph():
+            return -sum(
+                kth_distances_in_graph(x, rows, k, self.normalize_[name])
+                for x, (name, rows) in zip(
+                    self._arrays(chunk), self.banks_.items(), strict=True
+                )
+            )
         device = resolved_device(self.device)
         total = np.zeros(len(chunk))
         for name, bank in zip(self.banks_, self._searched_banks(), strict=True):

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import weibull_min
 from sklearn.utils import Tags
 
 from skood._sklearn_compat import Interval
@@ -19,7 +18,9 @@ from skood.detectors.logits.base import LearnedLogitDetector, LogitsOf
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
-from skood.numerics.device import to_numpy
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import ascending_order
+from skood.numerics.rows import best_logit, lengths
 
 __all__ = ["OpenMax"]
 
@@ -57,7 +58,7 @@ class OpenMax(LearnedLogitDetector):
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"
-        Where the logits come from; the distances are computed on the CPU.
+        ``"cpu"``, a torch device, or ``"auto"``; fitted on the CPU.
 
     Attributes
     ----------
@@ -130,20 +131,24 @@ class OpenMax(LearnedLogitDetector):
         distances = np.linalg.norm(z - self.means_[classes], axis=1)
         return Tails.of(distances, classes, len(self.means_), self.n_tail)
 
-    def _logit_scores(self, logits: Any) -> NDArray[np.float64]:
-        z = to_numpy(logits).astype(np.float64)
+    def _logit_scores(self, logits: Any) -> Any:
+        xp = array_namespace(logits)
+        z = xp.astype(logits, xp.float64)
+        means, shapes = like(self.means_, z), like(self.shapes_, z)
+        scales, known = like(self.scales_, z), like(self.known_.astype(float), z)
         count = min(self.n_revised, z.shape[1])
-        order = np.argsort(-z, axis=1, kind="stable")[:, :count]
-        rows, unknown, revised = np.arange(len(z)), np.zeros(len(z)), z.copy()
-        for place, k in enumerate(order.T):
-            far = np.linalg.norm(z - self.means_[k], axis=1)
-            share = weibull_min.cdf(far, self.shapes_[k], scale=self.scales_[k])
-            lost = z[rows, k] * share * self.known_[k] * (count - place) / count
-            revised[rows, k] -= lost
-            unknown += lost
-        top = np.maximum(revised.max(axis=1), unknown)
-        known = np.exp(revised - top[:, None]).sum(axis=1)
-        return -1 / (1 + known * np.exp(top - unknown))
+        order = ascending_order(-z)
+        columns = like(np.arange(z.shape[1]), order)
+        unknown, revised = 0 * z[:, 0], z
+        for place in range(count):
+            k = order[:, place]
+            own = xp.where(columns == k[:, None], z, 0 * z)
+            share = -xp.expm1(-((lengths(z - means[k]) / scales[k]) ** shapes[k]))
+            lost = (share * known[k] * (count - place) / count)[:, None] * own
+            revised, unknown = revised - lost, unknown + xp.sum(lost, axis=1)
+        top = xp.maximum(best_logit(revised), unknown)
+        others = xp.sum(xp.exp(revised - top[:, None]), axis=1)
+        return -1 / (1 + others * xp.exp(top - unknown))
 
 
 def _gather(

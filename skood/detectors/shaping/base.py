@@ -14,8 +14,8 @@ from skood.detectors.logits.base import LearnedLogitDetector
 from skood.detectors.logits.energy import Energy
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, LinearHead
+from skood.features.quantiles import pooled_quantiles
 from skood.numerics.device import array_namespace, like
-from skood.numerics.quantiles import pooled_quantiles
 
 __all__ = ["ShapingDetector"]
 

@@ -6,14 +6,14 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
-from skood.detectors.class_means import ClassSums, predicted
+from skood.detectors.class_means import ClassSums
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
-from skood.numerics.device import array_namespace, like
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import in_graph
 
 __all__ = ["LINe"]
 
@@ -119,13 +119,14 @@ class LINe(ShapingDetector):
 
     def _sums(self, h: Any, _z: Any, _classes: Any) -> ClassSums:
         h, classes = self._cut_off(h)
-        return ClassSums.of(h, classes, len(self._linear.bias))
+        return ClassSums.of(h, to_numpy(classes), len(self._linear.bias))
 
-    def _cut_off(self, h: Any) -> tuple[Any, NDArray[np.intp]]:
+    def _cut_off(self, h: Any) -> tuple[Any, Any]:
         """Return the activations up to the limit, and the classes predicted so."""
-        h = array_namespace(h).clip(h, None, self.limit_)
+        xp = array_namespace(h)
+        h = xp.clip(h, None, self.limit_)
         weight, bias = self._weights(h)
-        return h, predicted(h @ weight.T + bias)
+        return h, xp.argmax(h @ weight.T + bias, axis=1)
 
     def _shaped(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
@@ -136,13 +137,27 @@ class LINe(ShapingDetector):
         h = h * like(self.unit_mask_, h)[classes]
         weight, bias = self._weights(h)
         importance = like(self.importance_, h)
+        if in_graph():
+            limits = like(self.weight_limits_, h)[classes]
+            return _masked_logits(h, importance[classes], weight, limits) + bias
         logits = array_namespace(h).empty_like(h[:, :1] * bias)
-        for k in np.unique(classes):
+        numbers = to_numpy(classes)
+        for k in np.unique(numbers):
             kept = importance[k] * weight > self.weight_limits_[k]
-            rows = np.flatnonzero(classes == k)
+            rows = np.flatnonzero(numbers == k)
             logits[rows] = h[rows] @ (weight * kept).T + bias
         return logits
 
     def _score(self, chunk: LayerFeatures) -> Any:
         # Not in smaller blocks: each would make the masks of nearly all classes anew.
         return self.score_._logit_scores(self._logits(chunk))
+
+
+def _masked_logits(h: Any, importance: Any, weight: Any, limits: Any) -> Any:
+    """Return the logits by the weights that matter to each row's class, (n, C).
+
+    All classes' masks at once: C d numbers a row.
+    """
+    xp = array_namespace(h)
+    kept = importance[:, None, :] * weight > limits[:, None, None]
+    return xp.sum(h[:, None, :] * xp.where(kept, weight, 0 * weight), axis=2)

@@ -10,6 +10,7 @@ from skood.detectors.class_means import ClassSums
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import ascending_order
 
 __all__ = ["RAS"]
 
@@ -74,8 +75,7 @@ class RAS(ShapingDetector):
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
-        xp = array_namespace(h)
-        ranks = xp.argsort(xp.argsort(h, axis=1, stable=True), axis=1)
+        ranks = ascending_order(ascending_order(h))
         return like(self.profile_, h)[ranks]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skood.detectors.layers.nap.auto import LayerChoice, width_factor
+from skood.numerics.device import array_namespace, like
 
 __all__ = ["Decision"]
 
@@ -42,7 +44,7 @@ class Decision:
         thresholds = np.array([choice.threshold for choice in choices])
         return cls(thresholds, factors * wide.max() / wide, wide)
 
-    def numeric(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    def numeric(self, distances: Any) -> Any:
         """Return the summed score; of a single layer, minus the distance.
 
         Parameters
@@ -54,11 +56,11 @@ class Decision:
         -------
         ndarray of shape (n,)
         """
-        if len(distances) == 1:
+        if len(self.thresholds) == 1:
             return -distances[0]
-        return -self._sum(distances - self.thresholds[:, None])
+        return -self._sum(distances - like(self.thresholds, distances)[:, None])
 
-    def majority(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    def majority(self, distances: Any) -> Any:
         """Return the share of layers that vote for a row, the summed score within.
 
         Parameters
@@ -71,14 +73,17 @@ class Decision:
         ndarray of shape (n,)
             At least ``half`` where no more than half of the layers vote against it.
         """
-        votes = (np.floor(distances) <= self.thresholds[:, None]).sum(axis=0)
+        xp, n_layers = array_namespace(distances), len(self.thresholds)
+        kept = xp.floor(distances) <= like(self.thresholds, distances)[:, None]
+        votes = xp.sum(xp.astype(kept, distances.dtype), axis=0)
         most = self.weights @ (self.widths + 1)
         nearness = 1 - self._sum(distances) / most
-        return (votes + ORDER_SHARE * nearness) / len(distances)
+        return (votes + ORDER_SHARE * nearness) / n_layers
 
-    def _sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _sum(self, values: Any) -> Any:
         """Return the weighted sum over layers, the same for a row in every batch."""
-        return np.sum(self.weights[:, None] * values, axis=0)
+        weighted = like(self.weights, values)[:, None] * values
+        return array_namespace(values).sum(weighted, axis=0)
 
     @property
     def half(self) -> float:

@@ -29,7 +29,8 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks, merged_statistics
 from skood.hamming import BACKENDS, PatternBank, check_backend
-from skood.numerics.device import to_numpy
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.graph import in_graph
 
 __all__ = ["NAP"]
 
@@ -353,10 +354,13 @@ class NAP(LayerDetector):
         columns = [] if own is None else [own]
         return by_chunks(values, features.select_blocks(names), *columns)
 
-    def _predicted(self, chunk: LayerFeatures) -> NDArray[np.intp] | None:
+    def _predicted(self, chunk: LayerFeatures) -> Any:
         """Return the class to search for each row, -1 for one without patterns."""
         if self._columns is None:
             return None
+        if in_graph():
+            largest = self._array(chunk, *OUTPUT).argmax(dim=1)
+            return like(self._columns, largest)[largest]
         return self._columns[self._largest_logits(chunk)]
 
     def _largest_logits(self, chunk: LayerFeatures) -> NDArray[np.intp]:
@@ -366,11 +370,12 @@ class NAP(LayerDetector):
         widths = [layer.bank.n_bits for layer in self._layers]
         return Decision.of(self.configuration_, widths)
 
-    def _combined(self, distances: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _combined(self, distances: list[Any]) -> Any:
         decision = self._decision()
+        stacked = array_namespace(distances[0]).stack(distances)
         if self.voting == "majority":
-            return decision.majority(np.stack(distances))
-        return decision.numeric(np.stack(distances))
+            return decision.majority(stacked)
+        return decision.numeric(stacked)
 
 
 def _warn_of_votes(share: float, contamination: float) -> None:

@@ -9,9 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.detectors.layers.nap.angles import class_angles
+from skood.detectors.layers.nap.in_graph import (
+    activation_signs,
+    angles_in_graph,
+    level_place,
+    nearest_in_graph,
+)
 from skood.features import Key
 from skood.hamming import PatternBank, packed_bits
 from skood.numerics.device import unit_rows
+from skood.numerics.graph import in_graph
 from skood.numerics.moments import class_sums
 
 __all__ = ["LayerRows", "PatternLayer", "activation_patterns"]
@@ -50,7 +57,7 @@ def activation_patterns(x: Any, percentile: float) -> NDArray[np.uint8]:
     array([[1, 0, 1, 0],
            [0, 0, 0, 1]])
     """
-    place = int(percentile * (x.shape[1] - 1) / 100)
+    place = level_place(percentile, x.shape[1])
     if isinstance(x, np.ndarray):
         level = np.partition(x, place, axis=1)[:, place, None]
         return packed_bits(x > np.maximum(level, 0))
@@ -137,11 +144,8 @@ class PatternLayer:
     backend: str
 
     def distances(
-        self,
-        x: Any,
-        lookup: NDArray[np.intp] | None,
-        own: NDArray[np.intp] | None = None,
-    ) -> NDArray[np.float64]:
+        self, x: Any, lookup: Any, own: NDArray[np.intp] | None = None
+    ) -> Any:
         """Return the distances of rows, in bits; what breaks ties is added.
 
         Parameters
@@ -160,6 +164,8 @@ class PatternLayer:
         ndarray of float64, shape (n,)
             The whole part is the Hamming distance.
         """
+        if in_graph():
+            return self._graph_distances(x, lookup)
         patterns = activation_patterns(x, self.percentile)
         one_group = np.zeros(len(patterns), dtype=np.intp)
         groups = one_group if lookup is None else lookup
@@ -175,3 +181,11 @@ class PatternLayer:
         if self.directions is None:
             return bits.astype(np.float64)
         return bits + TIE_RANGE * class_angles(x, self.directions, lookup, own)
+
+    def _graph_distances(self, x: Any, lookup: Any) -> Any:
+        """Return the same of tensors that become a graph."""
+        signs = activation_signs(x, self.percentile)
+        bits = nearest_in_graph(signs, self.bank, lookup)
+        if self.directions is None:
+            return bits
+        return bits + TIE_RANGE * angles_in_graph(x, self.directions, lookup)

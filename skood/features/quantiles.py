@@ -62,7 +62,7 @@ def pooled_quantiles(
     --------
     >>> import numpy as np
     >>> from skood import LayerFeatures
-    >>> from skood.numerics.quantiles import pooled_quantiles
+    >>> from skood.features.quantiles import pooled_quantiles
     >>> features = LayerFeatures({"a": np.arange(12.0).reshape(4, 3)})
     >>> pooled_quantiles(features, ("a", "avg"), [0.0, 0.5, 0.9])
     array([0. , 5.5, 9.9])

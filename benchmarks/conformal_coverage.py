@@ -1,6 +1,6 @@
 """Do the calibrated detectors keep what they promise? Repeated draws of real features.
 
-    python benchmarks/coverage.py [--repetitions 1000] [--only split fdr ...]
+    python benchmarks/conformal_coverage.py [--repetitions 1000] [--only split fdr ...]
 
 scikit-learn's digits, 16 principal components; 0 to 7 are in-distribution, 8 and 9
 outliers. Every repetition draws other rows to fit, to calibrate and to test on, so that

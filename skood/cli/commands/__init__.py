@@ -1,0 +1,1 @@
+"""One command a module: its texts, its arguments, and what it does."""

@@ -1,0 +1,49 @@
+"""``skood extract``."""
+
+from __future__ import annotations
+
+import argparse
+
+from skood.cli.arguments import add_images, add_layers, transformer_of
+from skood.cli.data import read, read_labels
+from skood.cli.exits import DONE
+from skood.cli.output import show
+
+NAME = "extract"
+SUMMARY = "write the features of a network's layers to a store"
+DESCRIPTION = """\
+Run a network over data and write the features of its layers to a store, a folder.
+What is in the store already is not computed again, so that a run that was ended is
+resumed by the same command."""
+EPILOG = """\
+example:
+  skood extract mypackage.nets:resnet images/ features/ --image-size 224 \\
+      --layers layer3 layer4 logits --workers 4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of this command."""
+    parser.add_argument("network", help="package.module:name")
+    parser.add_argument("inputs", help="data that the network takes")
+    parser.add_argument("store", help="the folder to write to")
+    parser.add_argument(
+        "--labels", metavar="FILE", help="a label a row, -1 for an outlier"
+    )
+    add_layers(parser, required=True)
+    add_images(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fill the store."""
+    data = read(arguments.inputs, arguments)
+    features = transformer_of(arguments).extract_to(
+        arguments.store,
+        data.X,
+        read_labels(arguments.labels, data),
+        ids=data.ids,
+        progress=arguments.progress,
+    )
+    widths = {"/".join(name): width for name, width in features.widths.items()}
+    result = {"store": arguments.store, "rows": len(features), "columns": widths}
+    show(arguments, result)
+    return DONE

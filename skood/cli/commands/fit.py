@@ -1,0 +1,131 @@
+"""``skood fit``."""
+
+from __future__ import annotations
+
+import argparse
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+
+from skood.cli.arguments import add_images, add_layers, transformer_of
+from skood.cli.data import Data, read, read_labels
+from skood.cli.exits import DONE
+from skood.cli.models import write_model
+from skood.cli.objects import DETECTORS, made_detector, settings_of
+from skood.cli.output import show
+
+NAME = "fit"
+SUMMARY = "fit a detector and write it to a folder"
+DESCRIPTION = """\
+Fit a detector on in-distribution rows and write it: to a folder that is read without
+running code of its own, or to a file whose name ends in .joblib. With --network and
+--layers the model takes the network's inputs, and holds its weights."""
+EPILOG = f"""\
+detectors:
+{fill(", ".join(DETECTORS), 84, initial_indent="  ", subsequent_indent="  ")}
+  and package.module:name of a class of your own
+
+examples:
+  skood fit KNN features/ detector --set n_neighbors=10 --max-false-alarm 0.01
+  skood fit Mahalanobis train.npy detector --network nets:resnet --layers layer4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of this command."""
+    parser.add_argument("detector", help="its name")
+    parser.add_argument(
+        "data", help="in-distribution rows; -1 labels others among them"
+    )
+    parser.add_argument("model", help="the folder, or .joblib file, to write")
+    parser.add_argument("--labels", metavar="FILE", help="a label a row")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters of the detector",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the model")
+    _add_thresholds(parser)
+    parser.add_argument(
+        "--network",
+        metavar="MODULE:NAME",
+        help="put this network before the detector",
+    )
+    add_layers(parser, required=False)
+    add_images(parser)
+
+
+def _add_thresholds(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("threshold")
+    group.add_argument(
+        "--max-false-alarm",
+        type=float,
+        metavar="RATE",
+        help="hold rows out, and flag at most this share of new in-distribution rows",
+    )
+    group.add_argument(
+        "--confidence",
+        type=float,
+        help="with which this threshold keeps --max-false-alarm",
+    )
+    group.add_argument(
+        "--alpha",
+        type=float,
+        metavar="RATE",
+        help="the same as --max-false-alarm, with a p-value for each row",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit and write."""
+    _check(arguments)
+    data = read(arguments.data, arguments)
+    model = _thresholded(
+        made_detector(arguments.detector, settings_of(arguments.set)), arguments
+    )
+    if arguments.network is not None:
+        from sklearn.pipeline import Pipeline
+
+        steps = [("features", transformer_of(arguments)), ("detector", model)]
+        model = Pipeline(steps)
+    y = read_labels(arguments.labels, data)
+    model.fit(data.X, y)
+    write_model(model, arguments.model, overwrite=arguments.overwrite)
+    show(arguments, _said(model, arguments, data, y))
+    return DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if (arguments.network is None) != (arguments.layers is None):
+        raise ValueError("--network and --layers go together: give both, or neither.")
+    if arguments.confidence is not None and arguments.max_false_alarm is None:
+        raise ValueError("--confidence is of --max-false-alarm: give that too.")
+    if arguments.alpha is not None and arguments.max_false_alarm is not None:
+        raise ValueError("--alpha and --max-false-alarm set one threshold: give one.")
+
+
+def _thresholded(detector: Any, arguments: argparse.Namespace) -> Any:
+    from skood import ConformalDetector, TargetRateThreshold
+
+    if arguments.alpha is not None:
+        return ConformalDetector(detector, arguments.alpha)
+    if arguments.max_false_alarm is not None:
+        rate, confidence = arguments.max_false_alarm, arguments.confidence
+        return TargetRateThreshold(detector, rate, confidence=confidence)
+    return detector
+
+
+def _said(
+    model: Any, arguments: argparse.Namespace, data: Data, y: Any
+) -> dict[str, Any]:
+    last = model[-1] if arguments.network is not None else model
+    outliers = 0 if y is None else int(np.sum(np.asarray(y) == -1))
+    return {
+        "model": arguments.model,
+        "detector": str(last),
+        "rows": len(data.X) - outliers,
+        "outliers": outliers,
+        "threshold": float(last.offset_),
+    }

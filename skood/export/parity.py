@@ -1,0 +1,177 @@
+"""How alike what a pipeline says of some rows is to what its export says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skood.detectors.thresholded import score_and_predict
+from skood.export.inputs import batches, called_with
+from skood.export.steps import Steps
+
+__all__ = ["BAND", "RTOL", "Judgement", "Parity", "check_parity", "run_module"]
+
+Floats = NDArray[np.float64]
+Run = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+"""From positional and named tensors to output, score, p_value and is_inlier."""
+
+RTOL = 1e-4
+"""The relative difference of scores that is let pass."""
+
+BAND = 1e-4
+"""Decisions may differ where a score is nearer to the threshold, relative to it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of some rows.
+
+    Parameters
+    ----------
+    scores, p_values : ndarray of float64, shape (n,)
+        P-values are NaN where there are none.
+    inliers : ndarray of bool, shape (n,)
+        The decisions.
+    """
+
+    scores: Floats
+    p_values: Floats
+    inliers: NDArray[np.bool_]
+
+    @classmethod
+    def by_pipeline(cls, pipeline: Any, X: Any) -> Judgement:
+        """Return what a fitted pipeline says."""
+        said = score_and_predict(pipeline, X)
+        detector = Steps.of(pipeline).detector
+        p_values = np.full(len(said.scores), np.nan)
+        if hasattr(detector, "p_values"):
+            p_values = np.asarray(p_values_of(pipeline, X))
+        return cls(said.scores, p_values, said.flags > 0)
+
+    @classmethod
+    def by_graph(cls, run: Run, blocks: Any, X: Any) -> Judgement:
+        """Return what a module or a session says, in batches."""
+        parts = [run(*called_with(blocks, part))[1:] for part in batches(X)]
+        scores, p_values, inliers = (
+            np.concatenate([np.asarray(x) for x in column])
+            for column in zip(*parts, strict=True)
+        )
+        return cls(scores, p_values, inliers)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an export is from the pipeline, on some rows.
+
+    Parameters
+    ----------
+    rows : int
+        How many were compared.
+    score_difference : float
+        The largest difference of scores, relative to the score or, where that is
+        larger, to the scores' standard deviation.
+    p_value_difference : float
+        The largest difference of p-values; None without any.
+    rows_in_band : int
+        Rows whose score is so near to the threshold that their decision may differ.
+    flips_in_band, flips : int
+        Decisions that differ there, and elsewhere.
+    """
+
+    rows: int
+    score_difference: float
+    p_value_difference: float | None
+    rows_in_band: int
+    flips_in_band: int
+    flips: int
+
+    @classmethod
+    def of(
+        cls, wanted: Judgement, found: Judgement, threshold: float, band: float = BAND
+    ) -> Parity:
+        """Compare what is found with what is wanted."""
+        spread = _spread(wanted.scores)
+        differences = _differences(wanted.scores, found.scores)
+        sizes = np.maximum(np.abs(wanted.scores), spread)
+        relative = np.divide(
+            differences, sizes, out=np.zeros(len(sizes)), where=differences > 0
+        )
+        away = _differences(wanted.scores, np.full(len(sizes), threshold))
+        near = away <= band * max(abs(threshold), spread)
+        flipped = wanted.inliers != found.inliers
+        p_values = _differences(wanted.p_values, found.p_values)
+        has_p_values = bool(np.isfinite(wanted.p_values).any())
+        return cls(
+            len(sizes),
+            float(relative.max(initial=0)),
+            float(p_values.max(initial=0)) if has_p_values else None,
+            int(near.sum()),
+            int((flipped & near).sum()),
+            int((flipped & ~near).sum()),
+        )
+
+    def faults(self, rtol: float = RTOL) -> str:
+        """Return what is wrong, ``""`` where nothing is."""
+        found = []
+        if not self.score_difference <= rtol:
+            found.append(
+                f"scores differ by up to {self.score_difference:.3g} in relative terms "
+                f"(rtol={rtol:g})"
+            )
+        if self.flips:
+            found.append(
+                f"{self.flips} of {self.rows} decisions differ outside of the band "
+                "around the threshold"
+            )
+        return " and ".join(found)
+
+
+def check_parity(module: Any, pipeline: Any, X: Any) -> None:
+    """Raise ValueError if a module does not say what the pipeline says."""
+    wanted = Judgement.by_pipeline(pipeline, X)
+    found = Judgement.by_graph(run_module(module), module.blocks, X)
+    threshold = float(Steps.of(pipeline).detector.offset_)
+    faults = Parity.of(wanted, found, threshold).faults()
+    if faults:
+        raise ValueError(
+            f"the module is not what the pipeline is: of the {len(wanted.scores)} rows "
+            f"of example, {faults}."
+        )
+
+
+def run_module(module: torch.nn.Module) -> Run:
+    """Return a function that runs a module without gradients."""
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with torch.no_grad():
+            return module(*args, **kwargs)
+
+    return run
+
+
+def p_values_of(pipeline: Any, X: Any) -> Any:
+    """Return the p-values of rows that go through the steps of a pipeline."""
+    while not hasattr(pipeline, "p_values"):
+        if hasattr(pipeline, "best_estimator_"):
+            pipeline = pipeline.best_estimator_
+        else:
+            X, pipeline = pipeline[:-1].transform(X), pipeline[-1]
+    return pipeline.p_values(X)
+
+
+def _spread(scores: Floats) -> float:
+    finite = scores[np.isfinite(scores)]
+    return float(finite.std()) if len(finite) else 0.0
+
+
+def _differences(one: Floats, other: Floats) -> Floats:
+    """Return absolute differences; infinite where one is NaN or another infinity."""
+    with np.errstate(invalid="ignore"):
+        found = np.abs(one - other)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    return np.where(same, 0.0, np.where(np.isnan(found), np.inf, found))

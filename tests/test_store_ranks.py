@@ -1,0 +1,560 @@
+"""Ranks: each extracts a range of a data set, and the store joins what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from skood import FeatureStore, LayerFeatureTransformer
+from skood.extraction.ranks import Rank, rank_of
+from skood.store.feature_store import store_of_part
+from skood.store.parts import PART, Part
+
+HERE = Path(__file__).resolve().parent
+N, BATCH = 100, 8
+
+
+class Counted(nn.Sequential):
+    """A network that knows how many rows it has seen, and fails after so many."""
+
+    rows, most = 0, np.inf
+    cache_key = "counting changes nothing"
+
+    def forward(self, x):
+        Counted.rows += len(x)
+        if Counted.rows > self.most:
+            raise RuntimeError("out of order")
+        return super().forward(x)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    return Counted(*layers).eval()
+
+
+def transformer(seed=0, batch_size=BATCH, **parameters):
+    layers = ["0", "logits"]
+    return LayerFeatureTransformer(
+        network(seed), layers, batch_size=batch_size, **parameters
+    )
+
+
+@pytest.fixture(autouse=True)
+def counting(monkeypatch):
+    monkeypatch.setattr(Counted, "rows", 0)
+    monkeypatch.setattr(Counted, "most", np.inf)
+    for name in os.environ:
+        if name.startswith("SLURM_") or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.random.default_rng(0).normal(size=(N, 1, 6, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(X, tmp_path_factory):
+    """What one process gives."""
+    folder = tmp_path_factory.mktemp("one")
+    return transformer().extract_to(folder, X, progress=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "store"
+
+
+def extract(folder, X, shard, y=None, estimator=None, **options):
+    estimator = transformer() if estimator is None else estimator
+    return estimator.extract_to(
+        FeatureStore(folder), X, y, shard=shard, progress=False, **options
+    )
+
+
+def assert_equal(features, expected):
+    assert features.block_names == expected.block_names
+    for name in expected.block_names:
+        np.testing.assert_array_equal(features.block(*name), expected.block(*name))
+
+
+# Ranges ----------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(1, 12), st.integers(1, 40))
+def test_ranges_are_whole_batches_that_follow_each_other(n_rows, world, batch):
+    parts = [Part(rank, world, n_rows, batch, "") for rank in range(world)]
+    assert [row for part in parts for row in part.rows] == [*range(n_rows)]
+    lengths = [-(-len(part.rows) // batch) for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+    assert all(part.rows.start % batch == 0 for part in parts if part.rows)
+    assert all(Part.of(part.text()) == part for part in parts)
+
+
+class Images(Dataset):
+    """Items with labels, and a memory of which were read."""
+
+    def __init__(self, X):
+        self.X, self.read = X, []
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return torch.as_tensor(self.X[number]), number % 3
+
+
+KINDS = {"array": lambda X: X, "dataset": Images, "list": list}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("world", [1, 3, 20])
+def test_joined_they_are_the_features_of_one_process(folder, X, expected, kind, world):
+    y, ids = np.arange(N) % 3, [f"image {number}" for number in range(N)]
+    given = None if kind == "dataset" else y  # which has its own
+    for rank in np.random.default_rng(0).permutation(world):
+        data = KINDS[kind](X)
+        features = extract(folder, data, (rank, world), given, ids=ids)
+        rows = Part(int(rank), world, N, BATCH, "").rows
+        assert_equal(features, expected[rows.start : rows.stop])
+    store = FeatureStore(folder)
+    assert_equal(store.features(), expected)
+    assert_equal(store.features([70, 3, 50]), expected[[70, 3, 50]])
+    np.testing.assert_array_equal(store.labels, y)
+    assert store.ids.tolist() == ids
+
+
+def test_a_rank_reads_its_range_and_the_first_two_rows(folder, X):
+    data = Images(X)
+    extract(folder, data, (2, 4))
+    assert sorted(set(data.read) - {0, 1}) == [*Part(2, 4, N, BATCH, "").rows]
+    assert len(data.read) == len(Part(2, 4, N, BATCH, "").rows) + 2
+
+
+def test_other_processes_read_the_rows_of_a_rank(folder, X, expected):
+    for rank in range(2):
+        fed = transformer(num_workers=1)
+        extract(folder, Images(X), (rank, 2), estimator=fed)
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_a_fitted_transformer_may_be_given(folder, X):
+    fitted = transformer().fit(X[50:])
+    one = fitted.extract_to(folder.parent / "one", X, progress=False)
+    for rank in range(2):
+        extract(folder, X, (rank, 2), estimator=fitted)
+    assert_equal(FeatureStore(folder).features(), one)
+
+
+def test_the_bar_names_the_rank(folder, X, capsys):
+    transformer().extract_to(folder, X, shard=(1, 2))
+    assert "extract shard (1, 2): 100%" in capsys.readouterr().err
+
+
+# Resuming --------------------------------------------------------------------------
+
+
+def test_what_was_computed_is_not_computed_again(folder, X, expected):
+    extract(folder, X, (0, 2))
+    store = FeatureStore(folder, flush_seconds=0.0)
+    Counted.rows, Counted.most = 0, 30
+    with pytest.raises(RuntimeError, match="out of order"):
+        transformer().extract_to(store, X, shard=(1, 2), progress=False)
+    Counted.most = np.inf
+    kept, Counted.rows = Counted.rows - BATCH, 0  # all but the batch that failed
+    extract(folder, X, (1, 2))
+    assert Counted.rows == len(Part(1, 2, N, BATCH, "").rows) - kept < 52
+    assert_equal(FeatureStore(folder).features(), expected)
+    Counted.rows = 0
+    extract(folder, X, (1, 2))
+    assert Counted.rows == 0
+
+
+def test_other_numbers_of_ranks_find_the_rows(folder, X, expected):
+    extract(folder, X, (0, 2))
+    Counted.rows = 0
+    for rank in range(5):
+        extract(folder, X, (rank, 5))
+    assert Counted.rows == len(Part(1, 2, N, BATCH, "").rows)
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_one_process_and_a_cache_find_the_rows(folder, X, expected):
+    for rank in range(2):
+        extract(folder, X, (rank, 2))
+    Counted.rows = 0
+    assert_equal(transformer(cache=folder).fit(X).transform(X), expected)
+    assert_equal(transformer().extract_to(folder, X, progress=False), expected)
+    assert Counted.rows == 0
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_the_last_labels_count(folder, X):
+    for rank in range(2):
+        extract(folder, X, (rank, 2), np.zeros(N))
+    extract(folder, X, (1, 2), np.ones(N))
+    labels = np.repeat([0, 1], [48, 52])
+    np.testing.assert_array_equal(FeatureStore(folder).labels, labels)
+
+
+# Gaps ------------------------------------------------------------------------------
+
+
+def test_missing_ranges_are_named(folder, X):
+    for rank in (0, 3):
+        extract(folder, X, (rank, 5))
+    missing = (
+        r"of a data set of 100 rows \(5 ranks, batches of 8\) it lacks rows 16 to 39 "
+        r"\(shard=\(1, 5\)\), rows 40 to 55 \(shard=\(2, 5\)\), rows 80 to 99 "
+        r"\(shard=\(4, 5\)\)\. Call extract_to again"
+    )
+    store = FeatureStore(folder)
+    for read in (store.features, store.listing, lambda: store.labels):
+        with pytest.raises(ValueError, match=missing):
+            read()
+
+
+def test_ranks_that_have_only_begun_are_missed(folder, X):
+    Counted.most = 30
+    with pytest.raises(RuntimeError, match="out of order"):
+        extract(folder, X, (1, 2))
+    with pytest.raises(ValueError, match=r"lacks rows 0 to 47.*rows 48 to 99"):
+        FeatureStore(folder).features()
+
+
+def test_a_part_of_another_length_is_not_joined(folder, X):
+    extract(folder, X, (0, 2))
+    extract(folder, X[:80], (1, 2))
+    message = r"cannot be joined.*of 100 rows.*lacks rows 48 to 99.*of 80 rows.*0 to 39"
+    with pytest.raises(ValueError, match=message):
+        FeatureStore(folder).features()
+
+
+def test_a_part_of_another_world_or_batch_is_not_joined(folder, X, expected):
+    extract(folder, X, (0, 2))
+    extract(folder, X, (1, 2), estimator=transformer(batch_size=10))
+    extract(folder, X, (2, 3))
+    message = r"2 ranks, batches of 8.*2 ranks, batches of 10.*3 ranks, batches of 8"
+    with pytest.raises(ValueError, match=message):
+        FeatureStore(folder).features()
+    extract(folder, X, (1, 2))
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_a_part_of_another_network_is_not_joined(folder, X):
+    extract(folder, X, (0, 2))
+    extract(folder, X, (1, 2), estimator=transformer(seed=1))
+    store = FeatureStore(folder)
+    with pytest.raises(ValueError, match=r"2 sources\. Say which by source="):
+        store.features()
+    for source in store.sources:
+        (other,) = store.sources.keys() - {source}
+        with pytest.raises(ValueError, match=f"source '{other}' has them: another"):
+            store.features(source=source)
+
+
+def test_parts_of_several_data_sets_are_kept_apart(folder, X, expected):
+    other = X[::-1].copy()
+    extract(folder, X, (0, 2))
+    extract(folder, other, (1, 2))
+    with pytest.raises(ValueError, match="cannot be joined"):
+        FeatureStore(folder).features()
+    extract(folder, other[:50], (0, 1))
+    extract(folder, X, (1, 2))
+    extract(folder, other, (0, 2))
+    order = [*range(99, 49, -1), *range(50)]  # as they were completed
+    features = np.asarray(FeatureStore(folder).features())
+    np.testing.assert_allclose(features, np.asarray(expected)[order], rtol=1e-5)
+
+
+def test_one_process_for_all_needs_no_parts(folder, X, expected):
+    extract(folder, X, (1, 2))
+    transformer().extract_to(folder, X, progress=False)
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_a_damaged_list_of_a_part_is_missed(folder, X, expected):
+    for rank in range(2):
+        extract(folder, X, (rank, 2))
+    store = FeatureStore(folder)
+    store.stats()
+    listing = store.opened.catalogue.of_kind("rows")[0]
+    data = bytearray(listing.path.read_bytes())
+    data[-3] ^= 4
+    listing.path.write_bytes(data)
+    with pytest.warns(UserWarning, match="lists the rows of a data set"):
+        store.verify()
+    with pytest.raises(ValueError, match="was damaged and is set aside"):
+        store.features()
+    Counted.rows = 0
+    extract(folder, X, (0, 2))
+    assert Counted.rows == 0
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"rank": 0}',
+        '{"rank": 2, "world": 2, "n_rows": 9, "batch": 1, "data": ""}',
+        '{"rank": 0, "world": 1e99, "n_rows": 9, "batch": 1, "data": ""}',
+        '{"rank": 0, "world": 1, "n_rows": 9, "batch": 0, "data": ""}',
+        "[" * 100_000,
+    ],
+    ids=range(7),
+)
+def test_a_strange_part_is_set_aside(folder, X, expected, text):
+    for rank in range(2):
+        extract(folder, X, (rank, 2))
+    store = FeatureStore(folder)
+    store.stats()
+    shard = store.opened.catalogue.of_kind("rows")[0]
+    arrays = {name: shard.array(name) for name in shard.header.entries}
+    name = store.opened.folder.add(arrays, {**shard.metadata, PART: text}).name
+    with pytest.warns(UserWarning, match=f"{name}.*of no part that a rank could have"):
+        assert_equal(store.features(), expected)
+
+
+# By itself -------------------------------------------------------------------------
+
+
+def test_ranks_take_no_locks(folder, X, expected, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    for rank in range(2):
+        store = FeatureStore(folder, shard_bytes=500)
+        transformer().extract_to(store, X, shard=(rank, 2), progress=False)
+    assert_equal(FeatureStore(folder).features(), expected)
+    assert not (folder / "claims").exists()
+
+
+def test_ranks_do_not_see_each_other(folder, X):
+    store = FeatureStore(folder)
+    one, other = (store_of_part(store, Part(n, 2, N, BATCH, "")) for n in (0, 1))
+    extract(folder, X, (0, 2))
+    unfinished = folder / "shards" / "half.safetensors.part"
+    unfinished.write_bytes(b"half a shard")
+    for seen in (one, other, store):
+        seen.opened.refresh()
+    names = set(FeatureStore(folder).opened.folder.names())
+    assert set(other.opened.folder.names()) == set()
+    assert set(one.opened.folder.names()) == {n for n in names if n[:4] == "part"}
+    assert not any("half" in name for name in names)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Few small shards are many already."""
+    monkeypatch.setattr("skood.store.merging.AT_ONCE", 4)
+
+
+def test_one_process_leaves_the_shards_of_ranks(folder, X, eager):
+    for image in X[:4]:
+        extract(folder, image[None], (0, 1))
+    of_ranks = {*(folder / "shards").glob("part-*")}
+    for image in X[4:10]:
+        transformer().extract_to(folder, image[None], progress=False)
+    assert {*(folder / "shards").glob("part-*")} == of_ranks
+    store = FeatureStore(folder)
+    assert store.stats()["shards"] < 10
+    assert len(store.features()) == 10
+
+
+def test_a_rank_merges_its_own_shards(folder, X, expected, eager):
+    for rank in range(2):
+        store = FeatureStore(folder, flush_seconds=0)
+        transformer().extract_to(store, [*X], shard=(rank, 2), progress=False)
+    assert store.stats()["shards"] < N / BATCH - 2
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+# Which rank ------------------------------------------------------------------------
+
+ARRAY = {
+    "SLURM_ARRAY_TASK_ID": "5",
+    "SLURM_ARRAY_TASK_COUNT": "4",
+    "SLURM_ARRAY_TASK_MIN": "3",
+    "SLURM_ARRAY_TASK_MAX": "6",
+    "SLURM_ARRAY_TASK_STEP": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, Rank(0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, Rank(3, 8)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, Rank(3, 8, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1", **ARRAY}, Rank(0, 1)),
+        (ARRAY, Rank(2, 4)),
+        ({**ARRAY, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Rank(2, 4)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "9",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "9",
+                "SLURM_ARRAY_TASK_STEP": "4",
+            },
+            Rank(2, 3),
+        ),
+        ({"SLURM_PROCID": "7", "SLURM_NTASKS": "8"}, Rank(7, 8)),
+        (
+            {"SLURM_PROCID": "7", "SLURM_NTASKS": "8", "SLURM_LOCALID": "3"},
+            Rank(7, 8, 3),
+        ),
+        ({"SLURM_PROCID": "0"}, Rank(0, 1)),
+    ],
+)
+def test_launchers_say_which_rank_it_is(environment, rank):
+    assert rank_of("auto", environment) == rank
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "3"}, "the environment has RANK, but WORLD_SIZE is not set"),
+        ({"WORLD_SIZE": "3"}, "has WORLD_SIZE, but RANK is not set"),
+        ({"RANK": "x", "WORLD_SIZE": "8"}, "RANK is 'x', no whole number"),
+        ({"RANK": "-1", "WORLD_SIZE": "8"}, "RANK is '-1', no whole number"),
+        ({"RANK": "٣", "WORLD_SIZE": "8"}, "no whole number"),
+        ({"RANK": "8", "WORLD_SIZE": "8"}, "RANK=8 and WORLD_SIZE=8: .*0 <= rank < w"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "RANK=0 and WORLD_SIZE=0"),
+        ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is not set"),
+        ({**ARRAY, "SLURM_ARRAY_TASK_MIN": "6"}, "do not follow each other"),
+        ({**ARRAY, "SLURM_ARRAY_TASK_MAX": "9"}, "do not follow each other, so that"),
+        ({**ARRAY, "SLURM_ARRAY_TASK_ID": "7"}, "SLURM_ARRAY_TASK_ID=7.*0 <= rank"),
+        ({**ARRAY, "SLURM_ARRAY_TASK_STEP": "0x1"}, "STEP is '0x1'"),
+        ({**ARRAY, "SLURM_NTASKS": "4"}, "SLURM_NTASKS=4: both a job array and"),
+    ],
+)
+def test_an_environment_that_contradicts_itself_is_refused(environment, message):
+    with pytest.raises(ValueError, match=message):
+        rank_of("auto", environment)
+
+
+@pytest.mark.parametrize(
+    ("shard", "error"),
+    [
+        ((3, 3), ValueError),
+        ((-1, 3), ValueError),
+        ((0, 0), ValueError),
+        ((0, 10**7), ValueError),
+        ((0.0, 2), TypeError),
+        ((True, 2), TypeError),
+        ((0, 1, 2), TypeError),
+        (3, TypeError),
+        ("0/3", TypeError),
+        (b"auto", TypeError),
+    ],
+)
+def test_what_is_no_rank_is_refused(folder, X, shard, error):
+    with pytest.raises(error, match=r"shard=.*wanted is 'auto' or \(rank, world\)"):
+        extract(folder, X, shard)
+    assert not folder.exists()
+
+
+def test_the_environment_is_asked(folder, X, expected, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        extract(folder, X, "auto")
+    assert_equal(FeatureStore(folder).features(), expected)
+
+
+def test_each_rank_of_a_machine_has_a_device(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", chosen.append)
+    for local in (0, 1, 5):
+        Rank(9, 16, local).own_device()
+    assert chosen == [0, 1, 1]
+    Rank(9, 16).own_device()  # as it was given: the user chooses
+    assert chosen == [0, 1, 1]
+
+
+# Refused ---------------------------------------------------------------------------
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        raise AssertionError("not even looked at")
+
+
+@pytest.mark.parametrize("keys", [None, str])
+def test_a_stream_has_no_ranges(folder, keys):
+    with pytest.raises(
+        TypeError, match=r"shard=\(0, 2\): X is a Endless, which has no"
+    ):
+        extract(folder, Endless(), (0, 2), keys=keys)
+
+
+def test_ranks_do_not_meet_in_memory(X):
+    with pytest.raises(ValueError, match="ranks meet in a folder that all of them see"):
+        transformer().extract_to("memory", X, shard=(0, 2))
+
+
+@pytest.mark.parametrize("name", ["y", "ids"])
+def test_labels_are_those_of_all_rows(folder, X, name):
+    short = np.zeros(48)
+    with pytest.raises(ValueError, match=f"{name} has 48 entries for 100 rows of X"):
+        transformer().extract_to(folder, X, shard=(0, 2), **{name: short})
+
+
+# Killed ----------------------------------------------------------------------------
+
+
+def run(*command, **environment):
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_of_four_ranks_are_killed(tmp_path, rounds):
+    program = "-m", "tests.store_ranks", tmp_path, "--rounds", rounds
+    told = json.loads(run(*program, "--seed", os.getpid()))
+    assert len(told) == rounds
+    assert all(len(one["killed"]) == 2 for one in told)
+
+
+SCRIPT = """
+import numpy as np
+from tests.test_store_ranks import extract, transformer
+X = np.random.default_rng(0).normal(size=(100, 1, 6, 6)).astype(np.float32)
+extract({folder!r}, X, "auto")
+"""
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path, folder, expected):
+    (tmp_path / "extract.py").write_text(SCRIPT.format(folder=str(folder)))
+    launcher = "-m", "torch.distributed.run", "--nproc-per-node", 3, "--standalone"
+    run(*launcher, tmp_path / "extract.py", OMP_NUM_THREADS="1")
+    assert_equal(FeatureStore(folder).features(), expected)
