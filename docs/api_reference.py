@@ -126,6 +126,18 @@ SECTIONS = [
         ["load", "save", "trusted_types"],
     ),
     (
+        "Export",
+        "A fitted pipeline as one module of torch, and as an ONNX file with a "
+        "certificate; they need ``skood[export]``.",
+        [
+            "to_module",
+            "export.DetectorModule",
+            "export.export",
+            "export.verify",
+            "export.Certificate",
+        ],
+    ),
+    (
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [
