@@ -138,6 +138,11 @@ SECTIONS = [
         ],
     ),
     (
+        "Engines",
+        "Extraction as a function of batches, for Ray Data, Hugging Face and Spark.",
+        ["interop.batches.FeatureBatch"],
+    ),
+    (
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [
