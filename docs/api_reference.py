@@ -127,14 +127,14 @@ SECTIONS = [
     ),
     (
         "Export",
-        "A fitted pipeline as one module of torch, and as an ONNX file with a "
-        "certificate; they need ``skood[export]``.",
+        "A fitted pipeline as one torch module, or as a file of ONNX with its "
+        "certificate; files need onnx, onnxscript and onnxruntime.",
         [
-            "to_module",
+            "export.Certificate",
             "export.DetectorModule",
             "export.export",
             "export.verify",
-            "export.Certificate",
+            "to_module",
         ],
     ),
     (

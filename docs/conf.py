@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import api_reference  # noqa: E402 - found through the path above
+import command_line  # noqa: E402
 
 import skood  # noqa: E402
 
@@ -38,6 +39,7 @@ templates_path = ["_templates"]
 exclude_patterns = [
     "_build",
     "_api_tables.rst",
+    "_command_line.rst",
     "_detectors.rst",
     "gallery/*.py",
     "sg_execution_times.rst",
@@ -111,6 +113,7 @@ def write_api_tables() -> None:
             "add each to a section"
         )
     write("_api_tables.rst", api_reference.tables())
+    write("_command_line.rst", command_line.helps())
     write("_detectors.rst", api_reference.detectors())
 
 
