@@ -226,6 +226,7 @@ def _section(title: str, text: str, names: list[str]) -> str:
 
 .. autosummary::
    :toctree: generated
+   :caption: {title}
    :nosignatures:
 
 {rows}
