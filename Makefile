@@ -42,7 +42,7 @@ benchmark: $(DEV)  ## quality and speed, into benchmark_output; QUICK=1 takes mi
 
 clean:  ## remove what the other targets made, the environment too
 	rm -rf .venv .venv-* .ci/venv demo_output benchmark_output docs/_build docs/gallery
-	rm -rf docs/generated docs/_api_tables.rst docs/_detectors.rst
+	rm -rf docs/generated docs/_api_tables.rst docs/_command_line.rst docs/_detectors.rst
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python

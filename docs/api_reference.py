@@ -126,6 +126,18 @@ SECTIONS = [
         ["load", "save", "trusted_types"],
     ),
     (
+        "Export",
+        "A fitted pipeline as one torch module, or as a file of ONNX with its "
+        "certificate; files need onnx, onnxscript and onnxruntime.",
+        [
+            "export.Certificate",
+            "export.DetectorModule",
+            "export.export",
+            "export.verify",
+            "to_module",
+        ],
+    ),
+    (
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import api_reference  # noqa: E402 - found through the path above
+import command_line  # noqa: E402
 
 import skood  # noqa: E402
 
@@ -38,6 +39,7 @@ templates_path = ["_templates"]
 exclude_patterns = [
     "_build",
     "_api_tables.rst",
+    "_command_line.rst",
     "_detectors.rst",
     "gallery/*.py",
     "sg_execution_times.rst",
@@ -52,7 +54,11 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_align": "left",
-    "secondary_sidebar_items": {"index": []},
+    # What is on a page; pages of wide tables and of pictures take all the room.
+    "secondary_sidebar_items": {
+        "user_guide/*": ["page-toc"],
+        "generated/*": ["page-toc"],
+    },
 }
 html_sidebars = {"index": []}
 
@@ -107,6 +113,7 @@ def write_api_tables() -> None:
             "add each to a section"
         )
     write("_api_tables.rst", api_reference.tables())
+    write("_command_line.rst", command_line.helps())
     write("_detectors.rst", api_reference.detectors())
 
 

@@ -186,8 +186,9 @@ def test_layers(skood_):
 def test_extract_fit_score_of_images_in_a_folder(skood_, folder):
     size = ("--image-size", 8)
     line = ("cli_nets:small", "images", "store", "--layers", "1", "logits", *size)
-    code, out, _ = skood_("extract", *line, "--json")
+    code, out, errors = skood_("extract", *line, "--json", "--progress")
     assert code == 0
+    assert "extract: 100%" in errors
     found = json.loads(out)
     assert found["rows"] == 12
     assert found["columns"] == {"1/avg": 4, "logits/logits": 3}
@@ -351,6 +352,25 @@ def test_inspect(skood_, model):
     assert "200, 5" in out
 
 
+@pytest.mark.slow
+def test_export(skood_, model):
+    pytest.importorskip("onnxscript")
+    code, out, _ = skood_("export", model, "model.onnx", "test.npy", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["parity"]["rows"] == 80
+    assert found["parity"]["flips"] == 0
+    assert found["threshold"] == skood.load(model).offset_
+    code, out, _ = skood_("inspect", "model.onnx", "--json")
+    assert json.loads(out)["parity"] == found["parity"]
+    line = ("model.onnx", "near.npy", "--verify")
+    assert skood_("export", model, *line)[0] == 0
+    assert skood_("fit", "KNN", "train.npy", "other", "--alpha", 0.1)[0] == 0
+    code, out, errors = skood_("export", "other", *line)
+    assert (code, out) == (1, "")
+    assert "threshold" in errors
+
+
 # What goes wrong ---------------------------------------------------------------------
 
 
@@ -482,7 +502,7 @@ def test_the_shell_completes(tmp_path, capsys):
         return done.stdout.split()
 
     (tmp_path / "features.npz").touch()
-    assert completed("skood", "e") == ["extract", "evaluate"]
+    assert completed("skood", "e") == ["extract", "evaluate", "export"]
     assert completed("skood", "fit", "--max") == ["--max-false-alarm"]
     assert completed("skood", "fit", "KNN", "feat") == ["features.npz"]
     assert completed("skood", "completion", "z") == ["zsh"]

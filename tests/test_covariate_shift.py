@@ -40,7 +40,7 @@ def test_equal_weights_are_plain_p_values():
     np.testing.assert_allclose(found, conformal_p_values(known, new), rtol=1e-12)
 
 
-def experiment(scenario, repetitions=120, n_outliers=0):
+def experiment(scenario, repetitions=50):
     """Yield (calibration rows, new rows, true ratio) of Gaussians that change."""
     rng = np.random.default_rng(0)
     for _ in range(repetitions):
@@ -115,7 +115,7 @@ def test_outliers_among_the_new_rows_hide_behind_a_classifier():
     shares = {}
     for n_outliers in (0, 60):
         found = []
-        for known, new, _ in experiment("moved", 25):
+        for known, new, _ in experiment("moved", 12):
             apart = np.random.default_rng(1).normal([1, 4, 0], 0.5, size=(60, 3))
             seen = np.vstack([new, apart[:n_outliers]])
             then, now = quadratic(known, np.vstack([new, apart]), None)

@@ -36,7 +36,7 @@ def test_with_one_split_they_choose_what_benjamini_hochberg_does(known, new):
 
 def test_those_of_inliers_sum_to_at_most_the_number_of_rows():
     rng, sums = np.random.default_rng(0), []
-    for _ in range(3000):
+    for _ in range(1000):
         known, new = rng.normal(size=40), rng.normal(size=20)
         new[:5] -= 3
         e = conformal_e_values(conformal_p_values(known, new), 0.2)
@@ -46,10 +46,10 @@ def test_those_of_inliers_sum_to_at_most_the_number_of_rows():
 
 @pytest.fixture(scope="module")
 def selections():
-    """False and found shares of a "cross" detector's selections, 60 times."""
+    """False and found shares of a "cross" detector's selections, 40 times."""
     rng, fdr = np.random.default_rng(1), 0.2
     found = {"e-values": [], "by": []}
-    for _ in range(60):
+    for _ in range(40):
         X, new = rng.normal(size=(400, 3)), rng.normal(size=(60, 3))
         new[:15] += 3
         detector = ConformalDetector(Mahalanobis(), method="cross").fit(X)

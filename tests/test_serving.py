@@ -341,6 +341,27 @@ def test_every_batch_of_rows_is_answered(recipes, onnx_file):
     assert found["is_inlier"].tolist() == (found["p_value"] > 0.5).tolist()
 
 
+@pytest.mark.slow
+def test_the_readmes_of_onnx(recipes, configured, capfd):
+    pytest.importorskip("onnxscript")
+    printed = {}
+    for recipe in ("onnxruntime_only", "triton_repository"):
+        for line in lines_of(recipes, recipe):
+            if "answer.py" in line:
+                print(bare(*shlex.split(line)[1:]))
+            else:
+                run(line)
+        printed[recipe] = capfd.readouterr().out
+    said = printed["onnxruntime_only"]
+    assert "compared on 433 rows" in said
+    assert len(re.findall(r"p 0\.\d{3}  in-distribution", said)) >= 4
+    assert len(re.findall(r"p 0\.\d{3}  outlier", said)) >= 5
+    text = (recipes / "models" / "detector" / "config.pbtxt").read_text()
+    config = _parsed(text, configured)
+    assert [*config.input[0].dims] == [1, 8, 8]
+    assert [tensor.name for tensor in config.output] == [*ONNX_OUTPUTS]
+
+
 # Triton ------------------------------------------------------------------------------
 
 
@@ -392,19 +413,23 @@ def configured():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("ModelConfig"))
 
 
+def _parsed(text, configured):
+    from google.protobuf import text_format
+
+    return text_format.Parse(text, configured())
+
+
 TRITON_TYPES = {np.float32: "FP32", np.float64: "FP64", np.bool_: "BOOL"}
 
 
 def test_the_repository_of_triton(recipes, onnx_file, configured, tmp_path, capsys):
-    from google.protobuf import text_format
-
     run(f"python -m triton_repository.make_repository {onnx_file} {tmp_path} digits")
     text = (tmp_path / "digits" / "config.pbtxt").read_text()
     assert capsys.readouterr().out == text
     assert (
         tmp_path / "digits" / "1" / "model.onnx"
     ).read_bytes() == onnx_file.read_bytes()
-    config = text_format.Parse(text, configured())
+    config = _parsed(text, configured)
     assert (config.name, config.platform) == ("digits", "onnxruntime_onnx")
     assert config.max_batch_size == 64
     for found, wanted in ((config.input, ONNX_INPUTS), (config.output, ONNX_OUTPUTS)):

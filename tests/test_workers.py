@@ -105,6 +105,7 @@ def _circumstances():
     return get_config()["assume_finite"], resolved_device("auto"), jobs, blas
 
 
+@pytest.mark.parametrize("parallel", BACKENDS[:-1], indirect=True)  # Ray takes a while
 def test_an_error_in_a_worker_is_an_error_here_and_the_workers_go_on(parallel):
     with pytest.raises(ValueError, match="row 3"):
         [*called_in_order(_raising, [(n,) for n in range(9)])]
@@ -181,7 +182,7 @@ def test_rows_that_are_saved_travel_as_a_path_and_numbers(tmp_path, monkeypatch)
 
 def _asked(results):
     with pytest.raises(TypeError):  # nothing comes back
-        [*results]
+        list(results)
 
 
 def test_a_detector_that_goes_to_workers_leaves_its_sample_at_home():

@@ -91,4 +91,4 @@ for ax, row, name in zip(axes, [rows[0], rows[1]], ["an 8", "a photo"], strict=T
     table = auto.explain(row)
     ax.barh(table.index, table["z"])
     ax.axvline(0, color="black", linewidth=1)
-    ax.set(title=name, xlabel="z (lower = less in-distribution)")
+    ax.set(title=name, xlabel="z (lower = less in-distribution)", xscale="symlog")

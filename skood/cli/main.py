@@ -15,6 +15,7 @@ from skood.cli import completion
 from skood.cli.commands import (
     compare,
     evaluate,
+    export,
     extract,
     fit,
     inspect,
@@ -25,7 +26,7 @@ from skood.cli.exits import DONE, EXITS, WRONG
 
 __all__ = ["main", "make_parser"]
 
-COMMANDS = (layers, extract, fit, score, evaluate, compare, inspect, completion)
+COMMANDS = (layers, extract, fit, score, evaluate, compare, export, inspect, completion)
 
 USERS_FAULT = (ValueError, TypeError, OSError, ImportError, AttributeError)
 """What a wrong file, name or value raises; all else is ours, and is shown whole."""

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         found = {"kind": "model", **_written(path)}
         if not found["networks"] or arguments.network is not None:
             found |= _fitted(read_model(arguments))
+    elif kind == ".onnx":
+        found = {"kind": "ONNX", **_certified(path)}
     elif kind in PICKLES:
         found = {"kind": "model", **_fitted(read_model(arguments))}
     else:
@@ -60,6 +62,15 @@ def _written(path: Path) -> dict[str, Any]:
     ]
     sizes = {name: len(content) for name, content in files.items()}
     return {"versions": about["versions"], "bytes": sizes, "networks": networks}
+
+
+def _certified(path: Path) -> dict[str, Any]:
+    """Return what the certificate beside a file says."""
+    from skood.cli.commands.export import said
+    from skood.export import Certificate
+
+    text = path.with_name(f"{path.name}.json").read_text(encoding="utf-8")
+    return said(str(path), Certificate.read(text))
 
 
 def _fitted(model: Any) -> dict[str, Any]:
