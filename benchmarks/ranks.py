@@ -5,10 +5,11 @@
 
 The store holds random features of a few columns, so that the figures are those of its
 index: rows known by 16 bytes each. Seconds are the processor's, which other work on the
-machine disturbs less than the clock; memory is the growth of a new process's peak. The
-last table is an extraction by a network of next to no cost, plain and as a rank, and what
-an image costs before it: a JPEG of 500 x 375 pixels decoded and resized to 224 x 224, and
-the digest by which it is known.
+machine disturbs less than the clock; memory is the growth of a new process's peak.
+
+The last table is an extraction by a network of next to no cost, plain and as a rank,
+and what an image costs before it: a JPEG of 500 x 375 pixels decoded and resized to
+224 x 224, and the digest by which it is known.
 """
 
 from __future__ import annotations

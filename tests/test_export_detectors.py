@@ -24,11 +24,15 @@ from skood import (
 )
 from skood.detectors.in_graph import graph_scored
 from skood.detectors.registry import REGISTRY
+from skood.ensemble.comparable import Comparable
+from skood.ensemble.in_graph import combined_in_graph
+from skood.ensemble.rules import RULES
 from skood.estimator_checks import synthetic_features
 from skood.export.formula import Formula, traced
 from skood.features import LayerFeatures
 from skood.interop.pyod.detector import PyODDetector
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import becoming_graph
 
 RTOL = 1e-4
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -37,8 +41,8 @@ ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
 class Panel:
     """Fitted detectors side by side, since a graph of each would take minutes."""
 
-    def __init__(self, detectors, known, new):
-        self.detectors, self.known = detectors, known
+    def __init__(self, detectors, new):
+        self.detectors = detectors
         self.blocks = dict.fromkeys(name for d in detectors for name in widths_of(d))
         self.new = new
 
@@ -50,11 +54,12 @@ class Panel:
         """Return the only block to detectors of arrays, which give it a name each."""
         return X if isinstance(self.new, LayerFeatures) else X.block("array", "avg")
 
-    def traced(self):
+    def formula(self):
         offsets = np.array([d.offset_ for d in self.detectors])
-        widths = self.widths
-        formula = Formula(self.scored, offsets, list(widths))
-        return traced(formula, widths, torch.float64)
+        return Formula(self.scored, offsets, list(self.widths))
+
+    def traced(self):
+        return traced(self.formula(), self.widths, torch.float64)
 
     @property
     def widths(self):
@@ -115,36 +120,46 @@ def on_features():
     X, y = synthetic_features()
     new, _ = synthetic_features(40, 10, random_state=3)
     battery = chain(exported(OOD_BATTERY), map(clone, WRAPPED))
-    return Panel([d.fit(X, y) for d in battery], X, new)
+    return Panel([d.fit(X, y) for d in battery], new)
 
 
 @pytest.fixture(scope="module")
 def on_arrays():
     rng = np.random.default_rng(0)
     X, new = rng.normal(size=(200, 6)), 1.5 * rng.normal(size=(50, 6))
-    return Panel([d.fit(X) for d in exported(SKLEARN_BATTERY)], X, new)
+    return Panel([d.fit(X) for d in exported(SKLEARN_BATTERY)], new)
 
 
-@pytest.fixture(scope="module", params=["on_features", "on_arrays"])
-def graph(request):
-    panel = request.getfixturevalue(request.param)
+@pytest.fixture(scope="module")
+def graph(on_features):
+    """One of each class as a graph: the parameters change little of what it holds."""
+    first = {type(d).__name__: d for d in reversed(on_features.detectors)}
+    panel = Panel([*first.values()], on_features.new)
     return panel, panel.traced()
 
 
-def test_every_detector_is_a_graph_or_says_why_not(on_features, on_arrays):
+def test_every_detector_is_a_graph_or_says_why_not(on_features, on_arrays, graph):
     both = [*on_features.detectors, *on_arrays.detectors]
-    seen = {type(d).__name__ for d in both}
+    seen = {type(d).__name__ for d in graph[0].detectors}
     assert seen >= set(REGISTRY) - REFUSED
     assert {"AMP", "PyODDetector"} == REFUSED
     print(f"{len(both)} detectors of {len(seen)} classes; refused: {sorted(REFUSED)}")
 
 
-def test_the_module_scores_as_the_detectors_do(graph, capsys):
-    panel, module = graph
-    scores, p_values, decisions = module(*panel.tensors)
+@pytest.mark.parametrize("name", ["on_features", "on_arrays"])
+def test_formulas_on_tensors_score_as_the_detectors_do(name, request):
+    panel = request.getfixturevalue(name)
+    scores, p_values, decisions = panel.formula()(*panel.tensors)
     n, near = panel.check(scores, decisions)
     assert p_values.isnan().all()
-    print(f"eager: {n} scores of {len(panel.detectors)} detectors, {near} near")
+    print(f"{name}: {n} scores of {len(panel.detectors)} detectors, {near} near")
+
+
+def test_graphs_score_as_the_detectors_do(graph):
+    panel, module = graph
+    scores, _, decisions = module(*panel.tensors)
+    n, near = panel.check(scores, decisions)
+    print(f"eager graph: {n} scores of {len(panel.detectors)} classes, {near} near")
 
 
 def test_it_can_be_exported_again(graph):
@@ -247,3 +262,19 @@ def test_auto_is_a_graph_of_all_its_members():
     assert module.blocks == [
         name for name in X.block_names if name in set(detector._widths)
     ]
+
+
+@pytest.mark.parametrize("n", [5, 12, 300])
+@pytest.mark.parametrize("rule", ["stouffer", "min", "fisher", "simes", "cauchy"])
+def test_rules_of_ensembles_are_those_of_a_graph(n, rule):
+    rng = np.random.default_rng(n)
+    scales = [Comparable.of(scores) for scores in rng.normal(size=(3, n)).round(1)]
+    edges = [scale.edge for scale in scales]
+    far = [[-1e9] * 3, [-40.0] * 3, [9.0] * 3, edges, np.nextafter(edges, -np.inf)]
+    scores = np.concatenate([rng.normal(size=(500, 3)), far])
+    gaussian = [s.gaussian(x) for s, x in zip(scales, scores.T, strict=True)]
+    wanted = RULES[rule](np.column_stack(gaussian))
+    with becoming_graph():
+        args = (scales, torch.as_tensor(scores), rule, "gaussian", None)
+        found = combined_in_graph(*args).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._version import __version__
-from skood.export.inputs import called_with
+from skood.export.inputs import Called
 from skood.export.parity import Judgement, Parity
 from skood.export.steps import Steps
 from skood.files.digest import digest_of
@@ -134,13 +135,15 @@ def described(pipeline: Any) -> dict[str, Any]:
     }
 
 
-def rows_digest(blocks: Any, X: Any) -> str:
+def rows_digest(called: Iterable[Called]) -> str:
     """Return a digest of rows, as the module is called with them."""
-    args, kwargs = called_with(blocks, X)
-    arrays = [*args, *(kwargs[name] for name in sorted(kwargs))]
-    parts = [np.ascontiguousarray(value.numpy()) for value in arrays]
-    shapes = str([(part.dtype.str, part.shape) for part in parts]).encode()
-    return digest_of(shapes, *parts)
+    found = []
+    for args, kwargs in called:
+        tensors = [*args, *(kwargs[name] for name in sorted(kwargs))]
+        parts = [np.ascontiguousarray(value.numpy()) for value in tensors]
+        shapes = str([(part.dtype.str, part.shape) for part in parts])
+        found.append(digest_of(shapes.encode(), *parts))
+    return digest_of("".join(found).encode())
 
 
 def reference_of(wanted: Judgement) -> dict[str, list[Any]]:
