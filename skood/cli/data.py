@@ -125,8 +125,10 @@ def _images(path: Path, arguments: argparse.Namespace | None) -> Data:
 
 
 def _npy(path: Path, array: str) -> Data:
-    # Copy on write: torch warns of what it may not write to.
-    return Data(np.load(path, mmap_mode="c", allow_pickle=False))
+    try:  # copy on write: torch warns of what it may not write to
+        return Data(np.load(path, mmap_mode="c", allow_pickle=False))
+    except ValueError as error:  # NumPy's own tells to trust the file
+        raise ValueError("it is no file of one array without objects.") from error
 
 
 def _npz(path: Path, array: str) -> Data:
