@@ -80,10 +80,14 @@ def measured(sets: DataSets, seed: int) -> Measured:
 
 
 def combined(
-    found: Measured, rule: str, kinds: Sequence[str], rows: NDArray[np.intp]
+    found: Measured,
+    rule: str,
+    kinds: Sequence[str],
+    rows: NDArray[np.intp],
+    scale: str = "auto",
 ) -> dict[str, Floats]:
     """Return the scores of the test sets under a rule that saw some held-out rows."""
-    ensemble = skood.AutoOOD(combine=rule)
+    ensemble = skood.AutoOOD(combine=rule, scale=scale)
     ensemble.members_, ensemble.views_ = found.members, found.views
     own = found.evidence
     chosen = {kind: own.kinds[kind][rows] for kind in kinds}
@@ -155,6 +159,9 @@ def rules(found: Measured) -> dict[str, dict[str, Floats]]:
         tried[f"mean, {size} held-out rows"] = ("mean", (), everything[:size])
         tried[f"lda, {size} held-out rows"] = ("lda", kinds, everything[:size])
     made = {name: combined(found, *how) for name, how in tried.items()}
+    made["lda, scale='gaussian'"] = combined(
+        found, "lda", kinds, everything, "gaussian"
+    )
     broken = without_those_below_chance(with_broken(found))
     for rule in ("mean", "lda", "fisher"):
         made[f"{rule}, five broken"] = combined(broken, rule, kinds, everything)
@@ -195,28 +202,37 @@ def by_score(table: pd.DataFrame) -> pd.DataFrame:
 def summarised(folder: Path) -> dict[str, pd.DataFrame]:
     """Return the tables of all networks whose files are in the folder.
 
-    "regret" has the mean AUROC / FPR95 regret of each score by network, and over all
-    pairs together; "worst" the worst pair's; "quality" AUROC and FPR95 themselves.
+    Cells are AUROC / FPR95: "quality" has these themselves, "regret" and "worst" the
+    mean and the worst regret of each rule, "changed" the mean regret of rules under
+    fewer rows, fewer kinds, or broken members.
     """
     index = ["what", "name", "outliers"]
     files = {n: folder / f"{n}.csv" for n in NAMES if (folder / f"{n}.csv").exists()}
     tables = {name: pd.read_csv(file, index_col=index) for name, file in files.items()}
     rules = {name: by_score(table).loc["rule"] for name, table in tables.items()}
-    both = pd.concat(tables)
-    rules["all pairs"] = by_score(both.droplevel(0)).loc["rule"]
     for name, table in tables.items():
         members = by_score(table).loc["member"]
         best = members.loc[[members["auroc"].idxmax()]]
         rules[name] = pd.concat([rules[name], best.set_axis(["best single member"])])
+    pairs = pd.concat(tables).droplevel(0)
+    count = len(pairs.xs("mean", level="name"))
+    rules[f"all {count} pairs"] = by_score(pairs).loc["rule"]
+    columns = {
+        "quality": ("auroc", "fpr95"),
+        "regret": tuple(WORST),
+        "worst": tuple(WORST.values()),
+    }
+    made = {
+        name: pd.DataFrame(
+            {of: _pairs(table, *which) for of, table in rules.items()}
+        ).loc[list(dict.fromkeys(n for table in rules.values() for n in table.index))]
+        for name, which in columns.items()
+    }
+    changed = made["regret"].index.str.contains("without|held-out|broken")
+    made["changed"] = made["regret"][changed]
     return {
-        name: pd.DataFrame({k: _pairs(t, *which) for k, t in rules.items()}).loc[
-            [*rules["all pairs"].index, "best single member"]
-        ]
-        for name, which in {
-            "quality": ("auroc", "fpr95"),
-            "regret": tuple(WORST),
-            "worst": tuple(WORST.values()),
-        }.items()
+        name: table if name == "changed" else table[~changed]
+        for name, table in made.items()
     }
 
 
@@ -241,7 +257,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.summary:
         for name, table in summarised(options.summary).items():
-            table.to_csv(options.summary / f"{name}.csv", index_label="rule")
+            table.fillna("").to_csv(
+                options.summary / f"{name}.csv", index_label="AUROC / FPR95"
+            )
             print(f"{name}\n{table.to_string()}\n")
         return
     if not options.network:

@@ -130,7 +130,7 @@ PEERS = {
         factor=lambda a: 1.0,
     ),
     "NNGuide": Counterpart(
-        lambda r, a: r.NNGuide(None, a.linear), {"bank_size": None}, lambda a: 1.0
+        lambda r, a: r.NNGuide(None, a.linear), {"max_rows": None}, lambda a: 1.0
     ),
     "GradNorm": Counterpart(
         lambda r, a: r.GradNorm(a.linear, lambda name: name == "weight"),

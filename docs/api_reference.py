@@ -126,6 +126,23 @@ SECTIONS = [
         ["load", "save", "trusted_types"],
     ),
     (
+        "Export",
+        "A fitted pipeline as one torch module, or as a file of ONNX with its "
+        "certificate; files need onnx, onnxscript and onnxruntime.",
+        [
+            "export.Certificate",
+            "export.DetectorModule",
+            "export.export",
+            "export.verify",
+            "to_module",
+        ],
+    ),
+    (
+        "Engines",
+        "Extraction as a function of batches, for Ray Data, Hugging Face and Spark.",
+        ["interop.batches.FeatureBatch"],
+    ),
+    (
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [
@@ -209,6 +226,7 @@ def _section(title: str, text: str, names: list[str]) -> str:
 
 .. autosummary::
    :toctree: generated
+   :caption: {title}
    :nosignatures:
 
 {rows}

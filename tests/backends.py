@@ -86,9 +86,18 @@ def _dask():
 
 @contextmanager
 def _ray():
-    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    start_ray()
     from ray.util.joblib import register_ray
 
+    register_ray()
+    yield {"n_jobs": 2}
+
+
+def start_ray():
+    """Start Ray on this machine, once: it goes on until this process ends."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    if ray.is_initialized():
+        return
     # Its processes find the modules of the tests as this one does.
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         ray.init(
@@ -98,11 +107,6 @@ def _ray():
             log_to_driver=False,
             logging_level="error",
         )
-    try:
-        register_ray()
-        yield {"n_jobs": 2}
-    finally:
-        ray.shutdown()
 
 
 STARTED = {

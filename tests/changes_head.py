@@ -36,14 +36,14 @@ OF_LAYER1 = LinearHead(np.eye(3, 12), np.zeros(3), "layer1")
 COMMON = {"contamination": 0.2, "head": HEAD}
 RANDOM = KPCA(kernel="cosine_rbf", n_random_features=30)
 FEW = WeiPer(n_copies=3, max_rows=200)
-BANK = {"bank_size": 50, "random_state": 1}
+BANK = {"max_rows": 50, "random_state": 1}
 
 HEAD_CHANGES = [
     (FDBD(), COMMON),
     (NCI(), {**COMMON, "alpha": 1.0}),
     (ViM(), {**COMMON, "n_components": 3}),
     (Residual(), {**COMMON, "n_components": 3}),
-    (NNGuide(bank_size=100), {**COMMON, **BANK, "n_neighbors": 3}),
+    (NNGuide(max_rows=100), {**COMMON, **BANK, "n_neighbors": 3}),
     (GradNorm(), {**COMMON, "temperature": 5.0}),
     (SHE(), COMMON),
     (CARef(), COMMON),
@@ -55,9 +55,9 @@ HEAD_CHANGES = [
     (RANDOM, {"gamma": 3.0, "n_random_features": 20, "random_state": 1}),
     (NuSA(), COMMON),
     (PNML(), COMMON),
-    (RelationGraph(bank_size=100), {**COMMON, **BANK, "power": 2.0, "cut": 0.3}),
+    (RelationGraph(max_rows=100), {**COMMON, **BANK, "power": 2.0, "cut": 0.3}),
     (DML(), {**COMMON, "alpha": 1.0}),
-    (ActSub(bank_size=100), {**COMMON, **BANK, "n_neighbors": 3}),
+    (ActSub(max_rows=100), {**COMMON, **BANK, "n_neighbors": 3}),
     (ActSub(), {"percentile": 40.0, "exponent": 1.0}),
     (NAC(), {**COMMON, "alpha": 1.0, "full_share": 0.2, "n_bins": 20}),
     (FEW, {**COMMON, "perturbation": 1.0, "n_copies": 4, "copies_weight": 3.0}),

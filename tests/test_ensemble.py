@@ -375,6 +375,23 @@ def test_explain_names_the_view_that_saw_a_row():
     np.testing.assert_allclose(total, mean.score_samples(features[:1])[0])
 
 
+@pytest.mark.parametrize("combine", ["mean", "lda"])
+def test_one_sure_member_outweighs_several_that_doubt(combine):
+    rng = np.random.default_rng(0)
+    blocks = {name: rng.normal(size=(600, 3)) for name in "abcd"}
+    fitted = LayerEnsemble(Mahalanobis(), combine=combine).fit(LayerFeatures(blocks))
+    odd = {name: np.zeros((2, 3)) for name in "abcd"}
+    odd["a"][0] = 30.0
+    for block in odd.values():
+        block[1] += 1.9
+    table = fitted.explain(LayerFeatures(odd))
+    weights = dict(zip(fitted.members_, fitted.weights_, strict=True))
+    expected = [weights[name] * z for (_, name), z in table["z"].items()]
+    np.testing.assert_allclose(table["contribution"], expected)
+    sure, doubtful = fitted.score_samples(LayerFeatures(odd))
+    assert sure < 10 * doubtful < 0
+
+
 @pytest.fixture(scope="module")
 def comparison():
     features, y = synthetic_features(500, 200)

@@ -335,8 +335,8 @@ def test_the_relation_to_itself_is_that_to_another_of_its_class():
 
 def test_a_bank_needs_more_rows_than_neighbours():
     features, y = synthetic_features(40, 0)
-    with pytest.raises(ValueError, match=r"has 10 rows \(n_samples=40, bank_size=10\)"):
-        NNGuide(bank_size=10).fit(features, y)
+    with pytest.raises(ValueError, match=r"has 10 rows \(n_samples=40, max_rows=10\)"):
+        NNGuide(max_rows=10).fit(features, y)
 
 
 # Components, seeds -----------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_published_numbers_of_components():
 
 @pytest.mark.parametrize(
     "detector",
-    [WeiPer(n_copies=3), KPCA(kernel="cosine_rbf"), NNGuide(bank_size=40)],
+    [WeiPer(n_copies=3), KPCA(kernel="cosine_rbf"), NNGuide(max_rows=40)],
     ids=repr,
 )
 def test_a_seed_set_after_fit_changes_nothing(detector):

@@ -14,7 +14,16 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from skood import KNN, FeatureStore, LayerFeatureTransformer, Mahalanobis, auroc
+from skood import (
+    KNN,
+    AutoOOD,
+    FeatureStore,
+    LayerFeatures,
+    LayerFeatureTransformer,
+    Mahalanobis,
+    auroc,
+    make_pseudo_outliers,
+)
 
 pytestmark = pytest.mark.data
 
@@ -109,3 +118,35 @@ def test_sentence_vectors_are_the_encoders_own(benchmark, encoder):
         found = features.block(layer)
         off = np.linalg.norm(found - np.stack(kept), axis=1)
         assert (off <= 1e-5 * np.linalg.norm(found, axis=1)).all()
+
+
+@pytest.mark.slow
+def test_auto_weighs_layers_by_changed_texts(benchmark, encoder):
+    network, preprocess = encoder
+    layers = ["encoder.layer.1", "encoder.layer.3", SENTENCE]
+    transformer = LayerFeatureTransformer(
+        network, layers, preprocess=preprocess, batch_size=32
+    )
+    texts, intents = part_of(benchmark, "train", 20)
+    train = transformer.fit_transform(texts)
+    held_out, classes = part_of(benchmark, "val", 20)
+    known = transformer.transform(held_out)
+    kinds = ("shuffle_words", "splice", "random_words")
+    views = {
+        kind: transformer.transform(
+            make_pseudo_outliers(held_out, classes, kind=kind, random_state=0)[0][
+                len(held_out) :
+            ]
+        )
+        for kind in kinds
+    }
+    blocks = {name: known.block(*name) for name in known.block_names}
+    calibration = LayerFeatures(blocks, known.head, views)
+    auto = AutoOOD().fit(train, intents, threshold_data=calibration)
+    assert auto.combine_ == "lda"
+    assert {f"auroc_{kind}" for kind in kinds} <= set(auto.report_.columns)
+    new = [part_of(benchmark, split, 10)[0] for split in ("test", "oos_test")]
+    scores = [auto.score_samples(transformer.transform(rows)) for rows in new]
+    y = np.repeat([0, -1], [len(rows) for rows in new])
+    # five sentences of each intent, and no logits
+    assert 100 * auroc(y, np.concatenate(scores)) == pytest.approx(90, abs=1.5)

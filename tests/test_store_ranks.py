@@ -513,6 +513,12 @@ def test_ranks_do_not_meet_in_memory(X):
         transformer().extract_to("memory", X, shard=(0, 2))
 
 
+@pytest.mark.parametrize("shard", [None, (0, 2)])
+def test_parameters_are_checked_first(folder, X, shard):
+    with pytest.raises(ValueError, match=r"'batch_size' parameter .* must be an int"):
+        extract(folder, X, shard, estimator=transformer(batch_size=0))
+
+
 @pytest.mark.parametrize("name", ["y", "ids"])
 def test_labels_are_those_of_all_rows(folder, X, name):
     short = np.zeros(48)

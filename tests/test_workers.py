@@ -84,6 +84,20 @@ def test_each_call_is_made_somewhere_and_its_result_comes_in_order(parallel):
         assert os.getpid() not in called_in_order(os.getpid, [()] * 4)
 
 
+def test_few_results_are_held_however_slowly_they_are_taken(parallel):
+    taken = []
+
+    def arguments():
+        for n in range(20):
+            taken.append(n)
+            yield (n,)
+
+    found = called_in_order(_slow_first, arguments())
+    assert next(found) == 0
+    assert len(taken) == 8
+    assert [*found] == [*range(1, 20)]
+
+
 def _slow_first(n):
     if n == 0:
         import time
@@ -105,6 +119,7 @@ def _circumstances():
     return get_config()["assume_finite"], resolved_device("auto"), jobs, blas
 
 
+@pytest.mark.parametrize("parallel", BACKENDS[:-1], indirect=True)  # Ray takes a while
 def test_an_error_in_a_worker_is_an_error_here_and_the_workers_go_on(parallel):
     with pytest.raises(ValueError, match="row 3"):
         [*called_in_order(_raising, [(n,) for n in range(9)])]
@@ -181,7 +196,7 @@ def test_rows_that_are_saved_travel_as_a_path_and_numbers(tmp_path, monkeypatch)
 
 def _asked(results):
     with pytest.raises(TypeError):  # nothing comes back
-        [*results]
+        list(results)
 
 
 def test_a_detector_that_goes_to_workers_leaves_its_sample_at_home():

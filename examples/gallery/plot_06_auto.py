@@ -17,6 +17,7 @@ from torch import nn
 
 from skood import AutoOOD, Jigsaw, LayerFeatureTransformer
 from skood.datasets import load_digits_ood
+from skood.plotting import EnsembleReportDisplay
 
 # %%
 # A network that knows the digits 0 to 7.
@@ -79,6 +80,12 @@ columns = [c for c in auto.report_ if c != "score_seconds"]
 auto.report_[columns].round(3)
 
 # %%
+# A bar is the weight of a member, its view beside it; a mark is its AUROC on the jigsaw
+# puzzles.
+
+EnsembleReportDisplay.from_estimator(auto)
+
+# %%
 # Which member saw a row
 # ----------------------
 #
@@ -91,4 +98,4 @@ for ax, row, name in zip(axes, [rows[0], rows[1]], ["an 8", "a photo"], strict=T
     table = auto.explain(row)
     ax.barh(table.index, table["z"])
     ax.axvline(0, color="black", linewidth=1)
-    ax.set(title=name, xlabel="z (lower = less in-distribution)")
+    ax.set(title=name, xlabel="z (lower = less in-distribution)", xscale="symlog")

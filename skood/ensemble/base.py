@@ -41,6 +41,9 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 WEIGHTED = ("mean", "lda", "logistic")
+LINEAR_TAIL = ("mean", "lda")
+"""Rules that add z: the Gaussian of a share grows with the root of a far distance."""
+
 PULL = 0.3
 """The share of equal votes in weights from pseudo outliers, which are not all kinds."""
 
@@ -72,7 +75,8 @@ class BaseEnsemble(BaseDetector):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable: by mean and standard deviation, or through
         their empirical distribution to a Gaussian, with an exponential lower tail.
-        ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for all others.
+        ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and ``"gaussian"`` for all
+        others.
     calibration : float, default=0.2
         The share of the rows that is held out of the members' fit, in (0, 1); not used
         where ``fit`` gets ``threshold_data``.
@@ -344,7 +348,7 @@ class BaseEnsemble(BaseDetector):
 
     def _kind_of_scale(self) -> str:
         if self.scale == "auto":
-            return "z" if self.combine_ == "mean" else "gaussian"
+            return "z" if self.combine_ in LINEAR_TAIL else "gaussian"
         return self.scale
 
     def _comparable(self, scores: Floats) -> Floats:

@@ -38,7 +38,8 @@ class LayerEnsemble(BaseEnsemble):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable: by mean and standard deviation of held-out
         rows, or through their empirical distribution to a Gaussian, with an exponential
-        lower tail. ``"auto"`` is ``"z"`` for the mean and ``"gaussian"`` for others.
+        lower tail. ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and
+        ``"gaussian"`` for the others.
     calibration : float, default=0.2
         The share of rows that is held out, in (0, 1); not used where ``fit`` gets
         ``threshold_data``, which then takes the place of these rows.

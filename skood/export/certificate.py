@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._version import __version__
-from skood.export.inputs import called_with
+from skood.export.inputs import Called
 from skood.export.parity import Judgement, Parity
 from skood.export.steps import Steps
 from skood.files.digest import digest_of
@@ -92,7 +93,7 @@ class Certificate:
         known = {"format": FORMAT, **asdict(self)}
         if inside:
             known |= {"file_digest": None, "reference": None}
-        return json.dumps(known, indent=1, sort_keys=True, allow_nan=True)
+        return json.dumps(known, indent=1, sort_keys=True, allow_nan=False)
 
     @classmethod
     def read(cls, text: str) -> Certificate:
@@ -134,29 +135,36 @@ def described(pipeline: Any) -> dict[str, Any]:
     }
 
 
-def rows_digest(blocks: Any, X: Any) -> str:
+def rows_digest(called: Iterable[Called]) -> str:
     """Return a digest of rows, as the module is called with them."""
-    args, kwargs = called_with(blocks, X)
-    arrays = [*args, *(kwargs[name] for name in sorted(kwargs))]
-    parts = [np.ascontiguousarray(value.numpy()) for value in arrays]
-    shapes = str([(part.dtype.str, part.shape) for part in parts]).encode()
-    return digest_of(shapes, *parts)
+    found = []
+    for args, kwargs in called:
+        tensors = [*args, *(kwargs[name] for name in sorted(kwargs))]
+        parts = [np.ascontiguousarray(value.numpy()) for value in tensors]
+        shapes = str([(part.dtype.str, part.shape) for part in parts])
+        found.append(digest_of(shapes.encode(), *parts))
+    return digest_of("".join(found).encode())
 
 
 def reference_of(wanted: Judgement) -> dict[str, list[Any]]:
     """Return what a pipeline said, as JSON has it."""
     return {
-        "score": wanted.scores.tolist(),
-        "p_value": wanted.p_values.tolist(),
+        "score": _as_json(wanted.scores),
+        "p_value": _as_json(wanted.p_values),
         "is_inlier": wanted.inliers.tolist(),
     }
+
+
+def _as_json(values: NDArray[np.float64]) -> list[Any]:
+    """Return numbers as JSON has them; what it has not, as texts."""
+    return [x if np.isfinite(x) else str(x) for x in values.tolist()]
 
 
 def judgement_in(reference: dict[str, list[Any]]) -> Judgement:
     """Return what a pipeline said, from a certificate."""
     return Judgement(
-        np.array(reference["score"], dtype=np.float64),
-        np.array(reference["p_value"], dtype=np.float64),
+        np.array([float(x) for x in reference["score"]]),
+        np.array([float(x) for x in reference["p_value"]]),
         np.array(reference["is_inlier"], dtype=np.bool_),
     )
 

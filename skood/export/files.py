@@ -18,7 +18,7 @@ from skood.export.certificate import (
     reference_of,
     rows_digest,
 )
-from skood.export.inputs import called_with, n_rows_of
+from skood.export.inputs import Called, calls
 from skood.export.module import DetectorModule, to_module
 from skood.export.onnx import (
     KEY,
@@ -68,8 +68,8 @@ def export(
     path : str or Path
         Of the file to be written, ``"detector.onnx"`` say.
     example : array-like, tensor, mapping, tuple or LayerFeatures
-        At least two inputs, as the network (or without one, the detector) takes them:
-        their types are those of the file's inputs, their shapes too but for the rows.
+        At least two inputs, as the pipeline takes them: what is made of them for the
+        network has the types of the file's inputs, and their shapes but for the rows.
     held_out : same kind, optional
         Rows that neither network nor detector was fitted on, on which the file is
         compared with the pipeline; by default the example.
@@ -117,22 +117,21 @@ def export(
     (0, 100)
     """
     check_installed()
-    if n_rows_of(example) < 2:
-        raise ValueError(
-            "example has one row, which a graph would be made for: give at least two."
-        )
     rows = example if held_out is None else held_out
     smaller = pipeline if max_bank is None else bounded(pipeline, max_bank)
     made = to_module(smaller, example) if module is None else module
     wanted = Judgement.by_pipeline(smaller, rows)
-    called = called_with(made.blocks, example)
+    features = Steps.of(pipeline).features
+    called = next(calls(example, made.blocks, features))
+    _check_example(called)
+    judged = [*calls(rows, made.blocks, features)]
     model = onnx_model(made, called, dynamic)
     if model.ByteSize() > MAX_BYTES:
         raise ValueError(
             f"the file would have {model.ByteSize() / 1e9:.1f} GB, and one of ONNX "
             "has 2 GB at most: take a smaller max_bank, or a smaller network."
         )
-    found = Judgement.by_graph(session_of(model.SerializeToString()), made.blocks, rows)
+    found = Judgement.by_graph(session_of(model.SerializeToString()), judged)
     known = described(smaller)
     parity = Parity.of(wanted, found, known["threshold"], band)
     faults = parity.faults(rtol)
@@ -148,7 +147,7 @@ def export(
         band=band,
         parity=parity,
         bank=_bank(pipeline, smaller, rows, wanted),
-        rows_digest=rows_digest(made.blocks, rows),
+        rows_digest=rows_digest(judged),
     )
     return _written(
         Path(path), model, replace(certificate, reference=reference_of(wanted))
@@ -167,7 +166,8 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
     path : str or Path
         Of the file; its certificate stands beside it.
     held_out : array-like, tensor, mapping, tuple or LayerFeatures
-        Without a pipeline, the rows that were held out at the export. With one, any.
+        Without a pipeline, the rows that were held out at the export, as the network
+        takes them: ``preprocess`` done. With one, any, as the pipeline takes them.
     pipeline : Pipeline or detector, optional
         What the file was made of; then its threshold must be the file's, and it scores
         the rows again. Without it, the certificate knows what it said of them.
@@ -207,11 +207,13 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
     _check_whole(path, model, known)
     blocks: list[Key] = [(layer, statistic) for layer, statistic in known.layers]
     if pipeline is None:
-        wanted = _remembered(path, known, rows_digest(blocks, held_out))
+        judged = [*calls(held_out, blocks)]
+        wanted = _remembered(path, known, rows_digest(judged))
     else:
+        judged = [*calls(held_out, blocks, Steps.of(pipeline).features)]
         wanted = Judgement.by_pipeline(pipeline, held_out)
         _check_threshold(path, known, pipeline)
-    found = Judgement.by_graph(session_of(model), blocks, held_out)
+    found = Judgement.by_graph(session_of(model), judged)
     parity = Parity.of(wanted, found, known.threshold, known.band)
     faults = parity.faults(known.rtol)
     if faults:
@@ -220,6 +222,14 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
             f"{faults}."
         )
     return replace(known, parity=parity)
+
+
+def _check_example(called: Called) -> None:
+    tensors = [*called[0], *called[1].values()]
+    if min(len(tensor) for tensor in tensors) < 2:
+        raise ValueError(
+            "example has one row, which a graph would be made for: give at least two."
+        )
 
 
 def _written(path: Path, model: Any, certificate: Certificate) -> Certificate:

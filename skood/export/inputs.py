@@ -1,4 +1,4 @@
-"""Inputs as the module takes them: what a pipeline is given, as tensors."""
+"""What a module is called with: the inputs of a pipeline, as tensors."""
 
 from __future__ import annotations
 
@@ -9,65 +9,74 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skood.extraction.inputs import Inputs
+from skood.extraction.network import floating_dtype
 from skood.features import Key, LayerFeatures
 
-__all__ = ["batches", "called_with", "n_rows_of"]
+__all__ = ["Called", "calls"]
 
 BATCH = 256
 """Rows that an export is compared on at a time."""
 
 Called = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and named tensors."""
 
 
-def called_with(blocks: list[Key], X: Any) -> Called:
-    """Return what a module is called with for some inputs: positional and named.
+def calls(X: Any, blocks: list[Key], features: Any = None) -> Iterator[Called]:
+    """Yield what a module is called with for some inputs, batch by batch.
 
     Parameters
     ----------
+    X : object
+        What the pipeline takes. Without a pipeline, what the network takes, or the
+        detector: an array or tensor, a mapping or tuple of them, or LayerFeatures.
     blocks : list of (layer, statistic)
-        What it takes of layer features.
-    X : LayerFeatures, mapping, tuple, array-like or tensor
-        The inputs.
+        What is taken of layer features.
+    features : LayerFeatureTransformer, optional
+        The pipeline's first step, whose ``preprocess`` is done here.
     """
+    if features is not None:
+        yield from _of_network(features, X)
+        return
+    for start in range(0, _length(X), BATCH):
+        yield _of_arrays(_cut(X, slice(start, start + BATCH)), blocks)
+
+
+def _of_network(features: Any, X: Any) -> Iterator[Called]:
+    module = features._known_module()
+    inputs = Inputs(X, features.preprocess).into(module)
+    cpu, dtype = torch.device("cpu"), floating_dtype(module)
+    for start in range(0, len(inputs), BATCH):
+        rows = slice(start, min(start + BATCH, len(inputs)))
+        batch = inputs[rows].moved(cpu, dtype)
+        yield batch.args, batch.kwargs
+
+
+def _of_arrays(X: Any, blocks: list[Key]) -> Called:
     if isinstance(X, LayerFeatures):
         return tuple(_tensor(X.block(*name)) for name in blocks), {}
-    if _is_mapping(X):
+    if isinstance(X, Mapping):
         return (), {str(name): _tensor(value) for name, value in X.items()}
     if isinstance(X, tuple):
-        return tuple(_tensor(value) for value in X), {}
+        return tuple(map(_tensor, X)), {}
     return (_tensor(X),), {}
 
 
-def n_rows_of(X: Any) -> int:
-    """Return the number of rows of some inputs."""
-    if _is_mapping(X) or isinstance(X, tuple):
-        values = X.values() if _is_mapping(X) else X
-        return len(next(iter(values)))
+def _length(X: Any) -> int:
+    if isinstance(X, (Mapping, tuple)):
+        return len(next(iter(X.values() if isinstance(X, Mapping) else X)))
     return len(X)
 
 
-def batches(X: Any) -> Iterator[Any]:
-    """Yield the inputs, no more than 256 rows at a time."""
-    for start in range(0, n_rows_of(X), BATCH):
-        yield rows_of(X, slice(start, start + BATCH))
-
-
-def rows_of(X: Any, rows: slice) -> Any:
-    """Return some rows of the inputs."""
-    if _is_mapping(X):
+def _cut(X: Any, rows: slice) -> Any:
+    if isinstance(X, Mapping):
         return {name: value[rows] for name, value in X.items()}
     if isinstance(X, tuple):
         return tuple(value[rows] for value in X)
     return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
-def _is_mapping(X: Any) -> bool:
-    return isinstance(X, Mapping) or (
-        hasattr(X, "items") and hasattr(X, "keys") and not hasattr(X, "columns")
-    )
-
-
-def _tensor(value: Any) -> Any:
+def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu()
-    return torch.as_tensor(np.ascontiguousarray(np.asarray(value)))
+    return torch.as_tensor(np.array(value))  # a copy that may be written to

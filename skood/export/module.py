@@ -102,9 +102,9 @@ def to_module(pipeline: Any, example: Any = None) -> DetectorModule:
         it reads (``module.blocks``) in order. Ensembles, and detectors within
         :class:`~skood.ConformalDetector` and :class:`~skood.TargetRateThreshold`, too.
     example : array-like, tensor, mapping, or LayerFeatures, optional
-        Some inputs, as the network (or without one, the detector) takes them. If they
-        are given, the module's scores of them are compared with the pipeline's, and
-        without a network its blocks have their type, else float64.
+        Some inputs, as the pipeline takes them. If they are given, the module's scores
+        of them are compared with the pipeline's, and without a network its blocks have
+        their type, else float64.
 
     Returns
     -------

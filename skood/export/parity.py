@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from skood.detectors.thresholded import score_and_predict
-from skood.export.inputs import batches, called_with
+from skood.export.inputs import Called, calls
 from skood.export.steps import Steps
 
 __all__ = ["BAND", "RTOL", "Judgement", "Parity", "check_parity", "run_module"]
@@ -54,9 +54,9 @@ class Judgement:
         return cls(said.scores, p_values, said.flags > 0)
 
     @classmethod
-    def by_graph(cls, run: Run, blocks: Any, X: Any) -> Judgement:
-        """Return what a module or a session says, in batches."""
-        parts = [run(*called_with(blocks, part))[1:] for part in batches(X)]
+    def by_graph(cls, run: Run, called: Iterable[Called]) -> Judgement:
+        """Return what a module or a session says, batch by batch."""
+        parts = [run(*batch)[1:] for batch in called]
         scores, p_values, inliers = (
             np.concatenate([np.asarray(x) for x in column])
             for column in zip(*parts, strict=True)
@@ -76,7 +76,7 @@ class Parity:
         The largest difference of scores, relative to the score or, where that is
         larger, to the scores' standard deviation.
     p_value_difference : float
-        The largest difference of p-values; NaN without any.
+        The largest difference of p-values; None without any.
     rows_in_band : int
         Rows whose score is so near to the threshold that their decision may differ.
     flips_in_band, flips : int
@@ -85,7 +85,7 @@ class Parity:
 
     rows: int
     score_difference: float
-    p_value_difference: float
+    p_value_difference: float | None
     rows_in_band: int
     flips_in_band: int
     flips: int
@@ -109,7 +109,7 @@ class Parity:
         return cls(
             len(sizes),
             float(relative.max(initial=0)),
-            float(p_values.max(initial=0)) if has_p_values else float("nan"),
+            float(p_values.max(initial=0)) if has_p_values else None,
             int(near.sum()),
             int((flipped & near).sum()),
             int((flipped & ~near).sum()),
@@ -133,9 +133,11 @@ class Parity:
 
 def check_parity(module: Any, pipeline: Any, X: Any) -> None:
     """Raise ValueError if a module does not say what the pipeline says."""
+    steps = Steps.of(pipeline)
     wanted = Judgement.by_pipeline(pipeline, X)
-    found = Judgement.by_graph(run_module(module), module.blocks, X)
-    threshold = float(Steps.of(pipeline).detector.offset_)
+    called = calls(X, module.blocks, steps.features)
+    found = Judgement.by_graph(run_module(module), called)
+    threshold = float(steps.detector.offset_)
     faults = Parity.of(wanted, found, threshold).faults()
     if faults:
         raise ValueError(

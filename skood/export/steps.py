@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ class Steps:
         for step in steps:
             check_is_fitted(step)
         features = None
-        if steps and type(steps[0]).__name__ == "LayerFeatureTransformer":
+        if len(steps) == 1:
+            steps = _network_outside(steps[0])
+        if steps and _is_network(steps[0]):
             features, *steps = steps
         if not steps:
             raise TypeError(
@@ -74,12 +77,35 @@ class Steps:
     def widths(self) -> dict[Key, int]:
         """The blocks that are read, and their numbers of columns."""
         first = [*self.between, self.detector][0]
-        while hasattr(first, "_any_fitted"):  # what stands around a detector
-            first = first._any_fitted()
+        while hasattr(first, "_any_fitted") or isinstance(first, Pipeline):
+            is_pipeline = isinstance(first, Pipeline)
+            first = first.steps[0][1] if is_pipeline else first._any_fitted()
         if isinstance(first, NormRescaledHead):
             return first._read_widths(self.features.blocks_)
         widths: dict[Key, int] | None = getattr(first, "_widths", None)
         return {_ARRAY: first.n_features_in_} if widths is None else widths
+
+
+def _network_outside(detector: Any) -> list[Any]:
+    """Return what stands around a pipeline with a network as steps: network first."""
+    inner = detector._any_fitted() if hasattr(detector, "_any_fitted") else None
+    if not (isinstance(inner, Pipeline) and _is_network(inner.steps[0][1])):
+        return [detector]
+    outer = copy.copy(detector)
+    if hasattr(outer, "detectors_"):
+        outer.detectors_ = [_without_network(one) for one in outer.detectors_]
+    else:
+        outer.detector_ = _without_network(outer.detector_)
+    return [inner.steps[0][1], outer]
+
+
+def _without_network(pipeline: Pipeline) -> Any:
+    rest = pipeline.steps[1:]
+    return rest[0][1] if len(rest) == 1 else Pipeline(rest)
+
+
+def _is_network(step: Any) -> bool:
+    return type(step).__name__ == "LayerFeatureTransformer"
 
 
 def _flat(estimator: Any) -> list[Any]:

@@ -483,6 +483,159 @@ class LayerFeatures:
         views = {name: cls.load(view_folder(folder, name)) for name in names}
         return cls(blocks, head, views)
 
+    def to_parquet(
+        self, path: str | Path, columns: Mapping[str, ArrayLike] | None = None
+    ) -> None:
+        """Write the rows to a Parquet file, for other programs.
+
+        A block is a column of lists of one length, ``layer/statistic``; the head goes
+        into the metadata. The file appears whole or not at all, and memory does not
+        depend on the number of rows.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; one that is there is replaced.
+        columns : mapping of str to array-like of shape (n,), optional
+            What else each row has: labels, keys.
+
+        Raises
+        ------
+        ValueError
+            If there are paired views, for which Parquet has no place, or a column is
+            of another length or has the name of a block.
+        ImportError
+            If pyarrow is not installed.
+
+        See Also
+        --------
+        save : For skood itself: views go along, and rows are read faster.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from skood import LayerFeatures
+        >>> features = LayerFeatures({"conv1": np.eye(3)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     features.to_parquet(f"{folder}/f.parquet", {"label": [0, 1, 0]})
+        ...     LayerFeatures.from_parquet(f"{folder}/f.parquet")
+        LayerFeatures(3 rows: conv1/avg 3)
+        """
+        from skood.features.arrow import column_name, write_parquet
+        from skood.features.chunks import chunks_of
+
+        names = {column_name(key): key for key in self.block_names}
+        others = {name: as_array(c, name) for name, c in (columns or {}).items()}
+        wrong = [n for n, c in others.items() if n in names or len(c) != len(self)]
+        if wrong:
+            raise ValueError(
+                f"columns[{wrong[0]!r}] has {len(others[wrong[0]])} values: wanted is "
+                f"one for each of {len(self)} rows, under a name other than {[*names]}."
+            )
+        if self.views:
+            raise ValueError(
+                f"the features have views ({', '.join(self.views)}), for which Parquet "
+                "has no place: use save, or write each view to a file of its own."
+            )
+        chunks = (
+            {name: chunk.block(*key) for name, key in names.items()}
+            | {name: column[rows] for name, column in others.items()}
+            for rows, chunk in chunks_of(self)
+        )
+        write_parquet(path, chunks, names, self.head)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path | Sequence[str | Path],
+        layers: Mapping[Any, str] | Layers = None,
+        head: LinearHead | None = None,
+    ) -> LayerFeatures:
+        """Open features in Parquet files, whoever has written them.
+
+        Rows are read when they are wanted, a row group at a time, and go to workers as
+        paths and numbers.
+
+        Parameters
+        ----------
+        path : str, Path or sequence of these
+            A file, a folder whose ``.parquet`` files are taken in the order of their
+            names, or several.
+        layers : mapping of name to column, or columns, optional
+            Which columns of lists are blocks: a mapping from a layer or a (layer,
+            statistic) pair, or names of the form ``layer/statistic``. None takes those
+            that :meth:`to_parquet` has noted, else all of that form, and ``"logits"``.
+        head : LinearHead, optional
+            None takes the one that :meth:`to_parquet` has kept.
+
+        Returns
+        -------
+        LayerFeatures
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        ValueError
+            If there is no such column, or its rows are no numbers of one length.
+        ImportError
+            If pyarrow is not installed.
+
+        See Also
+        --------
+        skood.features.arrow.read_column : Labels, in the order of the rows.
+        """
+        from skood.features.arrow import (
+            ParquetColumn,
+            column_blocks,
+            head_of,
+            parquet_files,
+            schema_of,
+        )
+
+        files = parquet_files(path)
+        schema = schema_of(files)
+        found = column_blocks(schema.names, layers, schema.metadata)
+        blocks = {key: ParquetColumn(files, column) for key, column in found.items()}
+        return cls(blocks, head or head_of(schema.metadata))
+
+    @classmethod
+    def from_huggingface(
+        cls,
+        dataset: Any,
+        layers: Mapping[Any, str] | Layers = None,
+        head: LinearHead | None = None,
+    ) -> LayerFeatures:
+        """Take columns of a ``datasets.Dataset`` as blocks.
+
+        Rows are read when they are wanted; of a data set in files, they go to workers
+        as paths and numbers.
+
+        Parameters
+        ----------
+        dataset : datasets.Dataset
+            With columns of lists.
+        layers : mapping of name to column, or columns, optional
+            As in :meth:`from_parquet`.
+        head : LinearHead, optional
+            The network's last linear map.
+
+        Returns
+        -------
+        LayerFeatures
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or its rows are no numbers of one length.
+        """
+        from skood.features.arrow import ColumnOfDataset, column_blocks
+
+        found = column_blocks(dataset.column_names, layers, None)
+        blocks = {key: ColumnOfDataset(dataset, name) for key, name in found.items()}
+        return cls(blocks, head)
+
     def __getstate__(self) -> dict[str, Any]:
         """Pickle row numbers over stored blocks, only the rows of those in memory."""
         state = self.__dict__.copy()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.numerics.arrays import as_array
-from skood.store.index import Keys
+from skood.store.index import Keys, Table
 
 __all__ = ["Listing"]
 
@@ -56,9 +56,9 @@ class Listing:
 
     @classmethod
     def joined(cls, parts: Iterable[Listing]) -> Listing:
-        """Return the rows of the parts of one data set, all of them, in this order.
+        """Return the rows of several listings, all of them, in this order.
 
-        Labels and ids are those of the parts; there are none if any part has none.
+        There are labels, or ids, if every listing has them.
         """
         parts = [*parts]
         columns = ([getattr(p, name) for p in parts] for name in ("labels", "ids"))
@@ -80,6 +80,8 @@ class Listing:
         return reduce(cls._followed_by, listings)
 
     def _followed_by(self, later: Listing) -> Listing:
+        if not _share(self.keys, later.keys):
+            return Listing.joined([self, later])
         names = [*_numbered(self.keys), *_numbered(later.keys)]
         last = {name: row for row, name in enumerate(names)}
         chosen = np.array(list(last.values()), dtype=np.intp)
@@ -110,6 +112,14 @@ def column(values: Any, name: str, n_rows: int | None = None) -> Column:
     if n_rows is not None and len(array) != n_rows:
         raise ValueError(f"{name} has {len(array)} entries for {n_rows} rows of X.")
     return array
+
+
+def _share(some: Keys, others: Keys) -> bool:
+    """Return whether some key is among others too."""
+    table = Table()
+    if len(some):
+        table.add(some, 0)
+    return bool(table.find(others).found.any())
 
 
 def _numbered(keys: Keys) -> list[tuple[bytes, int]]:

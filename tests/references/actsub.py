@@ -44,13 +44,13 @@ def scores(
     n_neighbors=10,
     percentile=90.0,
     exponent=2.0,
-    bank_size=10_000,
+    max_rows=10_000,
 ):
     weight, bias = parameters_of(new)
     _, values, axes = np.linalg.svd(weight, full_matrices=False)
     axes = axes[values > 1e-6 * values[0]]
     axes = axes[: best_number(hidden(known), axes)]
-    kept = hidden(known)[balanced_rows(y, bank_size)]
+    kept = hidden(known)[balanced_rows(y, max_rows)]
     rests = [h - decisive_part(h, axes) for h in kept]
     found = []
     for h in hidden(new):

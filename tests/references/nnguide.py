@@ -14,9 +14,9 @@ from references.head_parts import (
 )
 
 
-def scores(known, y, new, n_neighbors=10, bank_size=10_000):
+def scores(known, y, new, n_neighbors=10, max_rows=10_000):
     weight, bias = parameters_of(new)
-    rows = hidden(known)[balanced_rows(y, bank_size)]
+    rows = hidden(known)[balanced_rows(y, max_rows)]
     bank = [max(energy(logits(h, weight, bias)), 0) * h / length(h) for h in rows]
     return np.array([score(h, weight, bias, bank, n_neighbors) for h in hidden(new)])
 

@@ -14,9 +14,9 @@ from references.head_parts import (
 )
 
 
-def scores(known, y, new, power=1.0, cut=0.03, bank_size=10_000):
+def scores(known, y, new, power=1.0, cut=0.03, max_rows=10_000):
     weight, bias = parameters_of(new)
-    rows = hidden(known)[balanced_rows(y, bank_size)]
+    rows = hidden(known)[balanced_rows(y, max_rows)]
     bank = [(h / length(h), softmax(logits(h, weight, bias))) for h in rows]
     found = []
     for h in hidden(new):

@@ -59,7 +59,7 @@ class ActSub(BankDetector):
         Of the entries of :math:`h_d` that are not among the largest.
     exponent : float, default=2.0
         :math:`\lambda`.
-    bank_size : int, default=10000
+    max_rows : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
     random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.

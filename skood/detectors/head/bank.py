@@ -47,18 +47,18 @@ class BankDetector(HeadDetector):
 
     Parameters
     ----------
-    bank_size : int, default=10000
+    max_rows : int, default=10000
         At most so many training rows are kept; None keeps all. Classes (of ``y``, if
         given) have equal shares as far as they have the rows.
     random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.
     """
 
-    bank_size: int | None = 10_000
+    max_rows: int | None = 10_000
     random_state: Any = 0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "bank_size": [Interval(Integral, 1, None, closed="left"), None],
+        "max_rows": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
     }
 
@@ -106,11 +106,11 @@ class BankDetector(HeadDetector):
         More than ``n_needed`` rows are needed, since a row is not its own neighbour.
         """
         seed = self._choice("seed", lambda: stream_seed(self.random_state))
-        self.bank_rows_ = rows = balanced_rows(training, self.bank_size, seed)
+        self.bank_rows_ = rows = balanced_rows(training, self.max_rows, seed)
         if len(rows) <= n_needed:
             raise ValueError(
                 f"the bank has {len(rows)} rows (n_samples={len(training)}, "
-                f"bank_size={self.bank_size}), and more than {n_needed} are needed, "
+                f"max_rows={self.max_rows}), and more than {n_needed} are needed, "
                 "since a row is not its own neighbour: fit more in-distribution rows, "
                 "keep more of them, or take fewer neighbours."
             )

@@ -77,7 +77,7 @@ ENTRIES = (
         year=2023,
         code="roomo7time/nnguide",
         cost="n d",
-        on_features=({}, {"n_neighbors": 3, "bank_size": 50}),
+        on_features=({}, {"n_neighbors": 3, "max_rows": 50}),
         **_WITH_HEAD,
     ),
     Entry(
@@ -190,7 +190,7 @@ ENTRIES = (
         year=2023,
         code="snu-mllab/Neural-Relation-Graph",
         cost="n (C + d)",
-        on_features=({}, {"power": 2.0, "bank_size": 50}, {"cut": 0.3}),
+        on_features=({}, {"power": 2.0, "max_rows": 50}, {"cut": 0.3}),
         **_WITH_HEAD,
     ),
     Entry(

@@ -43,7 +43,7 @@ class NNGuide(BankDetector):
     ----------
     n_neighbors : int, default=10
         k.
-    bank_size : int, default=10000
+    max_rows : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
     random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.

@@ -30,7 +30,7 @@ class RelationGraph(BankDetector):
     authors take the sum, which depends on how many rows there are.)
 
     The authors choose q, from 1 to 8, for each network, and keep all rows
-    (``bank_size=None``); q = 1 is the default here.
+    (``max_rows=None``); q = 1 is the default here.
 
     The threshold comes from leave-one-out scores: a training row is not compared with
     itself, but as often with its class as a new row.
@@ -41,7 +41,7 @@ class RelationGraph(BankDetector):
         q, positive.
     cut : float, default=0.03
         The largest relation that is none, in [0, 1).
-    bank_size : int, default=10000
+    max_rows : int, default=10000
         At most so many training rows are kept, evenly of the classes; None keeps all.
     random_state : int, RandomState instance or None, default=0
         Seed of which rows are kept.

@@ -40,7 +40,10 @@ ENTRIES = (
         year=2022,
         code="deeplearning-wisc/knn-ood",
         cost="n d",
-        state=("skood.detectors.incremental.Sample",),
+        state=(
+            "skood.detectors.incremental.Sample",
+            "skood.numerics.balanced.KeptRows",
+        ),
         on_arrays=(
             {"n_neighbors": 3},
             {"n_neighbors": 3, "normalize": False},

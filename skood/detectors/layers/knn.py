@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from importlib.util import find_spec
 from numbers import Integral
 from typing import Any, ClassVar
@@ -17,10 +18,13 @@ from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layers.base import LayerDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
-from skood.features.chunks import by_chunks, chunks_of
+from skood.features.chunks import by_chunks, chunks_of, merged_statistics
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
+from skood.neighbors.drift import DRIFT_ROWS, Nearest, drift
 from skood.neighbors.in_graph import kth_distances_in_graph
+from skood.neighbors.space import Points
+from skood.numerics.balanced import KeptRows
 from skood.numerics.device import resolved_device
 from skood.numerics.graph import in_graph
 
@@ -62,6 +66,11 @@ class KNN(LayerDetector, IncrementalDetector):
     backend : {"exact", "faiss"}, default="exact"
         What finds the candidates: products, or ``faiss.IndexFlatIP``, if installed.
         Both give the same scores.
+    max_rows : int, optional
+        At most so many training rows are kept, drawn with a seed so that classes (of
+        ``y``, if given) have equal shares as far as they have the rows; None keeps all.
+        Neighbours are then farther away and k reaches farther: ``drift_`` says what
+        that does to the scores. In ``partial_fit`` the sample is that of all rows.
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"
@@ -71,6 +80,13 @@ class KNN(LayerDetector, IncrementalDetector):
     ----------
     banks_ : dict of (layer, statistic) to ndarray of shape (n, d)
         The training rows.
+    bank_rows_ : ndarray of int
+        Under ``max_rows``, the numbers of the rows that are kept among the
+        in-distribution rows.
+    drift_ : dict of str to float
+        After ``fit``, if ``max_rows`` left rows out: how the scores of 256 training
+        rows differ from those by all rows. ``"rank_correlation"`` is Spearman's,
+        ``"shift"`` the mean difference in standard deviations.
     n_neighbors_ : int
         k as it is used.
     normalize_ : dict of (layer, statistic) to bool
@@ -116,6 +132,7 @@ class KNN(LayerDetector, IncrementalDetector):
     n_neighbors: int | str = field(default="auto", kw_only=False)
     normalize: bool | str = "auto"
     backend: str = "exact"
+    max_rows: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_neighbors": [
@@ -124,26 +141,51 @@ class KNN(LayerDetector, IncrementalDetector):
         ],
         "normalize": ["boolean", StrOptions({"auto"})],
         "backend": [StrOptions({"exact", "faiss"})],
+        "max_rows": [Interval(Integral, 2, None, closed="left"), None],
     }
 
     def _fit(self, training: Training) -> None:
         self._update(training, None)
+        if self._kept is not None and len(self.bank_rows_) < len(training):
+            self.drift_ = self._drift(training)
 
     def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         features, classes = training.features, training.classes
-        banks = {name: _rows(features, name) for name in features.block_names}
-        sizes: NDArray[np.intp] | None = None
-        if classes is not None:
-            sizes = np.bincount(classes, minlength=training.n_classes)
+        old, new, sizes = self._chosen(training, moved)
+        banks = {name: _rows(features[new], name) for name in features.block_names}
         if moved is not None:
             banks = {
-                name: np.concatenate([self.banks_[name], rows])
+                name: np.concatenate([self.banks_[name][old], rows])
                 for name, rows in banks.items()
             }
-            if sizes is not None and self._class_sizes is not None:
-                np.add.at(sizes, moved, self._class_sizes)
-        self._class_sizes: NDArray[np.intp] | None = sizes
+        self._class_sizes: NDArray[np.intp] | None = None if classes is None else sizes
         self._store(banks)
+
+    def _chosen(
+        self, training: Training, moved: NDArray[np.intp] | None
+    ) -> tuple[Any, Any, NDArray[np.intp]]:
+        """Return which rows of the bank and of the new ones are kept, and of what.
+
+        The last is the number of rows of each class that are kept.
+        """
+        before = None if moved is None else self._kept
+        if self.max_rows is None:
+            self._kept: KeptRows | None = None
+            sizes = np.bincount(training.class_numbers, minlength=training.n_classes)
+            if moved is not None and self._class_sizes is not None:
+                np.add.at(sizes, moved, self._class_sizes)
+            return slice(None), slice(None), sizes
+        if moved is not None and before is None:
+            raise ValueError(
+                f"max_rows={self.max_rows} but it was None in the portions before, of "
+                "which all rows are kept: set it before the first."
+            )
+        earlier = None
+        if before is not None and moved is not None:
+            earlier = before.of_classes(moved)
+        kept, old, new = KeptRows.of(earlier, training.class_numbers, self.max_rows)
+        self._kept, self.bank_rows_ = kept, kept.rows
+        return old, new, np.bincount(kept.classes, minlength=training.n_classes)
 
     def _store(self, banks: dict[Key, NDArray[Any]]) -> None:
         n_rows = len(next(iter(banks.values())))
@@ -187,11 +229,47 @@ class KNN(LayerDetector, IncrementalDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        # Each row finds itself first, at distance zero.
-        return by_chunks(
-            lambda chunk: self._summed(chunk, self.n_neighbors_ + 1),
-            training.features,
+        if self._kept is None:
+            kept = np.ones(len(rows), dtype=bool)
+        elif "_sample" in vars(self):  # of portions, whose rows have drawn the same
+            kept = np.isin(self._sample.draws, self._kept.draws)
+        else:
+            kept = np.isin(rows, self.bank_rows_)
+        return by_chunks(self._left_out, training.features, kept)
+
+    def _left_out(
+        self, chunk: LayerFeatures, kept: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return the scores of training rows, some of which are in the bank."""
+        # Those find themselves first, at distance zero.
+        if kept.all():
+            return self._summed(chunk, self.n_neighbors_ + 1)
+        scores = self._summed(chunk, self.n_neighbors_)
+        if kept.any():
+            scores[kept] = self._summed(chunk[kept], self.n_neighbors_ + 1)
+        return scores
+
+    def _drift(self, training: Training) -> dict[str, float]:
+        """Return how the scores differ from those by all rows, on a sample of them."""
+        n = len(training)
+        rows = np.sort(
+            np.random.default_rng(0).choice(n, min(n, DRIFT_ROWS), replace=False)
         )
+        some, k = training.features[rows], self.n_neighbors_
+        whole = np.zeros(len(rows))
+        for name, bank in self.banks_.items():
+            unit = self.normalize_[name]
+            centre = Points(bank, unit)[:].mean(axis=0)
+            nearest = partial(
+                Nearest.of,
+                queries=Points(some.block(*name), unit)[:] - centre,
+                centre=centre,
+                unit=unit,
+                k=k + 1,
+            )
+            found = merged_statistics(nearest, training.features.select(*name))
+            whole -= np.sqrt(found.squares[:, k])
+        return drift(self._left_out(some, np.isin(rows, self.bank_rows_)), whole)
 
     def _summed(self, chunk: LayerFeatures, k: int) -> Any:
         if in_graph():
