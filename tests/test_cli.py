@@ -66,6 +66,10 @@ def folder(tmp_path_factory):
     features = LayerFeatures({"layer1": X, ("layer2", "max"): X[:, :2]})
     features.save(folder / "features")
     features.to_frame().assign(y=y).to_parquet(folder / "blocks.parquet")
+    (folder / "parts").mkdir()
+    for name, part in (("a", slice(0, 90)), ("b", slice(90, None))):
+        path = folder / "parts" / f"{name}.parquet"
+        features[part].to_parquet(path, {"y": y[part]})
     pd.DataFrame(X, columns=list("abcde")).to_parquet(folder / "plain.parquet")
     images = rng.integers(0, 255, size=(12, 9, 7, 3), dtype=np.uint8)
     for number, image in enumerate(images):
@@ -103,7 +107,7 @@ def model(folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["blocks.npz", "blocks.safetensors", "blocks.parquet"],
+    ["blocks.npz", "blocks.safetensors", "blocks.parquet", "parts"],
 )
 def test_blocks_and_labels_are_the_same_from_every_file(folder, name):
     known = LayerFeatures.load(folder / "features")
@@ -118,6 +122,8 @@ def test_one_array_of_a_file_may_be_named(folder):
     data = read(str(folder / "blocks.npz::layer2/max"))
     assert data.X.shape == (200, 2)
     assert read(str(folder / "blocks.parquet::y")).X.shape == (200,)
+    assert read(str(folder / "parts::y")).X.shape == (200,)
+    assert read(str(folder / "parts::layer2/max")).X.shape == (200, 2)
     labels = read_labels(str(folder / "labelled.npz"), Data(None))
     assert labels.tolist() == read(str(folder / "labelled.npz::y")).X.tolist()
     assert [*read(str(folder / "plain.parquet")).X.columns] == list("abcde")
