@@ -225,6 +225,21 @@ def test_extract_fit_score_of_images_in_a_folder(skood_, folder):
     assert json.loads(out)["networks"][0]["layers"] == ["1"]
 
 
+def test_parts_of_an_extraction_make_a_whole(skood_, folder):
+    line = ("extract", "cli_nets:small", "inputs.npy", "parted", "--layers", "1")
+    line += ("--batch-size", 10)
+    assert json.loads(skood_(*line, "--shard", "1/2", "--json")[1])["rows"] == 20
+    assert skood_("inspect", "parted")[0] == 1
+    assert skood_(*line, "--shard", "0/2")[0] == 0
+    whole = skood_(*line[:3], "unparted", *line[4:])
+    assert whole[0] == 0
+    found = (np.asarray(read(name).X) for name in ("parted", "unparted"))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    code, _, errors = skood_(*line, "--shard", "half")
+    assert code == 1
+    assert "wanted is 0/4, say, or auto" in errors
+
+
 def test_scores_of_a_pipeline_are_those_of_the_api(skood_, folder):
     code, _, _ = skood_(
         *("fit", "KNN", "inputs.npy", "whole", "--network", "cli_nets:ready"),
