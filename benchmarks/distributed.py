@@ -7,8 +7,7 @@ Features of random numbers are saved to a folder, which the workers open. BLAS h
 thread everywhere, so that a worker is a core, and results are compared to the last bit.
 Workers are started, and have imported what they need, before the clock runs: a cluster
 is there. Bytes are those of the pickled chunks and detectors that go to the workers and
-of what comes back; the rows themselves are read from the folder. The rounds are
-interleaved, the figures are medians.
+of what comes back; the rows themselves are read from the folder. Figures are medians.
 """
 
 from __future__ import annotations
@@ -129,15 +128,13 @@ def row(
     found: dict[tuple[str, int], list[Any]] = {}
     moved: dict[tuple[str, int], Moved] = {}
     settings = [("serial", 1), *((b, 2) for b in backends)]
-    for _ in range(rounds):
-        for setting in settings:
-            count = moved[setting] = Moved()
-            serial = setting[0] == "serial"
-            started = contextlib.nullcontext() if serial else backend(*setting)
-            with started:
-                found.setdefault(setting, []).append(timed(make, features, y, scored))
+    for setting in settings:
+        moved[setting] = Moved()
+        serial = setting[0] == "serial"
+        with contextlib.nullcontext() if serial else backend(*setting):
+            found[setting] = [timed(make, features, y, scored) for _ in range(rounds)]
             if not serial:
-                with backend(*setting), count.counted():
+                with moved[setting].counted():
                     timed(make, features, y, scored)
     expected = found["serial", 1][0][2]
     return [

@@ -76,6 +76,13 @@ STEPS = [
     auto("resnet20"),
     auto("densenet_mahalanobis"),
     auto("densenet_dice"),
+    auto("minilm_clinc150")._replace(quick=""),
+    Step(
+        "auto/false_alarms",
+        "auto_false_alarms.py --cache {cache} --out {out}/false_alarms.csv",
+        "",
+        True,
+    ),
     Step("trained", "amp.py --out {out}/amp.csv", "", True),
     Step("tuning", "tuning.py --data digits", "tuning.py --data digits --rows 60"),
     Step(

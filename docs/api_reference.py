@@ -138,6 +138,11 @@ SECTIONS = [
         ],
     ),
     (
+        "Engines",
+        "Extraction as a function of batches, for Ray Data, Hugging Face and Spark.",
+        ["interop.batches.FeatureBatch"],
+    ),
+    (
         "PyOD",
         "Its detectors on layer features, and ours wherever it wants its own.",
         [
@@ -221,6 +226,7 @@ def _section(title: str, text: str, names: list[str]) -> str:
 
 .. autosummary::
    :toctree: generated
+   :caption: {title}
    :nosignatures:
 
 {rows}

@@ -127,10 +127,10 @@ def write(name: str, text: str) -> None:
 def skip_inherited_from_others(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out what scikit-learn, skorch and PyOD document, in ways of their own."""
+    """Leave out what other libraries document, in ways of their own."""
     module = getattr(obj, "__module__", None) or ""
     made = name.startswith("set_") and name.endswith("_request")  # by scikit-learn
-    others = ("sklearn", "skorch", "pyod")
+    others = ("sklearn", "skorch", "torch", "pyod")
     return True if made or module.partition(".")[0] in others else None
 
 

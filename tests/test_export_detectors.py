@@ -24,11 +24,15 @@ from skood import (
 )
 from skood.detectors.in_graph import graph_scored
 from skood.detectors.registry import REGISTRY
+from skood.ensemble.comparable import Comparable
+from skood.ensemble.in_graph import combined_in_graph
+from skood.ensemble.rules import RULES
 from skood.estimator_checks import synthetic_features
 from skood.export.formula import Formula, traced
 from skood.features import LayerFeatures
 from skood.interop.pyod.detector import PyODDetector
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import becoming_graph
 
 RTOL = 1e-4
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -258,3 +262,19 @@ def test_auto_is_a_graph_of_all_its_members():
     assert module.blocks == [
         name for name in X.block_names if name in set(detector._widths)
     ]
+
+
+@pytest.mark.parametrize("n", [5, 12, 300])
+@pytest.mark.parametrize("rule", ["stouffer", "min", "fisher", "simes", "cauchy"])
+def test_rules_of_ensembles_are_those_of_a_graph(n, rule):
+    rng = np.random.default_rng(n)
+    scales = [Comparable.of(scores) for scores in rng.normal(size=(3, n)).round(1)]
+    edges = [scale.edge for scale in scales]
+    far = [[-1e9] * 3, [-40.0] * 3, [9.0] * 3, edges, np.nextafter(edges, -np.inf)]
+    scores = np.concatenate([rng.normal(size=(500, 3)), far])
+    gaussian = [s.gaussian(x) for s, x in zip(scales, scores.T, strict=True)]
+    wanted = RULES[rule](np.column_stack(gaussian))
+    with becoming_graph():
+        args = (scales, torch.as_tensor(scores), rule, "gaussian", None)
+        found = combined_in_graph(*args).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)

@@ -84,6 +84,20 @@ def test_each_call_is_made_somewhere_and_its_result_comes_in_order(parallel):
         assert os.getpid() not in called_in_order(os.getpid, [()] * 4)
 
 
+def test_few_results_are_held_however_slowly_they_are_taken(parallel):
+    taken = []
+
+    def arguments():
+        for n in range(20):
+            taken.append(n)
+            yield (n,)
+
+    found = called_in_order(_slow_first, arguments())
+    assert next(found) == 0
+    assert len(taken) == 8
+    assert [*found] == [*range(1, 20)]
+
+
 def _slow_first(n):
     if n == 0:
         import time

@@ -42,8 +42,8 @@ display = PValueCalibrationDisplay.from_estimator(conformal, rows, y_true)
 # ------------------------------------------
 #
 # At the level 0.05 about 5 % of the *known* rows are flagged, however many outliers
-# there are. In a batch with few outliers most flags are then false. ``select`` bounds
-# the share of false ones among the flags instead (Benjamini-Hochberg).
+# there are: the fewer these, the more of the flags are false. ``select`` bounds the
+# share of false ones among the flags instead (Benjamini-Hochberg).
 
 rng = np.random.default_rng(0)
 batch = np.concatenate([new, far[rng.choice(len(far), 50, replace=False)]])

@@ -17,6 +17,7 @@ from torch import nn
 
 from skood import AutoOOD, Jigsaw, LayerFeatureTransformer
 from skood.datasets import load_digits_ood
+from skood.plotting import EnsembleReportDisplay
 
 # %%
 # A network that knows the digits 0 to 7.
@@ -77,6 +78,12 @@ for name, X in {"0-7": data.X_test, "8, 9": data.X_near, "photos": data.X_far}.i
 
 columns = [c for c in auto.report_ if c != "score_seconds"]
 auto.report_[columns].round(3)
+
+# %%
+# A bar is the weight of a member, its view beside it; a mark is its AUROC on the jigsaw
+# puzzles.
+
+EnsembleReportDisplay.from_estimator(auto)
 
 # %%
 # Which member saw a row

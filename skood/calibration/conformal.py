@@ -268,7 +268,7 @@ class ConformalDetector(DetectorWrapper):
         check_is_fitted(self)
         scores = [graph_scored(detector, X)[0] for detector in self.detectors_]
         p_values = self._reference.p_values_in_graph(scores)
-        own = self._standardised(sum(scores) / len(scores))
+        own: Any = self._standardised(sum(scores) / len(scores))
         # It breaks ties, for which float32 will do: onnxruntime knows no other.
         place = 0.5 + own.float().atan().double() / np.pi
         return p_values + place * self._reference.resolution, p_values

@@ -117,7 +117,8 @@ def _log_share(scale: Comparable, scores: Any) -> tuple[Any, Any]:
     excess = xp.clip(scale.edge - scores, 0, None) / max(scale.decay, 1e-300)
     log_share = float(np.log(scale.edge_share)) - xp.clip(excess, None, LARGEST)
     below = scores < scale.edge
-    return xp.where(below, log_share, xp.log(share)), xp.log(1 - share)
+    share = xp.where(below, xp.exp(log_share), share)
+    return xp.where(below, log_share, xp.log(share)), xp.log1p(-share)
 
 
 def _upper_quantile(log_share: Any) -> Any:

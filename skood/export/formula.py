@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
@@ -47,7 +48,7 @@ class Formula(nn.Module):
         features = TensorFeatures(dict(zip(self._names, blocks, strict=True)))
         with becoming_graph(), Constants(self):
             scores, p_values = self._scored(features)
-            decision = scores - like(self._offset, scores)
+            decision = scores - like(np.asarray(self._offset), scores)
             if p_values is None:
                 p_values = torch.full_like(scores, float("nan"))
         return scores, p_values, decision >= 0

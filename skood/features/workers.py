@@ -24,6 +24,9 @@ except ImportError:  # joblib 1.5 brings its own
 
 __all__ = ["called_in_order", "workers"]
 
+WAVE = 4
+"""Tasks of each worker before all wait for the last: no more results are held."""
+
 R = TypeVar("R")
 Arguments = tuple[Any, ...]
 
@@ -100,8 +103,8 @@ def called_in_order(
     call : callable
         Without effects: it may run in another process.
     arguments : iterable of tuple
-        Those of one call after another. No more are taken at a time than the workers
-        need, so that memory does not depend on how many there are.
+        Those of one call after another. Four calls a worker are begun at a time, so
+        that memory does not depend on how many there are.
     at_once : int, default=1
         The calls that a worker gets in one go, with one copy of the callable.
     """
@@ -131,11 +134,8 @@ def _started() -> Parallel:
 
 
 def _outputs(parallel: Parallel, tasks: Iterator[Any]) -> Iterator[Any]:
-    if parallel.return_as == "generator":
-        yield from parallel(tasks)
-        return
-    # All results of a call come as one list: a few at a time, they stay few.
-    wave = 2 * effective_n_jobs(None)
+    # joblib goes on while nobody takes what there is: in waves, it stays a few results.
+    wave = WAVE * effective_n_jobs(None)
     while some := list(islice(tasks, wave)):
         yield from parallel(some)
 

@@ -180,7 +180,9 @@ class KNN(LayerDetector, IncrementalDetector):
                 f"max_rows={self.max_rows} but it was None in the portions before, of "
                 "which all rows are kept: set it before the first."
             )
-        earlier = None if before is None else before.of_classes(moved)
+        earlier = None
+        if before is not None and moved is not None:
+            earlier = before.of_classes(moved)
         kept, old, new = KeptRows.of(earlier, training.class_numbers, self.max_rows)
         self._kept, self.bank_rows_ = kept, kept.rows
         return old, new, np.bincount(kept.classes, minlength=training.n_classes)
