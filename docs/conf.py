@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -81,12 +82,13 @@ plot_rcparams = {"figure.figsize": (6.4, 3.6), "figure.constrained_layout.use": 
 plot_apply_rcparams = True
 
 
-def quiet_matplotlib(gallery_conf: dict[str, Any], fname: str) -> None:
+def before_each_example(gallery_conf: dict[str, Any], fname: str) -> None:
     """Give every example the same figures; what warns is no example."""
     import matplotlib.pyplot as plt
 
     plt.rcParams.update(plot_rcparams)
     warnings.simplefilter("error", UserWarning)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what is not installed
 
 
 sphinx_gallery_conf = {
@@ -95,7 +97,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "generated/examples_of",
     "doc_module": ("skood",),
-    "reset_modules": ("matplotlib", "conf.quiet_matplotlib"),
+    "reset_modules": ("matplotlib", "conf.before_each_example"),
     "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_signature": False,
