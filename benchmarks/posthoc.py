@@ -3,26 +3,33 @@
 All detectors of the registry that read penultimate features, their peaks, logits and
 the head run on the same made-up rows; pytorch-ood's counterpart, where it has one that
 takes arrays, runs beside in the same rounds. ``fit`` gets rows for the threshold, so
-that it learns once, as pytorch-ood does. Memory is the growth of the peak beyond the
-data; a rank correlation of the two scores says whether they mean the same.
+that it learns once, as pytorch-ood does. Times are those of the processor, of one
+thread; memory is the growth of the peak beyond the data; a rank correlation of the two
+scores says whether they mean the same.
 
-    python benchmarks/posthoc.py --d 512 --classes 10
+    python benchmarks/posthoc.py --d 512 --classes 10 --csv wide.csv
     python benchmarks/posthoc.py --d 2048 --classes 1000
     python benchmarks/posthoc.py --n 5000 --d 64 --only GEN ReAct SCALE --rounds 1
 """
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import argparse
+import contextlib
 import tempfile
-from collections.abc import Callable
-from functools import partial
+import time
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from harness import NotInstalled, Peer, compare, let_torchvision_import
+import posthoc_rivals
+from harness import NotInstalled, Peer, compare
 from scipy.stats import spearmanr
 
 from skood import LayerFeatures, LinearHead
@@ -32,10 +39,38 @@ from skood.detectors.registry import REGISTRY
 AVAILABLE = {"logits", "head", "labels", "max"}
 """What the made-up features have, of all that an entry may need."""
 
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "LTS": ("SCALE", {"transform": "square"}),
+    "RelativeMahalanobis": ("Mahalanobis", {"relative": True}),
+}
+"""Other methods of the same class."""
+
+PENULTIMATE = {"layers": ("penultimate",)}
+
 PARAMETERS: dict[str, dict[str, Any]] = {
     "ConceptMatching": {"layers": "penultimate"},
-    "LSGM": {"random_state": 0},
+    "NCI": {"alpha": 0.0},  # pytorch-ood has no norm, whose weight takes a pass
+    "Mahalanobis": PENULTIMATE,
+    "KNN": PENULTIMATE | {"n_neighbors": 50},
+    "GaussianMixtureDetector": PENULTIMATE,
+    "LSGM": PENULTIMATE | {"random_state": 0},
 }
+
+PART = {
+    "ActSub": 20,
+    "DICE": 20,
+    "GradNorm": 20,
+    "KNN": 20,
+    "NNGuide": 20,
+    "OpenMax": 50,
+    "RelationGraph": 20,
+    "WeiPer": 50,
+}
+"""Of whose queries one in so many is scored, and the time multiplied.
+
+They compare with many rows, or pytorch-ood's makes a gradient or an array of the size
+of the weights for each row, or takes them one by one.
+"""
 
 TOO_LARGE = {"GaussianMixtureDetector": 200_000_000}
 """The most numbers, C d², of detectors with a covariance a class."""
@@ -58,6 +93,7 @@ def write_data(folder: Path, n: int, d: int, classes: int) -> None:
         np.save(folder / name, array)
 
 
+@cache
 def data_of(folder: Path) -> tuple[LayerFeatures, LayerFeatures, np.ndarray]:
     """Return the training rows, the queries and the labels, from the files."""
     arrays = {p.stem: np.load(p) for p in folder.glob("*.npy")}
@@ -72,114 +108,74 @@ def data_of(folder: Path) -> tuple[LayerFeatures, LayerFeatures, np.ndarray]:
     return features[:n], features[n:], arrays["y"]
 
 
-def ours(folder: Path, name: str) -> Peer:
+def load_what_is_shared(folder: Path) -> None:
+    """Load the data and both libraries, so that no process has to."""
+    data_of(folder)
+    with contextlib.suppress(ImportError):
+        posthoc_rivals.detectors()
+    for entry in REGISTRY.values():
+        if entry.family not in ("trained", "wrapped"):
+            _ = entry.detector
+
+
+def queries_of(new: LayerFeatures, part: int) -> LayerFeatures:
+    """Return the first of so many parts of the queries."""
+    return new[: -(-len(new) // part)]
+
+
+def ours(folder: Path, name: str, part: int) -> Peer:
     """Return the detector of the registry."""
     known, new, y = data_of(folder)
-    detector = REGISTRY[name].detector(**PARAMETERS.get(name, {}))
+    queries = queries_of(new, part)
+    base, parameters = VARIANTS.get(name, (name, {}))
+    detector = REGISTRY[base].detector(**PARAMETERS.get(base, {}), **parameters)
     found: dict[str, Any] = {}
 
     def fit() -> None:
-        detector.fit(known, y, threshold_data=new[:1000])
+        detector.fit(known, y, threshold_data=new[:100])
 
     def score() -> None:
-        found["scores"] = detector.score_samples(new)
+        found["scores"] = detector.score_samples(queries)
 
-    return Peer({"fit": fit, "score": score}, lambda: found["scores"])
+    stages = {"fit": fit, "score": score}
+    return Peer(stages, lambda: found["scores"], {"score": part})
 
 
-def theirs(folder: Path, name: str) -> Peer:
+def theirs(folder: Path, name: str, part: int) -> Peer:
     """Return pytorch-ood's counterpart."""
-    if name not in COUNTERPARTS:
-        raise NotInstalled("no counterpart that takes arrays")
-    let_torchvision_import()
     try:
         import torch
-        from pytorch_ood import detector as rivals
+
+        rivals = posthoc_rivals.detectors()
     except ImportError as error:
         raise NotInstalled(str(error)) from error
     known, new, y = data_of(folder)
-    with torch.no_grad():
-        arrays = {
-            "h": torch.tensor(known.block("penultimate", "avg")),
-            "z": torch.tensor(known.block("logits")),
-            "y": torch.tensor(y),
-            "w": torch.tensor(known.head.weight),
-            "b": torch.tensor(known.head.bias),
-        }
-        fit, score, source = COUNTERPARTS[name](rivals, arrays)
-    layer = ("penultimate", "avg") if source == "h" else ("logits", "logits")
-    queries = torch.tensor(new.block(*layer))
+    arrays = posthoc_rivals.Arrays(
+        torch.tensor(known.block("penultimate", "avg")),
+        torch.tensor(known.block("logits")),
+        torch.tensor(y),
+        torch.tensor(known.head.weight),
+        torch.tensor(known.head.bias),
+    )
+    rival = posthoc_rivals.MAKERS[name](rivals, arrays)
+    block = ("penultimate", "avg") if rival.source == "h" else ("logits", "logits")
+    queries = torch.tensor(queries_of(new, part).block(*block))
     found: dict[str, Any] = {}
+    graph = torch.enable_grad if name in ("GradNorm", "NAC") else torch.no_grad
 
-    def scored() -> None:
-        with torch.no_grad():
-            found["scores"] = score(queries)
+    def fit() -> None:
+        if name == "TemperatureScaledMSP":
+            rival.fit()
+        else:
+            with graph():
+                rival.fit()
 
-    return Peer({"fit": fit, "score": scored}, lambda: -found["scores"].numpy())
+    def score() -> None:
+        with graph():
+            found["scores"] = rival.scores(queries)
 
-
-Rival = Callable[
-    [Any, dict[str, Any]], tuple[Callable[[], Any], Callable[..., Any], str]
-]
-
-
-def _no_fit() -> None:
-    """Do nothing."""
-
-
-def _static(name: str) -> Rival:
-    return lambda rivals, _: (_no_fit, getattr(rivals, name).score, "z")
-
-
-def _of_logits(name: str, *given: Any) -> Rival:
-    def make(rivals: Any, a: dict[str, Any]) -> Any:
-        rival = getattr(rivals, name)(None, *given)
-        return partial(rival.fit_logits, a["z"], a["y"]), rival.predict_logits, "z"
-
-    return make
-
-
-def _of_features(name: str, build: Callable[[Any, dict[str, Any]], Any]) -> Rival:
-    def make(rivals: Any, a: dict[str, Any]) -> Any:
-        rival = build(getattr(rivals, name), a)
-        return partial(rival.fit_features, a["h"], a["y"]), rival.predict_features, "h"
-
-    return make
-
-
-def _linear(a: dict[str, Any]) -> Any:
-    import torch
-
-    head = torch.nn.Linear(a["w"].shape[1], a["w"].shape[0])
-    head.weight.data, head.bias.data = a["w"], a["b"]
-    return head
-
-
-def _lts(rivals: Any, a: dict[str, Any]) -> Any:
-    rival = rivals.LTS(None, _linear(a))
-    return _no_fit, rival.predict_features, "h"
-
-
-COUNTERPARTS: dict[str, Rival] = {
-    "MSP": _static("MaxSoftmax"),
-    "MaxLogit": _static("MaxLogit"),
-    "Energy": _static("EnergyBased"),
-    "Entropy": _static("Entropy"),
-    "GEN": _static("GEN"),
-    "KLMatching": _of_logits("KLMatching"),
-    "TemperatureScaledMSP": _of_logits("TemperatureScaling"),
-    "DICE": _of_features("DICE", lambda c, a: c(None, a["w"], a["b"], 0.9)),
-    "GaussianMixtureDetector": _of_features("GMM", lambda c, a: c(None)),
-    "Mahalanobis": _of_features("Mahalanobis", lambda c, a: c(None)),
-    "KNN": _of_features("KNN", lambda c, a: c(None)),
-    "ViM": _of_features(
-        "ViM", lambda c, a: c(None, a["w"].shape[1] // 2, a["w"], a["b"])
-    ),
-    "LTS": _lts,
-}
-"""LTS is SCALE(transform="square")."""
-PARAMETERS["LTS"] = {"transform": "square"}
-REGISTRY["LTS"] = REGISTRY["SCALE"]
+    stages = {"fit": fit, "score": score}
+    return Peer(stages, lambda: found["scores"].detach().numpy(), {"score": part})
 
 
 def missing(entry: Entry, d: int, classes: int) -> str:
@@ -192,12 +188,14 @@ def missing(entry: Entry, d: int, classes: int) -> str:
     return ""
 
 
-def row_of(folder: Path, name: str, rounds: int) -> dict[str, Any]:
+def row_of(folder: Path, name: str, rounds: int, part: int) -> dict[str, Any]:
     """Return the figures of a detector and its counterpart."""
-    peers = {"skood": partial(ours, folder, name)}
-    if name in COUNTERPARTS:
-        peers["pytorch-ood"] = partial(theirs, folder, name)
-    times, answers = compare(peers, rounds=rounds)
+    peers = {"skood": partial(ours, folder, name, part)}
+    if name in posthoc_rivals.MAKERS:
+        peers["pytorch-ood"] = partial(theirs, folder, name, part)
+    times, answers = compare(
+        peers, rounds=rounds, clock=time.process_time, start="fork"
+    )
     row: dict[str, Any] = {"detector": name}
     for peer, figures in times.iterrows():
         for figure, value in figures.items():
@@ -206,6 +204,35 @@ def row_of(folder: Path, name: str, rounds: int) -> dict[str, Any]:
     if len(both) == 2:
         row["rank correlation"] = round(float(spearmanr(*both).statistic), 6)
     return row
+
+
+def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the peer's time over ours, of fit and score together.
+
+    Where the peer has nothing to fit, ours does no more in ``fit`` than to set a
+    threshold, which is not compared.
+    """
+    fits = np.array([name not in posthoc_rivals.NOTHING_TO_FIT for name in table.index])
+    sums = {
+        peer: table[f"{peer} fit_s"] * fits + table[f"{peer} score_s"]
+        for peer in ("skood", "pytorch-ood")
+    }
+    return table.assign(times=(sums["pytorch-ood"] / sums["skood"]).round(2))
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Return what the sums over the common detectors are, and who is slower."""
+    both = table.dropna(subset=["times"])
+    sums = {
+        peer: both[[f"{peer} fit_s", f"{peer} score_s"]].to_numpy().sum()
+        for peer in ("skood", "pytorch-ood")
+    }
+    slower = ", ".join(both.index[both["times"] < 1])
+    middle = np.exp(np.log(both["times"]).mean())
+    return (
+        f"{len(both)} in both: {sums['skood']:.1f} s beside {sums['pytorch-ood']:.1f} "
+        f"s, geometric mean of the ratios {middle:.1f}; slower: {slower or 'none'}"
+    )
 
 
 def main() -> None:
@@ -222,15 +249,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_data(folder, given.n, given.d, given.classes)
-        for name in given.only or REGISTRY:
-            reason = missing(REGISTRY[name], given.d, given.classes)
+        load_what_is_shared(folder)
+        for name in given.only or [*REGISTRY, *VARIANTS]:
+            entry = REGISTRY[VARIANTS.get(name, (name, {}))[0]]
+            reason = missing(entry, given.d, given.classes)
             if reason:
                 print(f"{name}: left out, {reason}")
                 continue
-            rows.append(row_of(folder, name, given.rounds))
+            rows.append(row_of(folder, name, given.rounds, PART.get(name, 1)))
             print(rows[-1], flush=True)
-    table = pd.DataFrame(rows).set_index("detector")
-    print(table.to_string())
+    table = with_ratios(pd.DataFrame(rows).set_index("detector"))
+    print(f"{table.to_string()}\n{summary(table)}")
     if given.csv:
         table.to_csv(given.csv)
 

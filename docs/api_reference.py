@@ -24,7 +24,13 @@ SECTIONS = [
     (
         "Extraction",
         "From a network and its inputs to features.",
-        ["FeatureStore", "LayerFeatureTransformer", "layer_names", "list_layers"],
+        [
+            "FeatureStore",
+            "InputPerturbation",
+            "LayerFeatureTransformer",
+            "layer_names",
+            "list_layers",
+        ],
     ),
     (
         "Detectors",
@@ -177,19 +183,45 @@ FAMILIES = {
 
 
 def detectors() -> str:
-    """reStructuredText with a table of the registry for each family."""
+    """reStructuredText with a table of the registry for each family.
+
+    The comments before and after a table are where the page of the family begins and
+    ends to include it.
+    """
     found = []
     for family, title in FAMILIES.items():
         entries = [e for e in REGISTRY.values() if e.family == family]
-        found += [title, "-" * len(title), "", ".. list-table::"]
-        found += ["   :header-rows: 1", "   :widths: 20 35 15 10 20", ""]
-        rows = [["Detector", "Score", "Needs", "Cost of a row", "Source"]]
         entries.sort(key=lambda entry: entry.name)
+        rows = [["Detector", "Score", "Needs", "Cost of a row", "Defaults", "Source"]]
         rows += [_detector_row(entry) for entry in entries]
-        for first, *rest in rows:
-            found += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
-        found.append("")
+        found += [title, "-" * len(title), "", f".. begin {family}", ""]
+        found += _table(rows, "18 26 14 10 18 14")
+        found += [f".. end {family}", ""]
     return "\n".join(found)
+
+
+def _table(rows: list[list[str]], widths: str) -> list[str]:
+    found = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
+    for first, *rest in rows:
+        found += [f"   * - {first}", *(f"     - {cell}" for cell in rest)]
+    return [*found, ""]
+
+
+COMMON = {"contamination", "device", "head", "layers", "random_state", "score"}
+"""Parameters that the tables do not repeat for every detector."""
+
+
+MOST_SHOWN = 4
+
+
+def _defaults(entry: Entry) -> str:
+    """The first parameters that make up the method, with their defaults."""
+    try:
+        parameters = entry.parameters()
+    except ImportError:
+        return "its extra is not installed"
+    own = [f"``{k}={v!r}``" for k, v in parameters.items() if k not in COMMON]
+    return ", ".join(own[:MOST_SHOWN] + ["..."] * (len(own) > MOST_SHOWN))
 
 
 def _detector_row(entry: Entry) -> list[str]:
@@ -201,7 +233,7 @@ def _detector_row(entry: Entry) -> list[str]:
     source = f"{entry.venue} {entry.year}"
     needed = ", ".join(needs) or "features"
     name = f":class:`~skood.{entry.name}`"
-    return [name, entry.summary, needed, entry.cost or "", source]
+    return [name, entry.summary, needed, entry.cost or "", _defaults(entry), source]
 
 
 def public(name: str) -> Any:

@@ -20,6 +20,7 @@ _HOMES = {
     "EnergyRegularizedClassifier": "skood.neural",
     "FeatureStore": "skood.store",
     "InlierKFold": "skood.model_selection",
+    "InputPerturbation": "skood.extraction",
     "Jigsaw": "skood.model_selection",
     "LayerEnsemble": "skood.ensemble",
     "LayerFeatureTransformer": "skood.extraction.transformer",

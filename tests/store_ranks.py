@@ -76,7 +76,7 @@ def completed(folder, expected, children, kills):
             if pid:
                 codes[rank] = os.waitstatus_to_exitcode(status)
         missing_ranks(folder, expected)
-        time.sleep(0.005)
+        time.sleep(0.05)
     done = {rank for rank, code in codes.items() if code == 0}
     assert done >= children.keys() - kills.keys(), codes
     return done

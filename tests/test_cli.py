@@ -42,7 +42,7 @@ def halved(rows):
     return torch.as_tensor(np.asarray(rows)) / 2
 
 def broken():
-    raise RuntimeError("this network is broken")
+    raise ZeroDivisionError("this network is broken")
 
 import numpy as np
 """
@@ -66,6 +66,10 @@ def folder(tmp_path_factory):
     features = LayerFeatures({"layer1": X, ("layer2", "max"): X[:, :2]})
     features.save(folder / "features")
     features.to_frame().assign(y=y).to_parquet(folder / "blocks.parquet")
+    (folder / "parts").mkdir()
+    for name, part in (("a", slice(0, 90)), ("b", slice(90, None))):
+        path = folder / "parts" / f"{name}.parquet"
+        features[part].to_parquet(path, {"y": y[part]})
     pd.DataFrame(X, columns=list("abcde")).to_parquet(folder / "plain.parquet")
     images = rng.integers(0, 255, size=(12, 9, 7, 3), dtype=np.uint8)
     for number, image in enumerate(images):
@@ -103,7 +107,7 @@ def model(folder):
 
 @pytest.mark.parametrize(
     "name",
-    ["blocks.npz", "blocks.safetensors", "blocks.parquet"],
+    ["blocks.npz", "blocks.safetensors", "blocks.parquet", "parts"],
 )
 def test_blocks_and_labels_are_the_same_from_every_file(folder, name):
     known = LayerFeatures.load(folder / "features")
@@ -118,6 +122,8 @@ def test_one_array_of_a_file_may_be_named(folder):
     data = read(str(folder / "blocks.npz::layer2/max"))
     assert data.X.shape == (200, 2)
     assert read(str(folder / "blocks.parquet::y")).X.shape == (200,)
+    assert read(str(folder / "parts::y")).X.shape == (200,)
+    assert read(str(folder / "parts::layer2/max")).X.shape == (200, 2)
     labels = read_labels(str(folder / "labelled.npz"), Data(None))
     assert labels.tolist() == read(str(folder / "labelled.npz::y")).X.tolist()
     assert [*read(str(folder / "plain.parquet")).X.columns] == list("abcde")
@@ -125,7 +131,7 @@ def test_one_array_of_a_file_may_be_named(folder):
 
 def test_files_run_nothing(folder, tmp_path):
     np.save(tmp_path / "objects.npy", np.array([print, 1], dtype=object))
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(ValueError, match="no file of one array without objects"):
         read(str(tmp_path / "objects.npy"))
 
 
@@ -139,11 +145,15 @@ def test_files_run_nothing(folder, tmp_path):
             "no array 'layer9'; there are layer1, layer2/max, labels",
         ),
         ("torn.npz", r"torn\.npz"),
+        ("torn.npy", r"torn\.npy: it is no file of one array"),
+        ("torn.parquet", r"torn\.parquet: "),
+        ("torn.safetensors", r"torn\.safetensors: "),
         ("images.npz", r"say which, as FILE::NAME"),
     ],
 )
 def test_what_cannot_be_read_is_said(folder, name, message):
-    (folder / "torn.npz").write_bytes(b"PK not a zip file")
+    for kind in ("npz", "npy", "parquet", "safetensors"):
+        (folder / f"torn.{kind}").write_bytes(b"PK not a zip file")
     np.savez(folder / "images.npz", a=np.zeros((2, 3, 4)), b=np.zeros((2, 3, 4)))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         read(str(folder / name))
@@ -213,6 +223,21 @@ def test_extract_fit_score_of_images_in_a_folder(skood_, folder):
     assert lines[1].startswith("a/00.png,")
     code, out, _ = skood_("inspect", "piped", "--json")
     assert json.loads(out)["networks"][0]["layers"] == ["1"]
+
+
+def test_parts_of_an_extraction_make_a_whole(skood_, folder):
+    line = ("extract", "cli_nets:small", "inputs.npy", "parted", "--layers", "1")
+    line += ("--batch-size", 10)
+    assert json.loads(skood_(*line, "--shard", "1/2", "--json")[1])["rows"] == 20
+    assert skood_("inspect", "parted")[0] == 1
+    assert skood_(*line, "--shard", "0/2")[0] == 0
+    whole = skood_(*line[:3], "unparted", *line[4:])
+    assert whole[0] == 0
+    found = (np.asarray(read(name).X) for name in ("parted", "unparted"))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    code, _, errors = skood_(*line, "--shard", "half")
+    assert code == 1
+    assert "wanted is 0/4, say, or auto" in errors
 
 
 def test_scores_of_a_pipeline_are_those_of_the_api(skood_, folder):
@@ -393,6 +418,7 @@ def test_export(skood_, model):
         ("score model inputs.npy", "dim"),
         ("inspect model.pkl", "there is no file"),
         ("evaluate model test.npy --outliers a=near.npy a=far.npy", "two sets are"),
+        ("layers cli_nets:small far.npy", "input to conv2d, but got input of size"),
         ("layers cli_nets:small images", "odd.png is 9 x 9, others 7 x 9: give --im"),
     ],
 )
@@ -409,7 +435,7 @@ def test_one_line_says_what_is_wrong(skood_, model, line, message, folder):
 
 
 def test_errors_that_are_nobodys_fault_are_shown_whole(skood_):
-    with pytest.raises(RuntimeError, match="this network is broken"):
+    with pytest.raises(ZeroDivisionError, match="this network is broken"):
         skood_("layers", "cli_nets:broken")
     with pytest.raises(ValueError, match="there is no detector"):
         skood_("fit", "KKN", "train.npy", "m", "--traceback")

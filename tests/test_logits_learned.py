@@ -20,7 +20,7 @@ from skood import (
     TemperatureScaledMSP,
 )
 from skood.detectors.logits._weibull import weibull_fits
-from skood.numerics.probabilities import log_softmax, sorted_softmax
+from skood.numerics.probabilities import largest_softmax, log_softmax
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_classes_of_few_rows_take_the_distances_of_all():
 
 def test_probabilities_near_one_keep_their_digits():
     logits = np.array([[0.0, -50.0, -60.0]])
-    p, rest = sorted_softmax(logits)
+    p, rest = largest_softmax(logits, 3)
     np.testing.assert_allclose(rest[0, -1], np.exp(-50) + np.exp(-60), rtol=1e-12)
     np.testing.assert_allclose(log_softmax(logits)[0, 0], -np.exp(-50), rtol=1e-4)
     assert p[0, -1] == 1

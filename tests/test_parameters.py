@@ -57,7 +57,7 @@ CHANGES = [
     (Mahalanobis(), {"layer_weights": "logistic"}),
     (Mahalanobis(), {"covariance": "oas", "joint": True}),
     (KNN(5), {**COMMON, "n_neighbors": 20, "normalize": False}),
-    (MSP(), {"contamination": 0.2}),
+    (MSP(), {"contamination": 0.2, "temperature": 50.0}),
     (MaxLogit(), {"contamination": 0.2}),
     (Energy(), {"contamination": 0.2, "temperature": 50.0}),
     (FeatureNorm(), {"contamination": 0.2, "layers": "layer1"}),

@@ -23,6 +23,15 @@ BLOCK = re.compile(r"(.+)__(.+)__\d+")
 """A column of ``LayerFeatures.to_frame``."""
 
 
+FOLDERS = {
+    "store.json": "store",
+    "features.json": "features",
+    "about.json": "model",
+    "*.parquet": ".parquet",
+}
+"""The kinds of folders, by a file that is in them; others have images."""
+
+
 class Data(NamedTuple):
     """Some rows.
 
@@ -50,11 +59,8 @@ def kind_of(path: Path) -> str:
         If there is nothing.
     """
     if path.is_dir():
-        kinds = {"store.json": "store", "features.json": "features"}
-        kinds["about.json"] = "model"
-        return next(
-            (k for name, k in kinds.items() if (path / name).exists()), "images"
-        )
+        found = [kind for name, kind in FOLDERS.items() if any(path.glob(name))]
+        return found[0] if found else "images"
     if not path.exists():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     return path.suffix.lower()
@@ -125,8 +131,10 @@ def _images(path: Path, arguments: argparse.Namespace | None) -> Data:
 
 
 def _npy(path: Path, array: str) -> Data:
-    # Copy on write: torch warns of what it may not write to.
-    return Data(np.load(path, mmap_mode="c", allow_pickle=False))
+    try:  # copy on write: torch warns of what it may not write to
+        return Data(np.load(path, mmap_mode="c", allow_pickle=False))
+    except ValueError as error:  # NumPy's own tells to trust the file
+        raise ValueError("it is no file of one array without objects.") from error
 
 
 def _npz(path: Path, array: str) -> Data:
@@ -145,14 +153,26 @@ def _safetensors(path: Path, array: str) -> Data:
 
 
 def _parquet(path: Path, array: str) -> Data:
+    from skood.features.arrow import parquet_files, read_column, schema_of
+
+    schema = schema_of(parquet_files(path))
+    lists = [field.name for field in schema if "list" in str(field.type)]
+    if array in lists:
+        return Data(np.asarray(skood.LayerFeatures.from_parquet(path, {"x": array})))
+    if array:
+        return Data(read_column(path, array))
+    own = [name for name in LABELS if name in schema.names]
+    y = read_column(path, own[0]) if own else None
+    if lists:
+        return Data(skood.LayerFeatures.from_parquet(path), y)
+    return _of_columns(path, own, y)
+
+
+def _of_columns(path: Path, own: list[str], y: NDArray[Any] | None) -> Data:
+    """Return rows of which each number has a column, without some columns."""
     import pandas as pd
 
-    frame = pd.read_parquet(path)
-    if array:
-        return Data(frame[array].to_numpy())
-    own = [name for name in LABELS if name in frame.columns]
-    y = frame[own[0]].to_numpy() if own else None
-    frame = frame.drop(columns=own)
+    frame = pd.read_parquet(path).drop(columns=own)
     matches = [BLOCK.fullmatch(str(column)) for column in frame.columns]
     if not all(matches):
         return Data(frame, y)

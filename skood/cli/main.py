@@ -28,7 +28,10 @@ __all__ = ["main", "make_parser"]
 
 COMMANDS = (layers, extract, fit, score, evaluate, compare, export, inspect, completion)
 
-USERS_FAULT = (ValueError, TypeError, OSError, ImportError, AttributeError)
+USERS_FAULT = (
+    *(ValueError, TypeError, OSError, ImportError, AttributeError),
+    RuntimeError,  # a network's, of inputs that it does not take
+)
 """What a wrong file, name or value raises; all else is ours, and is shown whole."""
 
 DESCRIPTION = """\
@@ -141,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    notes = getattr(error, "__notes__", [])
+    return " ".join(" ".join([str(error), *notes]).split()) or type(error).__name__
 
 
 @contextmanager

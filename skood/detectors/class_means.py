@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import class_sums
+from skood.numerics.rows import cache_slices
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
@@ -84,10 +85,12 @@ def predicted(z: Any) -> NDArray[np.intp]:
 
 def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
-    sums = detector._gathered(
-        lambda h, z, _: ClassSums.of(h, np.zeros(len(h), np.intp), 1), training
-    )
-    return sums.overall
+
+    def of(h: Any, _z: Any, _classes: Any) -> ClassSums:
+        parts = [to_numpy(h[rows].sum(0)) for rows in cache_slices(h, h.shape[1])]
+        return ClassSums(np.array([float(len(h))]), np.sum(parts, axis=0)[None])
+
+    return detector._gathered(of, training, logits=False).overall
 
 
 def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:

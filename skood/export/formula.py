@@ -82,4 +82,4 @@ def _as_module(program: Any) -> nn.Module:
     found = graph.graph_copy(module.graph, {})
     graph.output(tuple(found))  # type: ignore[arg-type]
     graph.eliminate_dead_code()
-    return torch.fx.GraphModule(module, graph, "Formula")
+    return torch.fx.GraphModule(module, graph, "Formula").eval()

@@ -99,7 +99,7 @@ def session_of(model: bytes) -> Any:
         others = [one.name for one in inputs if one.name not in named]
         named |= dict(zip(others, args, strict=True))
         types = {one.name: _TYPES[one.type] for one in inputs}
-        given = {
+        given: dict[str, Any] = {
             k: np.asarray(v).astype(types[k], copy=False) for k, v in named.items()
         }
         return session.run(list(OUTPUTS), given)

@@ -80,7 +80,7 @@ class Steps:
         while hasattr(first, "_any_fitted") or isinstance(first, Pipeline):
             is_pipeline = isinstance(first, Pipeline)
             first = first.steps[0][1] if is_pipeline else first._any_fitted()
-        if isinstance(first, NormRescaledHead):
+        if isinstance(first, NormRescaledHead) and self.features is not None:
             return first._read_widths(self.features.blocks_)
         widths: dict[Key, int] | None = getattr(first, "_widths", None)
         return {_ARRAY: first.n_features_in_} if widths is None else widths

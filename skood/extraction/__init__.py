@@ -7,6 +7,7 @@ from typing import Any
 
 _HOMES = {
     "FeatureStore": "skood.store",
+    "InputPerturbation": "skood.extraction.perturbation",
     "LayerFeatureTransformer": "skood.extraction.transformer",
     "layer_names": "skood.extraction.network",
     "list_layers": "skood.extraction.layers",

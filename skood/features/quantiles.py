@@ -17,6 +17,12 @@ __all__ = ["pooled_quantiles"]
 DIGIT_BITS = 16
 """Bits of a number that one pass tells apart."""
 
+BLOCK = 1 << 18
+"""Entries that are looked at together: they and their counts stay in the cache."""
+
+FEW = 1 << 12
+"""Entries under which to go through all counts would cost more."""
+
 
 @dataclass(frozen=True, eq=False)
 class DigitCounts:
@@ -107,15 +113,20 @@ def _chunk_counts(
     prefixes: NDArray[np.uint64],
     shift: int,
 ) -> DigitCounts:
-    keys = _keys(np.ascontiguousarray(chunk.block(*name), dtype=dtype)).ravel()
-    counts = np.empty((len(prefixes), 1 << DIGIT_BITS), dtype=np.int64)
+    values = np.ascontiguousarray(chunk.block(*name), dtype=dtype).ravel()
+    counts = np.zeros((len(prefixes), 1 << DIGIT_BITS), dtype=np.int64)
     upper = shift + DIGIT_BITS
     first = upper == 8 * dtype.itemsize
-    digit_mask = keys.dtype.type((1 << DIGIT_BITS) - 1)
-    for row, prefix in enumerate(prefixes):
-        alike = keys if first else keys[keys >> keys.dtype.type(upper) == prefix]
-        digits = (alike >> keys.dtype.type(shift)) & digit_mask
-        counts[row] = np.bincount(digits.astype(np.intp), minlength=1 << DIGIT_BITS)
+    last = (1 << DIGIT_BITS) - 1
+    for start in range(0, len(values), BLOCK):
+        keys = _keys(values[start : start + BLOCK])
+        for row, prefix in enumerate(prefixes):
+            alike = keys if first else keys[keys >> keys.dtype.type(upper) == prefix]
+            digits = ((alike >> keys.dtype.type(shift)) & last).astype(np.intp)
+            if len(digits) < FEW:
+                np.add.at(counts[row], digits, 1)
+            else:
+                counts[row] += np.bincount(digits, minlength=1 << DIGIT_BITS)
     return DigitCounts(counts)
 
 
@@ -126,10 +137,11 @@ def _comparable(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _keys(values: NDArray[Any]) -> NDArray[Any]:
     """Return unsigned integers in the order of the floats."""
-    bits: Any = np.uint32 if values.dtype == np.float32 else np.uint64
-    sign = bits(1) << bits(8 * values.dtype.itemsize - 1)
-    raw = (values + 0.0).view(bits)  # minus zero is zero
-    return np.where(raw & sign, ~raw, raw | sign)
+    raw = (values + 0.0).view(np.int32 if values.dtype == np.float32 else np.int64)
+    last = 8 * values.dtype.itemsize - 1  # minus zero has become zero
+    flipped = raw >> raw.dtype.type(last)  # all bits of what is negative
+    flipped |= np.iinfo(raw.dtype).min
+    return np.asarray((raw ^ flipped).view(f"u{raw.dtype.itemsize}"))
 
 
 def _values(keys: NDArray[np.uint64], dtype: np.dtype[Any]) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.neighbors.space import Points
-from skood.numerics.device import array_namespace, like, unit_rows
-from skood.numerics.rows import lengths
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import lengths, unit_rows
 
 __all__ = ["kth_distances_in_graph"]
 

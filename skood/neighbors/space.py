@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.numerics.device import unit_rows
+from skood.numerics.rows import unit_rows
 
 __all__ = ["GROUP", "Floats", "Points", "SearchSpace"]
 

@@ -19,7 +19,6 @@ __all__ = [
     "on_device",
     "resolved_device",
     "to_numpy",
-    "unit_rows",
 ]
 
 _AUTO: ContextVar[str | None] = ContextVar("auto", default=None)
@@ -90,23 +89,3 @@ def like(array: NDArray[Any], other: Any) -> Any:
     if isinstance(other, np.ndarray):
         return np.asarray(array, dtype=other.dtype)
     return other.new_tensor(array)
-
-
-def unit_rows(x: Any) -> Any:
-    """Return the rows scaled to length one; a row of zeros stays.
-
-    Parameters
-    ----------
-    x : array of shape (n, d)
-        NumPy or torch.
-
-    Returns
-    -------
-    array of shape (n, d)
-    """
-    xp = array_namespace(x)
-    # The largest entry goes first: squares of tiny or huge features would not fit.
-    largest = xp.max(xp.abs(x), axis=1)[:, None]
-    x = x / xp.where(largest > 0, largest, 0 * largest + 1)
-    length = xp.sum(x * x, axis=1)[:, None] ** 0.5
-    return x / xp.where(length > 0, length, 0 * length + 1)

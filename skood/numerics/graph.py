@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from skood.numerics.device import array_namespace, like
 
 __all__ = [
+    "EVERY_ROW",
     "ascending",
     "ascending_order",
     "becoming_graph",

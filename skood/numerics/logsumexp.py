@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skood.numerics.device import array_namespace
+from skood.numerics.rows import best_logit, row_sums
 
 
 def log_sum_exp(x: Any, temperature: float = 1.0) -> Any:
@@ -31,6 +32,8 @@ def log_sum_exp(x: Any, temperature: float = 1.0) -> Any:
     """
     xp = array_namespace(x)
     x = xp.astype(x, xp.float64)
-    top = xp.max(x, axis=1)
-    below = (x - top[:, None]) / temperature
-    return top + temperature * xp.log(xp.sum(xp.exp(below), axis=1))
+    top = best_logit(x)
+    below = x - top[:, None]
+    if temperature != 1:
+        below = below / temperature
+    return top + temperature * xp.log(row_sums(xp.exp(below)))

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from skood.numerics.device import array_namespace
+from skood.numerics.graph import EVERY_ROW
 
-__all__ = ["best_logit", "cosines", "lengths", "nonzero", "row_dots", "softmax"]
+__all__ = [
+    "best_logit",
+    "cache_blocks",
+    "cache_slices",
+    "lengths",
+    "nonzero",
+    "powers",
+    "row_dots",
+    "row_sums",
+    "unit_rows",
+]
+
+NARROW = 16
+"""Rows up to this width are reduced by columns: NumPy is slow along short axes."""
+
+CACHE_ELEMENTS = 1 << 17
+"""Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
+
+
+def cache_slices(x: Any, width: int) -> Iterator[slice]:
+    """Yield slices of the rows of x that stay in the cache; one on an accelerator.
+
+    For formulas of many steps, each of which would else go through the main memory.
+    ``width`` is how many numbers a row has in the widest of their arrays.
+    """
+    if not isinstance(x, np.ndarray):
+        yield EVERY_ROW
+        return
+    step = max(1, CACHE_ELEMENTS // width)
+    for start in range(0, len(x), step):
+        yield slice(start, min(start + step, len(x)))
+
+
+def cache_blocks(x: Any) -> Iterator[Any]:
+    """Yield the rows in blocks that stay in the cache; one on an accelerator."""
+    return (x[rows] for rows in cache_slices(x, x.shape[1]))
 
 
 def lengths(x: Any) -> Any:
     """Return the Euclidean length of each row, shape (n,)."""
-    return array_namespace(x).linalg.vector_norm(x, axis=1)
+    return array_namespace(x).sqrt(row_dots(x, x))
 
 
 def nonzero(divisor: Any) -> Any:
@@ -22,20 +59,24 @@ def nonzero(divisor: Any) -> Any:
 
 
 def best_logit(z: Any) -> Any:
-    """Return the largest logit of each row, shape (n,)."""
+    """Return the largest entry of each row, shape (n,)."""
+    if isinstance(z, np.ndarray) and z.shape[1] <= NARROW:
+        return np.ascontiguousarray(z.T).max(axis=0)
     return array_namespace(z).max(z, axis=1)
 
 
-def softmax(z: Any) -> Any:
-    """Return the probabilities of logits, shape (n, C)."""
-    xp = array_namespace(z)
-    weights = xp.exp(z - best_logit(z)[:, None])
-    return weights / xp.sum(weights, axis=1)[:, None]
+def row_sums(x: Any) -> Any:
+    """Return the sum of each row in float64, shape (n,)."""
+    if isinstance(x, np.ndarray):
+        return np.einsum("ij->i", x, dtype=np.float64, casting="safe")
+    return array_namespace(x).sum(x, axis=1, dtype=array_namespace(x).float64)
 
 
-def cosines(x: Any, y: Any) -> Any:
-    """Return the cosine of each row of x with that row of y; 0 with a row of zeros."""
-    return row_dots(x, y) / nonzero(lengths(x) * lengths(y))
+def powers(x: Any, exponent: float) -> Any:
+    """Return the powers of entries that are not negative, far faster than by ``**``."""
+    xp = array_namespace(x)
+    with np.errstate(divide="ignore"):  # the power of zero is zero
+        return xp.exp(exponent * xp.log(x))
 
 
 def row_dots(x: Any, y: Any) -> Any:
@@ -43,3 +84,40 @@ def row_dots(x: Any, y: Any) -> Any:
     if isinstance(x, np.ndarray):
         return np.einsum("ij,ij->i", x, y)
     return array_namespace(x).linalg.vecdot(x, y)
+
+
+def unit_rows(x: Any) -> Any:
+    """Return the rows scaled to length one; a row of zeros stays.
+
+    Parameters
+    ----------
+    x : array of shape (n, d)
+        NumPy or torch.
+
+    Returns
+    -------
+    array of shape (n, d)
+    """
+    if not isinstance(x, np.ndarray):
+        return _scaled_first(x)
+    result = np.empty_like(x)
+    limits = np.finfo(x.dtype)
+    smallest, largest = float(limits.tiny) ** 0.25, float(limits.max) ** 0.25
+    for rows in cache_slices(x, x.shape[1]):
+        with np.errstate(over="ignore", under="ignore"):
+            # Not by einsum, which adds up a row alone in another order.
+            length = np.sqrt(np.square(x[rows]).sum(axis=1))
+        plain = (length > smallest) & (length < largest)
+        np.divide(x[rows], np.where(plain, length, 1)[:, None], out=result[rows])
+        if not plain.all():
+            result[rows][~plain] = _scaled_first(x[rows][~plain])
+    return result
+
+
+def _scaled_first(x: Any) -> Any:
+    """Return unit rows of entries whose squares may not fit the type."""
+    xp = array_namespace(x)
+    largest = xp.max(xp.abs(x), axis=1)[:, None]
+    x = x / xp.where(largest > 0, largest, 0 * largest + 1)
+    length = xp.sum(x * x, axis=1)[:, None] ** 0.5
+    return x / xp.where(length > 0, length, 0 * length + 1)

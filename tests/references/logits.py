@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 
-def msp(logits):
-    return np.array([max(_softmax(row)) for row in logits])
+def msp(logits, temperature=1.0):
+    return np.array([max(_softmax(row / temperature)) for row in logits])
 
 
 def max_logit(logits):
@@ -161,7 +161,7 @@ REFERENCES = {
     "OpenMax": _learned(open_max),
     "TemperatureScaledMSP": _learned(temperature_scaled_msp),
     "GEN": _of_logits(gen),
-    "MSP": lambda known, y, new: msp(new.block("logits")),
+    "MSP": lambda known, y, new, **given: msp(new.block("logits"), **given),
     "MaxLogit": lambda known, y, new: max_logit(new.block("logits")),
     "Energy": lambda known, y, new, **parameters: energy(
         new.block("logits"), **parameters

@@ -15,9 +15,9 @@ from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.head.subspaces import row_space
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.logsumexp import log_sum_exp
-from skood.numerics.rows import lengths, nonzero
+from skood.numerics.rows import lengths, nonzero, unit_rows
 
 __all__ = ["ActSub"]
 

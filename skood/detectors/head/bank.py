@@ -16,7 +16,8 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
-from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.rows import unit_rows
 from skood.numerics.seeds import stream_seed
 
 __all__ = ["BankDetector", "balanced_rows", "top_mean"]

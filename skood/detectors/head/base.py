@@ -18,9 +18,10 @@ from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
 from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
-from skood.numerics.graph import row_slices
+from skood.numerics.graph import EVERY_ROW, row_slices
+from skood.numerics.rows import cache_slices
 
-__all__ = ["HeadDetector"]
+__all__ = ["HeadDetector", "in_float64", "logits_of", "product"]
 
 T = TypeVar("T")
 
@@ -33,12 +34,14 @@ class HeadDetector(BaseDetector):
     A subclass implements ``_head_scores(h, z)``, in which h is (n, d) and z is (n, C),
     float64 on the device, and ``_learn_head(training)`` if there is something to learn:
     ``self._gathered(of, training)`` merges ``of(h, z, classes)`` over blocks of rows.
-    Where ``_uses_head`` is false, there need not be a head, and z is None.
+    Where ``_uses_head`` is false, there need not be a head, and z is None, as it is
+    where ``_reads_logits`` is false: logits are the larger part of most scores' cost.
 
     The head is the one given as ``head``, or the one that the features carry, or it is
     recovered from penultimate features and logits by least squares, which is refused
     where the logits are not linear in the features. Logits are always computed from h
-    by the head, so that what is scored and what is learned agree.
+    by the head, so that what is scored and what is learned agree; the product is in
+    float32 where both the features and the weights are, as it is in the network.
 
     Parameters
     ----------
@@ -59,6 +62,12 @@ class HeadDetector(BaseDetector):
 
     _uses_head: ClassVar[bool] = True
     """Whether the score needs W and b."""
+
+    _reads_logits: ClassVar[bool] = True
+    """Whether the score is made of z."""
+
+    _elementwise: ClassVar[bool] = False
+    """Whether the formula multiplies no matrices: then it gets fewer rows at a time."""
 
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
@@ -97,7 +106,8 @@ class HeadDetector(BaseDetector):
         self._learn_head(training)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        scores = [self._head_scores(*self._read(b)) for _, b in self._blocks(chunk)]
+        parts = self._some_rows(chunk, self._reads_logits)
+        scores = [self._head_scores(h, z) for _, h, z in parts]
         return array_namespace(scores[0]).concat(scores)
 
     def _gathered(
@@ -105,41 +115,57 @@ class HeadDetector(BaseDetector):
         statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
         training: Training,
         classes: NDArray[np.intp] | None = None,
+        logits: bool = True,
     ) -> S:
         """Return the statistics of all rows, merged from those of blocks of rows.
 
         ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
-        places of their labels.
+        places of their labels. Without ``logits``, z is None.
         """
         numbers = training.class_numbers if classes is None else classes
-        of_chunk = partial(self._of_blocks, statistics_of)
+        of_chunk = partial(self._of_blocks, statistics_of, logits)
         return merged_statistics(of_chunk, training.features, numbers)
 
     def _of_blocks(
         self,
         statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
+        logits: bool,
         chunk: LayerFeatures,
         numbers: NDArray[np.intp],
     ) -> S:
         parts = (
-            statistics_of(*self._read(block), numbers[rows])
-            for rows, block in self._blocks(chunk)
+            statistics_of(h, z, numbers[rows])
+            for rows, h, z in self._some_rows(chunk, logits)
         )
         return reduce(lambda one, other: one.merge(other), parts)
+
+    def _some_rows(
+        self, chunk: LayerFeatures, logits: bool
+    ) -> Iterator[tuple[slice, Any, Any]]:
+        """Yield some rows after the other: which they are in the chunk, h and z."""
+        for block, features in self._blocks(chunk):
+            h, z = self._stored(features, logits)
+            width = self._numbers_a_row(h.shape[1])
+            for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
+                z_rows = None if z is None else z[rows]
+                yield _within(block, rows), in_float64(h[rows]), z_rows
 
     def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
         step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
         for rows in row_slices(chunk, step):
             yield rows, chunk[rows]
 
-    def _read(self, chunk: LayerFeatures) -> tuple[Any, Any]:
-        """Return h and z of a chunk, in float64; z is None without a head."""
+    def _read(self, chunk: LayerFeatures, logits: bool = True) -> tuple[Any, Any]:
+        """Return h and z of a chunk, in float64; z is None if unwanted or headless."""
+        h, z = self._stored(chunk, logits)
+        return in_float64(h), z
+
+    def _stored(self, chunk: LayerFeatures, logits: bool) -> tuple[Any, Any]:
+        """Return h as it is stored, and z in float64."""
         h = self._array(chunk, *chunk.block_names[0])
-        h = array_namespace(h).astype(h, array_namespace(h).float64)
-        if self.head_ is None:
+        if not logits or self.head_ is None:
             return h, None
-        weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
-        return h, h @ weight.T + bias
+        return h, logits_of(h, self.head_)
 
     def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
         training = super()._read_labels(features, y)
@@ -232,6 +258,33 @@ class HeadDetector(BaseDetector):
                 f"shape {head.weight.shape}: give what the last linear map gets."
             )
         return head
+
+
+def _within(block: slice, rows: slice) -> slice:
+    """Return some rows of a block, counted from where the block is counted from."""
+    if rows == EVERY_ROW:
+        return block
+    return slice(block.start + rows.start, block.start + rows.stop)
+
+
+def in_float64(x: Any) -> Any:
+    """Return an array in float64, not a copy if it is."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def logits_of(h: Any, head: LinearHead) -> Any:
+    """Return W h + b in float64."""
+    z = product(h, head.weight)
+    z += like(head.bias, z)
+    return z
+
+
+def product(h: Any, weight: NDArray[np.floating]) -> Any:
+    """Return W h in float64, computed in the type of h where W is not more precise."""
+    if weight.dtype.itemsize > h.dtype.itemsize:
+        h = in_float64(h)
+    return in_float64(h @ like(weight, h).T)
 
 
 def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:

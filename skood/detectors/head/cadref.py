@@ -14,9 +14,9 @@ from skood.detectors.head.signs import check_positive
 from skood.detectors.head.subspaces import without_rounding
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.graph import ascending
 from skood.numerics.logsumexp import log_sum_exp
-from skood.numerics.rows import best_logit, softmax
+from skood.numerics.probabilities import largest_softmax, softmax
+from skood.numerics.rows import best_logit, powers, row_sums
 
 __all__ = ["CADRef"]
 
@@ -112,21 +112,17 @@ class CADRef(CARef):
         xp = array_namespace(h)
         apart, predicted = self._parts(h, z)
         agreeing = apart * like(self.signs_, h)[predicted]
-        positive = xp.where(agreeing > 0, agreeing, 0 * agreeing)
-        for_class = xp.sum(positive, axis=1)
-        against = xp.sum(positive - agreeing, axis=1)
+        for_class = row_sums(xp.clip(agreeing, 0, None))
+        against = for_class - row_sums(agreeing)
         level, lowest = _LOGIT_SCORES[self.score](z), LOWEST * self.mean_score_
         level = xp.where(level > lowest, level, 0 * level + lowest)
         return -for_class / level - against / self.mean_score_
 
 
 def _gen(z: Any) -> Any:
-    xp = array_namespace(z)
-    m = min(max(z.shape[1] // 10, 10), z.shape[1])
-    p = ascending(softmax(z))
-    rest = xp.concat([1 - p[:, :-1], xp.sum(p[:, :-1], axis=1)[:, None]], axis=1)
-    entropy = xp.sum((p * rest)[:, -m:] ** 0.1, axis=1)
-    return 1 / xp.where(entropy > SUREST, entropy, 0 * entropy + SUREST)
+    p, rest = largest_softmax(z, max(z.shape[1] // 10, 10))
+    entropy = row_sums(powers(p * rest, 0.1))
+    return 1 / array_namespace(z).where(entropy > SUREST, entropy, 0 * entropy + SUREST)
 
 
 _LOGIT_SCORES: dict[str, Callable[[Any], Any]] = {

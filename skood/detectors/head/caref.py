@@ -8,7 +8,7 @@ from skood.detectors.class_means import predicted_sums
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import nonzero
+from skood.numerics.rows import nonzero, row_sums
 
 __all__ = ["CARef"]
 
@@ -61,6 +61,8 @@ class CARef(HeadDetector):
     1.0
     """
 
+    _elementwise = True
+
     def _learn_head(self, training: Training) -> None:
         sums = predicted_sums(self, training)
         self.means_ = sums.means("training row is predicted")
@@ -69,9 +71,9 @@ class CARef(HeadDetector):
         """Return h less the mean of its class, over its size, and the class."""
         xp = array_namespace(h)
         predicted = xp.argmax(z, axis=1)
-        size = nonzero(xp.sum(xp.abs(h), axis=1))[:, None]
+        size = nonzero(row_sums(xp.abs(h)))[:, None]
         return (h - like(self.means_, h)[predicted]) / size, predicted
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
-        return -xp.sum(xp.abs(self._parts(h, z)[0]), axis=1)
+        return -row_sums(xp.abs(self._parts(h, z)[0]))

@@ -9,8 +9,8 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import balance
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, like, unit_rows
-from skood.numerics.rows import lengths
+from skood.numerics.device import like
+from skood.numerics.rows import best_logit, lengths, nonzero
 
 __all__ = ["DML"]
 
@@ -71,6 +71,8 @@ class DML(HeadDetector):
 
     alpha: float | None = None
 
+    _elementwise = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "alpha": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -79,10 +81,10 @@ class DML(HeadDetector):
         self.alpha_, self.centre_ = balance(self, training, self.alpha)
 
     def _terms(self, h: Any, z: Any) -> tuple[Any, Any]:
-        xp = array_namespace(h)
         assert self.head_ is not None
-        directions = unit_rows(like(self.head_.weight, h))
-        return xp.max(unit_rows(h) @ directions.T, axis=1), lengths(h)
+        weight, size = like(self.head_.weight, h), lengths(h)
+        along = (z - like(self.head_.bias, z)) / nonzero(lengths(weight))
+        return best_logit(along) / nonzero(size), size
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         cosine, size = self._terms(h, z)

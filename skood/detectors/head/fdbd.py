@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import pdist, squareform
 
 from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import lengths, nonzero, row_dots
+from skood.numerics.rows import best_logit, lengths, nonzero, row_dots
 
 __all__ = ["FDBD"]
 
@@ -73,6 +74,8 @@ class FDBD(HeadDetector):
     1.0
     """
 
+    _elementwise = True
+
     def _learn_head(self, training: Training) -> None:
         assert self.head_ is not None
         self.mean_ = mean_row(self, training)
@@ -81,14 +84,14 @@ class FDBD(HeadDetector):
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
         best = xp.argmax(z, axis=1)
-        ahead = xp.max(z, axis=1)[:, None] - z
+        ahead = best_logit(z)[:, None] - z
         distance = row_dots(ahead, like(self.closeness_, h)[best])
         return distance / nonzero(lengths(h - like(self.mean_, h)))
 
 
 def _closeness(weight: Any) -> Any:
     """Return one over the distances of the rows, over their number but one."""
-    apart = np.array([np.linalg.norm(weight - row, axis=1) for row in weight])
+    apart = squareform(pdist(weight))
     if not apart.any():
         raise ValueError(
             f"the head's weight, of shape {weight.shape}, has the same row for every "

@@ -9,7 +9,8 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace
-from skood.numerics.rows import softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import row_sums
 
 __all__ = ["GradNorm"]
 
@@ -72,6 +73,7 @@ class GradNorm(HeadDetector):
 
     temperature: float = 1.0
 
+    _elementwise = True
     _unbiased = "nothing is learned from the rows"
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -84,5 +86,5 @@ class GradNorm(HeadDetector):
     def _head_scores(self, h: Any, z: Any) -> Any:
         xp = array_namespace(h)
         unlike_uniform = xp.abs(z.shape[1] * softmax(z / self.temperature) - 1)
-        size = xp.sum(xp.abs(h), axis=1)
-        return size * xp.sum(unlike_uniform, axis=1) / self.temperature
+        size = row_sums(xp.abs(h))
+        return size * row_sums(unlike_uniform) / self.temperature

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import places
+from skood.numerics.rows import cache_blocks
 
-__all__ = ["BinCounts", "row_counts"]
+__all__ = ["BinCounts", "places_among", "row_counts"]
+
+MOST_CELLS = 1 << 14
+"""Beyond which their table would not stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +33,6 @@ class BinCounts:
     n_rows: int
     counts: NDArray[np.float64]
 
-    @classmethod
-    def of_units(cls, places: NDArray[np.intp], n_bins: int) -> BinCounts:
-        """Return how often each unit is in each bin, counts of shape (d, bins).
-
-        ``places``, of shape (n, d), has the bins.
-        """
-        n, width = places.shape
-        numbers = places + n_bins * np.arange(width)
-        counts = np.bincount(numbers.ravel(), minlength=width * n_bins)
-        return cls(n, counts.reshape(width, n_bins).astype(np.float64))
-
     def merge(self, other: BinCounts) -> BinCounts:
         """Return the counts of both sets of rows."""
         return BinCounts(self.n_rows + other.n_rows, self.counts + other.counts)
@@ -49,6 +43,11 @@ def row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
 
     Values beyond the limits are in none.
     """
+    found = [_row_counts(block, limits, n_bins) for block in cache_blocks(x)]
+    return array_namespace(x).concat(found)
+
+
+def _row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
     low, high = limits
     step = (high - low) / n_bins if high > low else 1.0
     if not isinstance(x, np.ndarray):
@@ -61,5 +60,24 @@ def row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
     inside[(x < low) | (x > high)] = n_bins
     numbers = inside + (n_bins + 1) * np.arange(len(x))[:, None]
     counts = np.bincount(numbers.ravel(), minlength=len(x) * (n_bins + 1))
-    kept: Any = counts.reshape(len(x), n_bins + 1)[:, :n_bins]
-    return kept.astype(np.float64)
+    return counts.reshape(len(x), n_bins + 1)[:, :n_bins].astype(np.float64)
+
+
+def places_among(x: Any, cuts: NDArray[np.float64]) -> Any:
+    """Return how many cuts each entry has reached, as ``searchsorted`` from the right.
+
+    On the CPU the entries are first put into equal cells, so narrow that two
+    comparisons with cuts are left to do, which is several times faster.
+    """
+    if not isinstance(x, np.ndarray):
+        return places(cuts, x)
+    low, width = cuts[0], np.diff(cuts).min(initial=1.0) / 2
+    n_cells = int((cuts[-1] - low) / width) + 2
+    if n_cells > MOST_CELLS:
+        return np.searchsorted(cuts, x, side="right")
+    # From the cell below on, since rounding may have put the entry into the next one.
+    edges = low + width * (np.arange(n_cells) - 1)
+    first = np.searchsorted(cuts, edges, side="right")
+    found = first[np.clip((x - low) / width, 0, n_cells - 1).astype(np.intp)]
+    padded = np.append(cuts, [np.nan, np.nan])  # which nothing reaches
+    return found + (x >= padded[found]) + (x >= padded[found + 1])

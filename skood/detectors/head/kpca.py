@@ -13,8 +13,8 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
 from skood.detectors.head.subspaces import component_number, principal_axes
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
-from skood.numerics.rows import lengths
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.rows import lengths, unit_rows
 from skood.numerics.seeds import stream_seed
 
 __all__ = ["KPCA"]

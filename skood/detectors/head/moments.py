@@ -29,7 +29,7 @@ def row_moments(
         x = h if of is None else of(h, z)
         return ClassMoments.of(x, np.zeros(len(x), np.intp), 1)
 
-    return detector._gathered(moments, training)
+    return detector._gathered(moments, training, logits=of is not None)
 
 
 def term_moments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -9,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
-from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.histograms import BinCounts
+from skood.detectors.head.base import HeadDetector, product
+from skood.detectors.head.histograms import BinCounts, places_among
 from skood.detectors.head.moments import term_moments
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
-from skood.numerics.graph import places
-from skood.numerics.rows import softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import cache_slices, row_dots, row_sums
 
 __all__ = ["NAC"]
 
@@ -121,26 +122,38 @@ class NAC(HeadDetector):
 
     def _inverse_size(self, training: Training) -> float:
         def squares(h: Any, z: Any) -> tuple[Any]:
-            return (array_namespace(h).mean(self._states(h, z) ** 2, axis=1),)
+            states = self._states(h, z)
+            return (row_dots(states, states) / h.shape[1],)
 
         ((square,), _) = term_moments(self, training, squares)
         return float(10 * square**-0.5) if square > 0 else 10.0
 
     def _states(self, h: Any, z: Any) -> Any:
         assert self.head_ is not None
-        return h * ((softmax(z) - 1 / z.shape[1]) @ like(self.head_.weight, h))
+        xp, weight = array_namespace(z), self.head_.weight
+        unlike_uniform = softmax(z) - 1 / z.shape[1]
+        if weight.dtype == np.float32:  # as precise as the logits
+            unlike_uniform = xp.astype(unlike_uniform, xp.float32)
+        return h * product(unlike_uniform, weight.T)
 
-    def _places(self, h: Any, z: Any) -> Any:
-        return places(self.cuts_, self._states(h, z))
+    def _bins(self, h: Any, z: Any) -> Iterator[Any]:
+        """Yield the bins of some rows after the other, numbered over all units."""
+        states, width = self._states(h, z), h.shape[1]
+        for rows in cache_slices(states, width):
+            places = places_among(states[rows], self.cuts_)
+            yield places + like(np.arange(width) * self.n_bins, places)
 
     def _counts(self, h: Any, z: Any, _: Any) -> BinCounts:
-        return BinCounts.of_units(to_numpy(self._places(h, z)), self.n_bins)
+        shape = (h.shape[1], self.n_bins)
+        counts = np.zeros(h.shape[1] * self.n_bins)
+        for bins in self._bins(h, z):
+            counts += np.bincount(to_numpy(bins).ravel(), minlength=len(counts))
+        return BinCounts(len(h), counts.reshape(shape))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        xp = array_namespace(h)
-        found = self._places(h, z)
-        units = like(np.arange(h.shape[1]), found)
-        return xp.mean(like(self.coverage_, h)[units, found], axis=1)
+        covered = like(self.coverage_.ravel(), h)
+        totals = [row_sums(covered[bins]) for bins in self._bins(h, z)]
+        return array_namespace(h).concat(totals) / h.shape[1]
 
 
 def _state_cuts(n_bins: int) -> NDArray[np.float64]:

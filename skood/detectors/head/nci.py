@@ -11,7 +11,7 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import balance
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import lengths, nonzero, row_dots
+from skood.numerics.rows import best_logit, lengths, nonzero, row_sums
 
 __all__ = ["NCI"]
 
@@ -86,6 +86,8 @@ class NCI(HeadDetector):
     published_alpha: ClassVar[dict[str, float]] = {"OpenOOD": 1e-4, "pytorch-ood": 0.0}
     """Defaults elsewhere; OpenOOD searches 1e-4 to 1e-1 on outliers."""
 
+    _elementwise = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "alpha": [Interval(Real, 0, None, closed="left"), None],
     }
@@ -95,12 +97,13 @@ class NCI(HeadDetector):
         self.alpha_, self.centre_ = balance(self, training, self.alpha)
 
     def _terms(self, h: Any, z: Any) -> tuple[Any, Any]:
-        xp = array_namespace(h)
+        xp, best = array_namespace(h), array_namespace(z).argmax(z, axis=1)
         assert self.head_ is not None
-        centred = h - like(self.mean_, h)
-        own = like(self.head_.weight, h)[xp.argmax(z, axis=1)]
-        angle = row_dots(own, centred) / nonzero(lengths(centred))
-        return angle, xp.sum(xp.abs(h), axis=1)
+        # w (h - mean) = z - (b + w mean), without the row's weights
+        of_mean = self.head_.weight @ self.mean_ + self.head_.bias
+        along = best_logit(z) - like(of_mean, z)[best]
+        angle = along / nonzero(lengths(h - like(self.mean_, h)))
+        return angle, row_sums(xp.abs(h))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         angle, size = self._terms(h, z)

@@ -10,8 +10,9 @@ from skood.detectors.head.bank import BankDetector, top_mean
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, unit_rows
+from skood.numerics.device import array_namespace
 from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import unit_rows
 
 __all__ = ["NNGuide"]
 

@@ -25,8 +25,9 @@ from skood.features import LOGITS, LayerFeatures, Layers, LinearHead
 from skood.features.chunks import by_chunks, chunk_rows
 from skood.features.names import DEFAULT_STATISTIC, Key
 from skood.features.tensors import TensorFeatures
-from skood.numerics.device import like, unit_rows
+from skood.numerics.device import like
 from skood.numerics.labels import inlier_mask
+from skood.numerics.rows import unit_rows
 
 __all__ = ["NormRescaledHead"]
 

@@ -66,6 +66,7 @@ class NuSA(HeadDetector):
     1.0
     """
 
+    _reads_logits = False
     _unbiased = "nothing is learned from the rows"
 
     def _learn_head(self, training: Training) -> None:

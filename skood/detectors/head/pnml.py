@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky
+from scipy.linalg.lapack import dtrtri
 
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
@@ -13,10 +15,15 @@ from skood.detectors.head.subspaces import principal_axes, second_moment
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
-from skood.numerics.device import array_namespace, like, to_numpy, unit_rows
-from skood.numerics.rows import row_dots, softmax
+from skood.numerics.device import array_namespace, like, to_numpy
+from skood.numerics.fixed_blocks import triangular_product
+from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import lengths, nonzero, row_dots, row_sums, unit_rows
 
 __all__ = ["PNML"]
+
+WELL_CONDITIONED = 1e-9
+"""The least squared pivot, of 1, at which a triangle is as good as eigenvectors."""
 
 
 class PNML(HeadDetector):
@@ -78,25 +85,27 @@ class PNML(HeadDetector):
         self._check_several_classes()
         moments = row_moments(self, training, lambda h, z: unit_rows(h))
         moment = second_moment(moments, np.zeros(len(moments.means[0])))
-        values, axes = principal_axes(len(training) * moment)
-        kept = values > values[0] * len(values) * np.finfo(float).eps
-        self.spread_ = axes[:, kept] / np.sqrt(values[kept])
+        self.spread_ = _inverse_root(len(training) * moment)
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self._minus_regret(h, self._weight_of(h))
+        return self._minus_regret(h, z, self._weight_of(h))
 
     def _weight_of(self, h: Any) -> Any:
         """Return q: how little the training rows say about each row."""
-        spread = unit_rows(h) @ like(self.spread_, h)
-        return row_dots(spread, spread)
+        spread, unit = like(self.spread_, h), unit_rows(h)
+        if self.spread_[-1, 0] == 0 and not np.tril(self.spread_, -1).any():
+            part = triangular_product(unit, spread)
+        else:
+            part = unit @ spread
+        return row_dots(part, part)
 
-    def _minus_regret(self, h: Any, q: Any) -> Any:
+    def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:
         xp = array_namespace(h)
         assert self.head_ is not None
-        h, q = unit_rows(h), q[:, None]
-        p = softmax(h @ like(self.head_.weight, h).T + like(self.head_.bias, h))
-        tempered = p ** (1 / (1 + q))  # p / p^kappa, which has no 0 / 0
-        return -xp.log(xp.sum(tempered / (tempered + 1 - p), axis=1))
+        bias = like(self.head_.bias, z)
+        log_p = log_softmax((z - bias) / nonzero(lengths(h))[:, None] + bias)
+        tempered = xp.exp(log_p / (1 + q)[:, None])  # p / p^kappa, which has no 0 / 0
+        return -xp.log(row_sums(tempered / (tempered - xp.expm1(log_p))))
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
@@ -107,7 +116,7 @@ class PNML(HeadDetector):
         """
 
         def weight(chunk: LayerFeatures) -> NDArray[np.float64]:
-            return to_numpy(self._weight_of(self._read(chunk)[0]))
+            return to_numpy(self._weight_of(self._read(chunk, logits=False)[0]))
 
         q = by_chunks(weight, training.features)
         if q.max() > 1 - 1e-6:
@@ -116,7 +125,26 @@ class PNML(HeadDetector):
         def score(
             chunk: LayerFeatures, left_out: NDArray[np.float64]
         ) -> NDArray[np.float64]:
-            h = self._read(chunk)[0]
-            return to_numpy(self._minus_regret(h, like(left_out, h)))
+            h, z = self._read(chunk)
+            return to_numpy(self._minus_regret(h, z, like(left_out, h)))
 
         return by_chunks(score, training.features, q / (1 - q))
+
+
+def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return R, (d, rank), with R R^T the pseudo-inverse.
+
+    An upper triangle where the matrix is well conditioned, which costs half; else
+    eigenvectors.
+    """
+    scale = np.sqrt(np.diag(matrix))
+    try:
+        lower = cholesky(matrix / nonzero(np.outer(scale, scale)), lower=True)
+    except LinAlgError:
+        lower = np.zeros((1, 1))
+    if (np.diag(lower) ** 2).min() > WELL_CONDITIONED:
+        inverse, _ = dtrtri(lower, lower=1)
+        return np.ascontiguousarray(inverse.T / scale[:, None])
+    values, axes = principal_axes(matrix)
+    kept = values > values[0] * len(values) * np.finfo(float).eps
+    return np.asarray(axes[:, kept] / np.sqrt(values[kept]))

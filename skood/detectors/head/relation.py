@@ -10,9 +10,10 @@ import numpy as np
 from skood._sklearn_compat import Interval
 from skood.detectors.head.bank import BankDetector
 from skood.detectors.training import Training
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import in_graph
-from skood.numerics.rows import nonzero, softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import nonzero, unit_rows
 
 __all__ = ["RelationGraph"]
 

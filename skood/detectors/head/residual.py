@@ -82,6 +82,8 @@ class Residual(HeadDetector):
 
     n_components: float = 0.99
 
+    _reads_logits = False
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),

@@ -64,6 +64,8 @@ class SHE(HeadDetector):
     1.0
     """
 
+    _elementwise = True
+
     def _learn_head(self, training: Training) -> None:
         sums = correct_sums(self, training)
         self.patterns_ = sums.means("row is rightly predicted")

@@ -75,6 +75,8 @@ class ViM(Residual):
     1.0
     """
 
+    _reads_logits = True
+
     def _learn_head(self, training: Training) -> None:
         super()._learn_head(training)
         (logit, residual), _ = term_moments(

@@ -17,7 +17,8 @@ from skood.detectors.head.weiper_parts import Range, divergence, smoothed
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import in_graph
-from skood.numerics.rows import best_logit, softmax
+from skood.numerics.probabilities import softmax
+from skood.numerics.rows import best_logit
 from skood.numerics.seeds import stream_seed
 
 __all__ = ["WeiPer"]

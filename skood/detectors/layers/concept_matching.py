@@ -15,8 +15,15 @@ from skood.detectors.declared import field
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.numerics.arrays import as_array
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.logsumexp import log_sum_exp
+from skood.numerics.rows import (
+    best_logit,
+    cache_slices,
+    lengths,
+    nonzero,
+    unit_rows,
+)
 from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["ConceptMatching"]
@@ -176,17 +183,24 @@ class ConceptMatching(BaseDetector):
 
     def _score(self, chunk: LayerFeatures) -> Any:
         (images,) = self._arrays(chunk)
+        width = max(images.shape[1], len(self.text_embeddings_) // 8)
+        scores = [self._matched(images[r]) for r in cache_slices(images, width)]
+        return array_namespace(images).concat(scores)
+
+    def _matched(self, images: Any) -> Any:
         xp = array_namespace(images)
-        images = unit_rows(xp.astype(images, xp.float64))
+        images = xp.astype(images, xp.float64)
+        size = nonzero(lengths(images))[:, None]
         temperature = self.temperature
         if temperature is None:
             temperature = 1.0 if self.negatives_ is None else 0.01
-        near = images @ like(self.text_embeddings_, images).T / temperature
+        size = temperature * size
+        near = images @ like(self.text_embeddings_, images).T / size
         if self.negatives_ is None:
-            return xp.exp(xp.max(near, axis=1) - log_sum_exp(near))
+            return xp.exp(best_logit(near) - log_sum_exp(near))
         known, total = log_sum_exp(near), 0.0
         for group in self.negatives_:
-            far = log_sum_exp(images @ like(group, images).T / temperature)
+            far = log_sum_exp(images @ like(group, images).T / size)
             total = total + 1 / (1 + xp.exp(far - known))
         return total / self.groups
 

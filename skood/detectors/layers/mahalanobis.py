@@ -19,9 +19,10 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
 from skood.features.chunks import by_chunks, chunk_results, merged_statistics
 from skood.features.names import Key
-from skood.numerics.device import array_namespace, to_numpy, unit_rows
+from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.gaussian import TiedGaussian
 from skood.numerics.moments import ClassMoments, FourthMoment, PartMoments
+from skood.numerics.rows import unit_rows
 from skood.numerics.shrinkage import SHRUNK, Shrinkage
 
 __all__ = ["Mahalanobis"]

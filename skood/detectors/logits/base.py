@@ -14,6 +14,8 @@ from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.label_columns import label_columns
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
+from skood.numerics.device import array_namespace
+from skood.numerics.rows import cache_blocks
 
 __all__ = ["LearnedLogitDetector", "LogitDetector", "LogitsOf"]
 
@@ -89,7 +91,12 @@ class LearnedLogitDetector(BaseDetector):
         return self._array(chunk, LOGITS, LOGITS)
 
     def _score(self, chunk: LayerFeatures) -> Any:
-        return self._logit_scores(self._logits(chunk))
+        return self._scores_of_logits(self._logits(chunk))
+
+    def _scores_of_logits(self, logits: Any) -> Any:
+        """Return the scores, computed block by block."""
+        scores = [self._logit_scores(block) for block in cache_blocks(logits)]
+        return array_namespace(scores[0]).concat(scores)
 
 
 class LogitDetector(LearnedLogitDetector, IncrementalDetector):

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from skood._sklearn_compat import Interval
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
-from skood.numerics.probabilities import sorted_softmax
+from skood.numerics.probabilities import largest_softmax
+from skood.numerics.rows import row_dots
 
 __all__ = ["DOCTOR"]
 
@@ -73,5 +74,6 @@ class DOCTOR(LogitDetector):
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
-        p, rest = sorted_softmax(xp.astype(logits, xp.float64) / self.temperature)
-        return -xp.sum(p * rest, axis=1) / xp.sum(p * p, axis=1)
+        scaled = xp.astype(logits, xp.float64) / self.temperature
+        p, rest = largest_softmax(scaled, scaled.shape[1])
+        return -row_dots(p, rest) / row_dots(p, p)

@@ -24,6 +24,7 @@ ENTRIES = (
         venue="ICLR",
         year=2017,
         code="hendrycks/error-detection",
+        on_features=({}, {"temperature": 1000.0}),
         **_OUTPUT,
     ),
     Entry(

@@ -6,7 +6,8 @@ from typing import Any
 
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
-from skood.numerics.probabilities import log_softmax
+from skood.numerics.probabilities import behind_best
+from skood.numerics.rows import row_dots, row_sums
 
 __all__ = ["Entropy"]
 
@@ -57,5 +58,6 @@ class Entropy(LogitDetector):
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
-        log_p = log_softmax(logits)
-        return xp.sum(xp.exp(log_p) * log_p, axis=1)
+        behind, others = behind_best(logits)
+        rest = row_sums(others)
+        return row_dots(others, behind) / (1 + rest) - xp.log1p(rest)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.logits.base import LogitDetector
-from skood.numerics.device import array_namespace
-from skood.numerics.probabilities import sorted_softmax
+from skood.numerics.probabilities import largest_softmax
+from skood.numerics.rows import powers, row_sums
 
 __all__ = ["GEN"]
 
@@ -78,7 +78,5 @@ class GEN(LogitDetector):
     _several_classes = True
 
     def _logit_scores(self, logits: Any) -> Any:
-        p, rest = sorted_softmax(logits)
-        largest = slice(-self.n_largest, None)
-        terms = (p[:, largest] * rest[:, largest]) ** self.gamma
-        return -array_namespace(p).sum(terms, axis=1)
+        p, rest = largest_softmax(logits, self.n_largest)
+        return -row_sums(powers(p * rest, self.gamma))

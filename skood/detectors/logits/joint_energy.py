@@ -6,6 +6,7 @@ from typing import Any
 
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
+from skood.numerics.rows import row_sums
 
 __all__ = ["JointEnergy"]
 
@@ -58,4 +59,4 @@ class JointEnergy(LogitDetector):
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         z = xp.astype(logits, xp.float64)
-        return xp.sum(xp.clip(z, 0, None) + xp.log1p(xp.exp(-xp.abs(z))), axis=1)
+        return row_sums(xp.clip(z, 0, None) + xp.log1p(xp.exp(-xp.abs(z))))

@@ -14,6 +14,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import best_logit, cache_blocks, row_dots
 
 __all__ = ["KLMatching"]
 
@@ -87,8 +88,26 @@ class KLMatching(LearnedLogitDetector):
         log_p = log_softmax(logits)
         p = xp.exp(log_p)
         log_q = like(self.log_templates_, p)
-        nearest = log_q[xp.argmax(p @ log_q.T, axis=1)]
-        return xp.sum(p * (nearest - log_p), axis=1)
+        rounded = p.astype(logits.dtype) if isinstance(p, np.ndarray) else p
+        nearest = log_q[_nearest(p, log_q, rounded)]
+        return row_dots(p, nearest - log_p)
+
+
+def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
+    """Return the template of the largest product with each row of p.
+
+    The products are those of the rows as rounded, which costs half in float32; where
+    another might be the largest within their error, they are those of p.
+    """
+    xp = array_namespace(p)
+    found = rounded @ xp.astype(log_q, rounded.dtype).T
+    nearest = xp.argmax(found, axis=1)
+    if rounded.dtype != p.dtype:
+        error = (p.shape[1] + 2) * xp.finfo(rounded.dtype).eps
+        least = (1 + error) * best_logit(found)  # all are negative
+        unclear = ((1 - error) * found >= least[:, None]).sum(1) > 1
+        nearest[unclear] = xp.argmax(p[unclear] @ log_q.T, axis=1)
+    return nearest
 
 
 def _shares(chunk: LayerFeatures, *, logits_of: LogitsOf) -> ClassSums:
@@ -96,7 +115,14 @@ def _shares(chunk: LayerFeatures, *, logits_of: LogitsOf) -> ClassSums:
     logits = logits_of(chunk)
     xp = array_namespace(logits)
     best = xp.argmax(logits, axis=1)
+    p = xp.concat([_shares_of_block(block) for block in cache_blocks(logits)])
+    return ClassSums.of(p, to_numpy(best), logits.shape[1])
+
+
+def _shares_of_block(logits: Any) -> Any:
+    xp = array_namespace(logits)
+    best = xp.argmax(logits, axis=1)
     log_p = log_softmax(logits)
     p, rows = xp.exp(log_p), xp.arange(len(log_p))
     p[rows, best] = -xp.expm1(log_p[rows, best])
-    return ClassSums.of(p, to_numpy(best), logits.shape[1])
+    return p

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skood.detectors.logits.base import LogitDetector
-from skood.numerics.device import array_namespace
+from skood.numerics.rows import best_logit
 
 __all__ = ["MaxLogit"]
 
@@ -57,4 +57,4 @@ class MaxLogit(LogitDetector):
     """
 
     def _logit_scores(self, logits: Any) -> Any:
-        return array_namespace(logits).max(logits, axis=1)
+        return best_logit(logits)

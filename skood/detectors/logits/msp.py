@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numbers import Real
+from typing import Any, ClassVar
 
+from skood._sklearn_compat import Interval
 from skood.detectors.logits.base import LogitDetector
 from skood.numerics.device import array_namespace
+from skood.numerics.rows import best_logit, row_sums
 
 __all__ = ["MSP"]
 
@@ -13,9 +16,12 @@ __all__ = ["MSP"]
 class MSP(LogitDetector):
     """Maximum softmax probability.
 
-    The score is the probability of the predicted class, from 1 / n_classes to 1. It is
-    computed in float64, where it is exactly 1 for rows whose best logit leads by more
-    than about 37: such rows tie (in float32 they do from a lead of 17 on).
+    The score [1]_ is the probability of the predicted class, from 1 / n_classes to 1.
+    It is computed in float64, where it is exactly 1 for rows whose best logit leads by
+    more than about 37: such rows tie (in float32 they do from a lead of 17 on).
+
+    At a temperature of 1,000 and on the logits of perturbed inputs
+    (:class:`skood.InputPerturbation`) it is ODIN [2]_.
 
     The threshold comes from the scores of the rows given to ``fit``. A network is
     surer of its own training data than of new data: give in-distribution rows that it
@@ -23,6 +29,8 @@ class MSP(LogitDetector):
 
     Parameters
     ----------
+    temperature : float, default=1.0
+        What the logits are divided by, positive.
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"
@@ -45,8 +53,10 @@ class MSP(LogitDetector):
 
     References
     ----------
-    Hendrycks and Gimpel, "A baseline for detecting misclassified and
-    out-of-distribution examples in neural networks", ICLR 2017.
+    .. [1] Hendrycks and Gimpel, "A baseline for detecting misclassified and
+       out-of-distribution examples in neural networks", ICLR 2017.
+    .. [2] Liang, Li and Srikant, "Enhancing the reliability of out-of-distribution
+       image detection in neural networks", ICLR 2018.
 
     Examples
     --------
@@ -60,10 +70,16 @@ class MSP(LogitDetector):
     array([0.33333333])
     """
 
+    temperature: float = 1.0
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "temperature": [Interval(Real, 0, None, closed="neither")],
+    }
+
     _several_classes = True
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         logits = xp.astype(logits, xp.float64)
-        behind = logits - xp.max(logits, axis=1)[:, None]
-        return 1 / xp.sum(xp.exp(behind), axis=1)
+        behind = logits - best_logit(logits)[:, None]
+        return 1 / row_sums(xp.exp(behind / self.temperature))

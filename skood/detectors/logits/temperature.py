@@ -17,6 +17,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.rows import best_logit
 
 __all__ = ["TemperatureScaledMSP"]
 
@@ -98,7 +99,7 @@ class TemperatureScaledMSP(LearnedLogitDetector):
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
         scaled = xp.astype(logits, xp.float64) / self.temperature_
-        return xp.exp(xp.max(log_softmax(scaled), axis=1))
+        return xp.exp(best_logit(log_softmax(scaled)))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

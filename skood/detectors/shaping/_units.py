@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skood.numerics.device import array_namespace
+from skood.numerics.rows import row_sums
 
 __all__ = ["largest_sum", "n_kept", "positive", "smallest_kept"]
 
@@ -22,8 +23,8 @@ def positive(h: Any) -> Any:
 
 
 def largest_sum(h: Any, count: int) -> Any:
-    """Return the sum of the largest entries of each row, shape (n,)."""
-    return array_namespace(h).sum(_upper(h, count), axis=1)
+    """Return the sum of the largest entries of each row in float64, shape (n,)."""
+    return row_sums(_upper(h, count))
 
 
 def smallest_kept(h: Any, count: int) -> Any:

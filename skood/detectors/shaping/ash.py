@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
+from skood.detectors.head.base import product
 from skood.detectors.shaping._units import n_kept, smallest_kept
 from skood.detectors.shaping.base import ShapingDetector
-from skood.numerics.device import array_namespace
-from skood.numerics.rows import nonzero
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import nonzero, row_sums
 
 __all__ = ["ASH"]
 
@@ -93,16 +94,24 @@ class ASH(ShapingDetector):
     _unbiased = "nothing is learned from the rows"
 
     def _shaped(self, h: Any) -> Any:
+        kept, factor = self._pruned(h)
+        return kept * factor
+
+    def _shaped_logits(self, h: Any) -> Any:
+        kept, factor = self._pruned(h)
+        z = product(kept, self._linear.weight)
+        return z * factor + like(self._linear.bias, z)
+
+    def _pruned(self, h: Any) -> tuple[Any, Any]:
+        """Return what is left of h, and the factor of each row, shape (n, 1)."""
         xp = array_namespace(h)
         least = smallest_kept(h, n_kept(h.shape[1], self.percentile))
         active = (h >= least[:, None]) & (h > 0)
         kept = xp.where(active, h, 0 * h)
+        before = row_sums(h)
         if self.variant == "P":
-            return kept
-        before = xp.sum(h, axis=1)[:, None]
+            return kept, 1.0
         if self.variant == "B":
-            share = before / nonzero(
-                xp.sum(xp.astype(active, h.dtype), axis=1)[:, None]
-            )
-            return xp.where(active, share, 0 * h)
-        return kept * xp.exp(before / nonzero(xp.sum(kept, axis=1)[:, None]))
+            ones = xp.astype(active, h.dtype)
+            return ones, (before / nonzero(row_sums(ones)))[:, None]
+        return kept, xp.exp(before / nonzero(row_sums(kept)))[:, None]

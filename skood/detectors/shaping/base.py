@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from skood.detectors.head.base import HeadDetector
+from skood.detectors.head.base import HeadDetector, logits_of
 from skood.detectors.logits.base import LearnedLogitDetector
 from skood.detectors.logits.energy import Energy
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, LinearHead
 from skood.features.quantiles import pooled_quantiles
-from skood.numerics.device import array_namespace, like
+from skood.numerics.device import array_namespace
 
 __all__ = ["ShapingDetector"]
 
@@ -23,9 +23,9 @@ __all__ = ["ShapingDetector"]
 class ShapingDetector(HeadDetector):
     """Base class of detectors that change h to h', and score the logits W h' + b.
 
-    A subclass implements ``_shaped(h)``; one that changes the weights or the logits
-    instead overrides ``_shaped_logits(h)``. What it learns, it learns in
-    ``_learn_shape``.
+    A subclass implements ``_shaped(h)``, in float64; one that changes the weights or
+    the logits instead overrides ``_shaped_logits(h)``, in which h is float32 or
+    float64. What it learns, it learns in ``_learn_shape``.
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ class ShapingDetector(HeadDetector):
 
     score: LearnedLogitDetector | None = None
 
+    _elementwise = True
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "score": [LearnedLogitDetector, None]
     }
@@ -57,8 +59,9 @@ class ShapingDetector(HeadDetector):
 
     def _shaped_logits(self, h: Any) -> Any:
         """Return the logits of the new features."""
-        weight, bias = self._weights(h)
-        return self._shaped(h) @ weight.T + bias
+        xp = array_namespace(h)
+        shaped = self._shaped(xp.astype(h, xp.float64))
+        return logits_of(xp.astype(shaped, h.dtype), self._linear)
 
     def _learn_shape(self, training: Training) -> None:
         """Learn from the in-distribution rows; ``head_`` is set."""
@@ -73,11 +76,11 @@ class ShapingDetector(HeadDetector):
 
     def _score(self, chunk: LayerFeatures) -> Any:
         parts = (self._logits(block) for _, block in self._blocks(chunk))
-        scores = [self.score_._logit_scores(z) for z in parts]
+        scores = [self.score_._scores_of_logits(z) for z in parts]
         return array_namespace(scores[0]).concat(scores)
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self.score_._logit_scores(self._shaped_logits(h))
+        return self.score_._scores_of_logits(self._shaped_logits(h))
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
@@ -97,16 +100,7 @@ class ShapingDetector(HeadDetector):
 
     def _logits(self, chunk: LayerFeatures) -> Any:
         """Return the new logits of a chunk."""
-        return self._shaped_logits(self._hidden(chunk))
-
-    def _hidden(self, chunk: LayerFeatures) -> Any:
-        """Return h of a chunk, in float64."""
-        h = self._array(chunk, *chunk.block_names[0])
-        return array_namespace(h).astype(h, array_namespace(h).float64)
-
-    def _weights(self, h: Any) -> tuple[Any, Any]:
-        """Return W and b, in float64 on the device of h."""
-        return like(self._linear.weight, h), like(self._linear.bias, h)
+        return self._shaped_logits(self._array(chunk, *chunk.block_names[0]))
 
     def _percentiles(self, training: Training, *percentiles: float) -> list[float]:
         """Return percentiles of all activations of all rows together, exactly."""

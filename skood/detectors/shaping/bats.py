@@ -85,7 +85,7 @@ class BATS(ShapingDetector):
     }
 
     def _learn_shape(self, training: Training) -> None:
-        spread = self._gathered(lambda h, z, _: Spread.of(h), training)
+        spread = self._gathered(lambda h, z, _: Spread.of(h), training, logits=False)
         half = self.n_std * np.sqrt(spread.squares / spread.count)
         self.lower_, self.upper_ = spread.mean - half, spread.mean + half
 

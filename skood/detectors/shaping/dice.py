@@ -10,6 +10,7 @@ import numpy as np
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import mean_row
 from skood.detectors.declared import field
+from skood.detectors.head.base import product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.numerics.device import like
@@ -94,4 +95,5 @@ class DICE(ShapingDetector):
         return h
 
     def _shaped_logits(self, h: Any) -> Any:
-        return h @ like(self.weight_, h).T + like(self._linear.bias, h)
+        z = product(h, self.weight_.astype(self._linear.weight.dtype, copy=False))
+        return z + like(self._linear.bias, z)

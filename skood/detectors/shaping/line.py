@@ -6,12 +6,16 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
+from array_api_compat import device as device_of
+from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums
+from skood.detectors.head.base import in_float64, logits_of, product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
+from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import in_graph
 
@@ -98,12 +102,13 @@ class LINe(ShapingDetector):
         "weight_percentile": [Interval(Real, 0, 100, closed="left")],
     }
 
+    _elementwise = False
     _non_negative = True
 
     def _learn_shape(self, training: Training) -> None:
         weight = self._linear.weight.astype(np.float64)
         (self.limit_,) = self._percentiles(training, self.percentile)
-        sums = self._gathered(self._sums, training)
+        sums = self._gathered(self._sums, training, logits=False)
         empty = sums.counts == 0
         means = sums.sums / np.maximum(sums.counts, 1)[:, None]
         means[empty] = sums.overall
@@ -125,8 +130,7 @@ class LINe(ShapingDetector):
         """Return the activations up to the limit, and the classes predicted so."""
         xp = array_namespace(h)
         h = xp.clip(h, None, self.limit_)
-        weight, bias = self._weights(h)
-        return h, xp.argmax(h @ weight.T + bias, axis=1)
+        return h, xp.argmax(logits_of(h, self._linear), axis=1)
 
     def _shaped(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
@@ -134,30 +138,43 @@ class LINe(ShapingDetector):
 
     def _shaped_logits(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
-        h = h * like(self.unit_mask_, h)[classes]
-        weight, bias = self._weights(h)
-        importance = like(self.importance_, h)
         if in_graph():
-            limits = like(self.weight_limits_, h)[classes]
-            return _masked_logits(h, importance[classes], weight, limits) + bias
-        logits = array_namespace(h).empty_like(h[:, :1] * bias)
-        numbers = to_numpy(classes)
+            return self._logits_in_graph(h, classes)
+        xp, numbers = array_namespace(h), to_numpy(classes)
+        shape = (len(h), len(self._linear.bias))
+        logits = xp.empty(shape, dtype=xp.float64, device=device_of(h))
         for k in np.unique(numbers):
-            kept = importance[k] * weight > self.weight_limits_[k]
             rows = np.flatnonzero(numbers == k)
-            logits[rows] = h[rows] @ (weight * kept).T + bias
-        return logits
+            logits[rows] = product(h[rows], self._kept_weights(k))
+        return logits + like(self._linear.bias, logits)
 
-    def _score(self, chunk: LayerFeatures) -> Any:
-        # Not in smaller blocks: each would make the masks of nearly all classes anew.
-        return self.score_._logit_scores(self._logits(chunk))
+    def _kept_weights(self, k: int) -> NDArray[np.floating]:
+        """Return the weights with zeros where they do not matter to class k."""
+        weight, importance = self._linear.weight, self.importance_[k]
+        kept = importance * weight > self.weight_limits_[k]
+        return weight * (kept & self.unit_mask_[k])
 
+    def _scores(self, features: LayerFeatures) -> NDArray[np.float64]:
+        """Return the scores of rows, which are read in the order of their classes.
 
-def _masked_logits(h: Any, importance: Any, weight: Any, limits: Any) -> Any:
-    """Return the logits by the weights that matter to each row's class, (n, C).
+        The weights of a class are made once, not in every chunk anew.
+        """
+        classes = by_chunks(self._predicted, features)
+        order = np.argsort(classes, kind="stable")
+        scores = np.empty(len(features))
+        scores[order] = super()._scores(features[order])
+        return scores
 
-    All classes' masks at once: C d numbers a row.
-    """
-    xp = array_namespace(h)
-    kept = importance[:, None, :] * weight > limits[:, None, None]
-    return xp.sum(h[:, None, :] * xp.where(kept, weight, 0 * weight), axis=2)
+    def _predicted(self, chunk: LayerFeatures) -> NDArray[np.intp]:
+        return to_numpy(self._cut_off(self._array(chunk, *chunk.block_names[0]))[1])
+
+    def _logits_in_graph(self, h: Any, classes: Any) -> Any:
+        """Return the logits by all classes' masks at once: C d numbers a row."""
+        xp = array_namespace(h)
+        h = in_float64(h) * like(self.unit_mask_, in_float64(h))[classes]
+        weight = like(self._linear.weight, h)
+        importance = like(self.importance_, h)[classes]
+        limits = like(self.weight_limits_, h)[classes]
+        kept = importance[:, None, :] * weight > limits[:, None, None]
+        logits = xp.sum(h[:, None, :] * xp.where(kept, weight, 0 * weight), axis=2)
+        return logits + like(self._linear.bias, h)

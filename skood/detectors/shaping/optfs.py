@@ -111,8 +111,8 @@ class OptFS(ShapingDetector):
         self.factors_ = NORM * totals / length
 
     def _contributions(self, h: Any, z: Any, _classes: Any) -> Contributions:
-        weight, _ = self._weights(h)
-        parts = to_numpy(h * weight[predicted(z)]).ravel()
+        own = like(self._linear.weight, h)[predicted(z)]
+        parts = to_numpy(h * own).ravel()
         bins = to_numpy(self._bins(h)).ravel()
         totals = np.bincount(bins, parts, self.n_bins + 2).astype(np.float64)
         return Contributions(totals)

@@ -10,7 +10,7 @@ from skood.detectors.class_means import ClassSums
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.graph import ascending_order
+from skood.numerics.graph import ascending_order, in_graph
 
 __all__ = ["RAS"]
 
@@ -71,12 +71,17 @@ class RAS(ShapingDetector):
     _unbiased = "the profile knows the sorted activations, the score the order only"
 
     def _learn_shape(self, training: Training) -> None:
-        sums = self._gathered(_sorted_sums, training)
+        sums = self._gathered(_sorted_sums, training, logits=False)
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
-        ranks = ascending_order(ascending_order(h))
-        return like(self.profile_, h)[ranks]
+        if in_graph():
+            return like(self.profile_, h)[ascending_order(ascending_order(h))]
+        xp = array_namespace(h)
+        order, shaped = ascending_order(h), xp.empty_like(h)
+        rows = xp.arange(len(h))[:, None]
+        shaped[rows, order] = like(self.profile_, h)
+        return shaped
 
 
 def _sorted_sums(h: Any, _z: Any, _classes: Any) -> ClassSums:

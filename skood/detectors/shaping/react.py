@@ -9,6 +9,7 @@ from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
+from skood.features.chunks import chunks_of
 from skood.numerics.device import array_namespace
 
 __all__ = ["ReAct"]
@@ -75,7 +76,10 @@ class ReAct(ShapingDetector):
     }
 
     def _learn_shape(self, training: Training) -> None:
-        lowest, self.limit_ = self._percentiles(training, 0, self.percentile)
+        (self.limit_,) = self._percentiles(training, self.percentile)
+        name = training.features.block_names[0]
+        chunks = (chunk for _, chunk in chunks_of(training.features))
+        lowest = min(float(chunk.block(*name).min()) for chunk in chunks)
         if lowest == self.limit_:
             raise ValueError(
                 f"percentile={self.percentile} of the activations is {lowest:g}, the "

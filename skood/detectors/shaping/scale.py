@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
+from skood.detectors.head.base import logits_of, product
 from skood.detectors.shaping._units import largest_sum, n_kept, positive
 from skood.detectors.shaping.base import ShapingDetector
-from skood.numerics.device import array_namespace
+from skood.numerics.device import array_namespace, like
+from skood.numerics.rows import row_sums
 
 __all__ = ["SCALE"]
 
@@ -96,10 +98,12 @@ class SCALE(ShapingDetector):
         return h * array_namespace(h).exp(self._concentration(h))[:, None]
 
     def _shaped_logits(self, h: Any) -> Any:
-        if self.transform == "exp":
-            return super()._shaped_logits(h)
-        weight, bias = self._weights(h)
-        return (h @ weight.T + bias) * self._concentration(h)[:, None] ** 2
+        xp = array_namespace(h)
+        ratio = self._concentration(h)[:, None]
+        if self.transform == "square":
+            return logits_of(h, self._linear) * ratio**2
+        z = product(h, self._linear.weight)
+        return z * xp.exp(ratio) + like(self._linear.bias, z)
 
     def _concentration(self, h: Any) -> Any:
         """Return r, 1 for rows without a positive activation."""
@@ -110,6 +114,4 @@ class SCALE(ShapingDetector):
         active = positive(h)
         top = largest_sum(active, n_kept(h.shape[1], percentile))
         some = top > 0
-        return xp.where(
-            some, xp.sum(active, axis=1) / xp.where(some, top, 1 + 0 * top), 1
-        )
+        return xp.where(some, row_sums(active) / xp.where(some, top, 1 + 0 * top), 1)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.numerics.device import to_numpy, unit_rows
+from skood.numerics.device import to_numpy
+from skood.numerics.rows import unit_rows
 
 __all__ = ["class_angles"]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from skood.detectors.layers.nap.angles import SMALLEST_SQUARE
 from skood.hamming import PatternBank
 from skood.hamming.packing import unpacked_bits
-from skood.numerics.device import array_namespace, like, unit_rows
+from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import ascending
-from skood.numerics.rows import row_dots
+from skood.numerics.rows import row_dots, unit_rows
 
 __all__ = ["activation_signs", "angles_in_graph", "level_place", "nearest_in_graph"]
 

@@ -17,9 +17,9 @@ from skood.detectors.layers.nap.in_graph import (
 )
 from skood.features import Key
 from skood.hamming import PatternBank, packed_bits
-from skood.numerics.device import unit_rows
 from skood.numerics.graph import in_graph
 from skood.numerics.moments import class_sums
+from skood.numerics.rows import unit_rows
 
 __all__ = ["LayerRows", "PatternLayer", "activation_patterns"]
 
