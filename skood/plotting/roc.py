@@ -43,10 +43,12 @@ class RocDisplay(ScoreDisplay):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from skood.plotting import RocDisplay
-    >>> display = RocDisplay.from_predictions([0, 1, 0, -1], [3.0, 2.0, 0.5, 1.0])
-    >>> round(display.auroc, 3), display.fpr95
-    (0.667, 1.0)
+    >>> scores = np.random.default_rng(0).normal(size=400) + np.repeat([2, 0], 200)
+    >>> display = RocDisplay.from_predictions(np.repeat([0, -1], 200), scores)
+    >>> round(display.auroc, 2), round(display.fpr95, 2)
+    (0.93, 0.28)
     """
 
     def __init__(
