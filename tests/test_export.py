@@ -31,6 +31,7 @@ from skood import (
 )
 from skood.estimator_checks import synthetic_features
 from skood.export.banks import bounded
+from skood.export.onnx import ByPosition
 from skood.export.parity import Judgement, Parity
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'export'")
@@ -187,19 +188,15 @@ def test_the_module_is_the_pipeline(network):
 
 def test_it_can_be_exported_for_any_number_of_rows(network):
     kind, pipeline, new, module = network
-    if kind == "text":
-        some = tokens(new[:3])
-        free = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
-        shapes = {"input": None, "named": dict.fromkeys(some, free)}
-        program = torch.export.export(
-            module, (), some, dynamic_shapes=shapes, strict=False
-        )
-    else:
-        some = (torch.as_tensor(new[:3]),)
-        program = torch.export.export(
-            module, some, dynamic_shapes=({0: Dim.DYNAMIC},), strict=False
-        )
-    check(pipeline, new, called(program.module(), new))
+    some = [*tokens(new[:3]).values()] if kind == "text" else [torch.as_tensor(new[:3])]
+    names = ["input_ids", "attention_mask"] if kind == "text" else []
+    free = tuple(dict.fromkeys(NETWORKS[kind][3], Dim.DYNAMIC) for _ in some)
+    by_position = ByPosition(module, names).eval()
+    program = torch.export.export(
+        by_position, tuple(some), dynamic_shapes=(free,), strict=False
+    )
+    all_ = [*tokens(new).values()] if kind == "text" else [torch.as_tensor(new)]
+    check(pipeline, new, program.module()(*all_))
 
 
 def test_it_can_be_compiled_as_a_whole(network):
@@ -330,8 +327,8 @@ def tampered(module):
     yield other, "decisions differ"
     other = copy.deepcopy(module)
     network = other.capture.network
-    network.act.register_forward_hook(*network.first._forward_hooks.values())
-    network.first._forward_hooks.clear()
+    network.act.register_forward_hook(*network.second._forward_hooks.values())
+    network.second._forward_hooks.clear()
     yield other, "scores differ"
     other = copy.deepcopy(module)
     for weight in other.capture.network.parameters():

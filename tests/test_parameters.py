@@ -56,7 +56,7 @@ CHANGES = [
     (Mahalanobis(), {"relative": True, "normalize": True, "ridge": 0.1}),
     (Mahalanobis(), {"layer_weights": "logistic"}),
     (Mahalanobis(), {"covariance": "oas", "joint": True}),
-    (KNN(5), {**COMMON, "n_neighbors": 20, "normalize": False}),
+    (KNN(5), {**COMMON, "n_neighbors": 20, "normalize": False, "max_rows": 50}),
     (MSP(), {"contamination": 0.2, "temperature": 50.0}),
     (MaxLogit(), {"contamination": 0.2}),
     (Energy(), {"contamination": 0.2, "temperature": 50.0}),

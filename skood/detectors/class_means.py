@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassSums", "correct_sums", "mean_row", "predicted", "predicted_sums"]
 
+MANY_CLASSES = 64
+"""Above which sums by class have more rows than the few that stay in the cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassSums:
@@ -96,7 +99,9 @@ def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
 def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
     """Return the sums of the penultimate features by predicted class."""
     return detector._gathered(
-        lambda h, z, _: ClassSums.of(h, predicted(z), z.shape[1]), training
+        lambda h, z, _: ClassSums.of(h, predicted(z), z.shape[1]),
+        training,
+        whole_blocks=_has_many_classes(detector),
     )
 
 
@@ -107,4 +112,11 @@ def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
         right = predicted(z) == columns
         return ClassSums.of(h[right], columns[right], z.shape[1])
 
-    return detector._gathered(of, training, detector._label_columns(training))
+    columns, many = detector._label_columns(training), _has_many_classes(detector)
+    return detector._gathered(of, training, columns, whole_blocks=many)
+
+
+def _has_many_classes(detector: HeadDetector) -> bool:
+    """Return whether sums by class are larger than a few rows."""
+    assert detector.head_ is not None
+    return len(detector.head_.bias) > MANY_CLASSES

@@ -8,11 +8,21 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, export
 
 from skood.export.inputs import Called
 from skood.export.module import OUTPUTS, DetectorModule
 
-__all__ = ["KEY", "check_installed", "onnx_model", "session_of"]
+__all__ = [
+    "KEY",
+    "ByPosition",
+    "check_installed",
+    "input_names",
+    "onnx_model",
+    "session_of",
+]
 
 KEY = "skood.certificate"
 """The name in a model's metadata under which its certificate stands."""
@@ -30,6 +40,28 @@ def check_installed(*packages: str) -> None:
         )
 
 
+class ByPosition(nn.Module):
+    """A module whose named inputs come last, in order: graphs have no names for them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What is called.
+    names : list of str
+        Of the last inputs.
+    """
+
+    def __init__(self, module: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """Return what the module returns."""
+        first = len(tensors) - len(self.names)
+        named = dict(zip(self.names, tensors[first:], strict=True))
+        return self.module(*tensors[:first], **named)
+
+
 def onnx_model(module: DetectorModule, called: Called, axes: Sequence[int]) -> Any:
     """Return a module as a model of ONNX.
 
@@ -43,28 +75,17 @@ def onnx_model(module: DetectorModule, called: Called, axes: Sequence[int]) -> A
     axes : sequence of int
         The axes of the inputs whose size may be any.
     """
-    import torch
-    from torch.export import Dim
-
     args, kwargs = called
-
-    def free(tensor: Any) -> dict[int, Any]:
-        return {axis: Dim.DYNAMIC for axis in axes if axis < tensor.ndim}
-
-    first, *others = [*map(free, args), None]
-    shapes: dict[str, Any] = {
-        "input": first,
-        "others": tuple(others[:-1]),
-        "named": {name: free(value) for name, value in kwargs.items()},
-    }
+    tensors = (*args, *kwargs.values())
+    shapes = tuple(
+        {axis: Dim.DYNAMIC for axis in axes if axis < tensor.ndim} for tensor in tensors
+    )
+    by_position = ByPosition(module, [*kwargs]).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's remarks on itself
         program = torch.onnx.export(
-            module,
-            args,
-            kwargs=kwargs,
+            export(by_position, tensors, dynamic_shapes=(shapes,), strict=False),
             dynamo=True,
-            dynamic_shapes={name: found for name, found in shapes.items() if found},
             input_names=input_names(module, called),
             output_names=list(OUTPUTS),
             verbose=False,

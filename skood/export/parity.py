@@ -98,9 +98,8 @@ class Parity:
         spread = _spread(wanted.scores)
         differences = _differences(wanted.scores, found.scores)
         sizes = np.maximum(np.abs(wanted.scores), spread)
-        relative = np.divide(
-            differences, sizes, out=np.zeros(len(sizes)), where=differences > 0
-        )
+        finite = np.isfinite(differences) & (differences > 0)
+        relative = np.divide(differences, sizes, out=differences.copy(), where=finite)
         away = _differences(wanted.scores, np.full(len(sizes), threshold))
         near = away <= band * max(abs(threshold), spread)
         flipped = wanted.inliers != found.inliers

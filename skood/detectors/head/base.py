@@ -116,37 +116,41 @@ class HeadDetector(BaseDetector):
         training: Training,
         classes: NDArray[np.intp] | None = None,
         logits: bool = True,
+        whole_blocks: bool = False,
     ) -> S:
         """Return the statistics of all rows, merged from those of blocks of rows.
 
         ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
-        places of their labels. Without ``logits``, z is None.
+        places of their labels. Without ``logits``, z is None. ``whole_blocks`` is for
+        statistics so large that merging them costs more than small parts gain.
         """
         numbers = training.class_numbers if classes is None else classes
-        of_chunk = partial(self._of_blocks, statistics_of, logits)
+        of_chunk = partial(self._of_blocks, statistics_of, logits, whole_blocks)
         return merged_statistics(of_chunk, training.features, numbers)
 
     def _of_blocks(
         self,
         statistics_of: Callable[[Any, Any, NDArray[np.intp]], S],
         logits: bool,
+        whole_blocks: bool,
         chunk: LayerFeatures,
         numbers: NDArray[np.intp],
     ) -> S:
         parts = (
             statistics_of(h, z, numbers[rows])
-            for rows, h, z in self._some_rows(chunk, logits)
+            for rows, h, z in self._some_rows(chunk, logits, whole_blocks)
         )
         return reduce(lambda one, other: one.merge(other), parts)
 
     def _some_rows(
-        self, chunk: LayerFeatures, logits: bool
+        self, chunk: LayerFeatures, logits: bool, whole_blocks: bool = False
     ) -> Iterator[tuple[slice, Any, Any]]:
         """Yield some rows after the other: which they are in the chunk, h and z."""
         for block, features in self._blocks(chunk):
             h, z = self._stored(features, logits)
             width = self._numbers_a_row(h.shape[1])
-            for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
+            small = self._elementwise and not whole_blocks
+            for rows in cache_slices(h, width) if small else [EVERY_ROW]:
                 z_rows = None if z is None else z[rows]
                 yield _within(block, rows), in_float64(h[rows]), z_rows
 

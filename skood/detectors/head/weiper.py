@@ -150,7 +150,10 @@ class WeiPer(HeadDetector):
     def _learn_head(self, training: Training) -> None:
         self.seed_ = self._choice("seed", lambda: stream_seed(self.random_state))
         some = training.part(balanced_rows(training, self.max_rows, self.seed_))
-        self.limits_ = self._gathered(self._range, some).limits
+        # Extremes hang on single rows: a fit without them would have other bins.
+        self.limits_ = self._choice(
+            "limits", lambda: self._gathered(self._range, some).limits
+        )
         found = self._gathered(self._summed, some)
         self.histograms_ = found.counts / found.n_rows
 
