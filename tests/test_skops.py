@@ -93,6 +93,7 @@ def other_estimators():
         monitor,
         energy_classifier(X, y),
         Mahalanobis().partial_fit(features[:40], y[:40]),
+        KNN(5, max_rows=50).fit(X),
         image_pipeline(convolutional(), store_network=False),
         to_pyod(KNN(5)).fit(X),
         to_pyod(LayerFeatureTransformer(None, "0", store_network=False)),
