@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import chain
 
 import numpy as np
@@ -186,7 +187,8 @@ def test_it_runs_in_onnxruntime(graph):
     panel, module = graph
     some = tuple(x[:3] for x in panel.tensors)
     free = tuple({0: Dim.DYNAMIC} for _ in some)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, on its own deprecated parts
         made = torch.onnx.export(
             module, some, dynamo=True, dynamic_shapes=free, verbose=False
         )

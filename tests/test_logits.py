@@ -166,5 +166,6 @@ def test_a_temperature_that_is_none(logits, temperature):
 
 
 def test_parameters_are_those_that_matter():
-    assert set(MSP().get_params()) == {"contamination", "device"}
+    assert set(MaxLogit().get_params()) == {"contamination", "device"}
+    assert set(MSP().get_params()) == {"contamination", "device", "temperature"}
     assert set(Energy().get_params()) == {"contamination", "device", "temperature"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skood import LayerFeatures, LINe, LinearHead
+from skood import LayerFeatures, LINe, LinearHead, WeiPer
 from skood.detectors.head import pnml
 from skood.detectors.head.base import product
 from skood.detectors.head.histograms import places_among
@@ -132,3 +132,19 @@ def test_scores_of_float32_are_those_of_float64(name):
 
 def _weights(head):
     return head.weight, head.bias
+
+
+def test_weiper_has_the_limits_of_all_rows_in_every_fit(monkeypatch, rng):
+    features, y = synthetic_features(120, 0)
+    h = features.block("penultimate", "avg") * rng.standard_t(2, size=(120, 10))
+    learned, limits = WeiPer._learn_head, []
+
+    def noted(self, training):
+        learned(self, training)
+        limits.append(self.limits_)
+
+    monkeypatch.setattr(WeiPer, "_learn_head", noted)
+    WeiPer(n_copies=3).fit(LayerFeatures({"penultimate": h}, head=features.head), y)
+    assert len(limits) > 5  # one fit for each fold, and that of all rows
+    for found in limits:
+        np.testing.assert_array_equal(found, limits[0])

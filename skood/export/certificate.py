@@ -197,5 +197,5 @@ def _name_of(function: Any) -> str:
         return f"{_name_of(inner)}({', '.join(given)})"
     if isinstance(function, str):
         return function
-    name = getattr(function, "__qualname__", None) or repr(function)
-    return f"{getattr(function, '__module__', '')}.{name}".lstrip(".")
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
