@@ -33,8 +33,8 @@ DETECTORS = [
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    # Of loky, whose workers are replaced when they have grown, as by importing torch. As
-    # an error it would end the thread that waits for them.
+    # Of loky, whose workers are replaced when they have grown, as by importing torch.
+    # As an error it would end the thread that waits for them.
     pytest.mark.filterwarnings("ignore:A worker stopped while some jobs:UserWarning"),
     # of Ray and of dask, about themselves
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -249,7 +249,8 @@ def test_one_thread_is_taken_back_when_the_last_leaves():
 
 
 def test_plain_calls_keep_their_threads_and_show_their_progress(capsys):
-    with threadpool_limits(2, user_api="blas"):
+    plain = joblib.parallel_config(backend="sequential")
+    with plain, threadpool_limits(2, user_api="blas"):
         assert [*called_in_order(blas_threads, [()])] == [{2}]
     features, y = tiny_features()
     for backend_name in ("sequential", "threading"):
