@@ -18,6 +18,7 @@ from skood import (
     AMP,
     KNN,
     MSP,
+    AlarmRateMonitor,
     AnchoredClassifier,
     ClassHoldout,
     EnergyRegularizedClassifier,
@@ -87,10 +88,13 @@ def other_estimators():
     ]
     monitor = ShiftMonitor(KNN(5), cv=0.5).fit(X[:60])
     monitor.update(X[60:])
+    rate = AlarmRateMonitor(max_rate=0.1).fit()
+    rate.update(np.where(np.arange(50) % 9, 1, -1))
     return [
         *corrupted,
         *searches,
         monitor,
+        rate,
         energy_classifier(X, y),
         Mahalanobis().partial_fit(features[:40], y[:40]),
         KNN(5, max_rows=50).fit(X),
