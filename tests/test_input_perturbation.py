@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skood import InputPerturbation, LayerFeatureTransformer
+from skood import MSP, InputPerturbation, LayerFeatureTransformer, load, save
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +180,13 @@ def test_inputs_and_scores_of_no_use_are_refused(network, images):
         InputPerturbation(network, score=lambda z: z)(images)
     with pytest.raises(ValueError, match="give score="):
         InputPerturbation(network[0])(images)
+
+
+def test_a_pipeline_with_it_is_saved_with_the_network_once(network, images, tmp_path):
+    odin = InputPerturbation(network)
+    extractor = LayerFeatureTransformer(network, ["logits"], preprocess=odin)
+    pipeline = make_pipeline(extractor, MSP(temperature=1000)).fit(images)
+    save(pipeline, tmp_path / "odin")
+    loaded = load(tmp_path / "odin", network=network)
+    expected = pipeline.score_samples(images)
+    np.testing.assert_array_equal(loaded.score_samples(images), expected)

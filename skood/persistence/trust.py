@@ -17,6 +17,7 @@ PLAIN = (
     STORED,
     "functools.partial",
     "numpy.dtype",
+    "skood.extraction.perturbation.InputPerturbation",  # in no file of skops alone
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.metrics._scorer._MultimetricScorer",
