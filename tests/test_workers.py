@@ -33,9 +33,6 @@ DETECTORS = [
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    # Of loky, whose workers are replaced when they have grown, as by importing torch.
-    # As an error it would end the thread that waits for them.
-    pytest.mark.filterwarnings("ignore:A worker stopped while some jobs:UserWarning"),
     # of Ray and of dask, about themselves
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
