@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _num_samples
 
+from skood._sklearn_compat import num_samples, safe_indexing
 from skood.features import LayerFeatures
 from skood.features.chunks import portion_rows
 from skood.files.atomic import replacing
@@ -37,7 +36,7 @@ def write_scores(
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    n_rows = _num_samples(X)
+    n_rows = num_samples(X)
     header = {"descr": DTYPE.str, "fortran_order": False, "shape": (n_rows,)}
     with replacing(target) as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -52,4 +51,4 @@ def _portions(X: Any, n_rows: int) -> Iterator[Any]:
         return
     for start in range(0, n_rows, step):
         rows = slice(start, min(start + step, n_rows))
-        yield X[rows] if isinstance(X, LayerFeatures) else _safe_indexing(X, rows)
+        yield X[rows] if isinstance(X, LayerFeatures) else safe_indexing(X, rows)
