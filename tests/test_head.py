@@ -378,7 +378,11 @@ def test_published_numbers_of_components():
 
 @pytest.mark.parametrize(
     "detector",
-    [WeiPer(n_copies=3), KPCA(kernel="cosine_rbf"), NNGuide(max_rows=40)],
+    [
+        WeiPer(n_copies=3),
+        KPCA(kernel="cosine_rbf", n_random_features=64),
+        NNGuide(max_rows=40),
+    ],
     ids=repr,
 )
 def test_a_seed_set_after_fit_changes_nothing(detector):
