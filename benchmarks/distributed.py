@@ -90,7 +90,7 @@ def backend(name: str, n_workers: int) -> Iterator[None]:
             cluster = LocalCluster(
                 n_workers=n_workers,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address=":0",
                 host="127.0.0.1",
             )
             stack.enter_context(cluster)

@@ -76,7 +76,7 @@ def _dask():
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",  # any port: other processes have clusters, too
             host="127.0.0.1",
         ) as cluster,
         distributed.Client(cluster),
