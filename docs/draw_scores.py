@@ -5,7 +5,7 @@
 A small network has learned the digits 0 to 7. What tells the digits 8 and 9 and patches
 of photographs apart differs by layer; AutoOOD reads several.
 
-The split is one of six that were tried, the one with the 5 % of known digits flagged that
+The split is one of six that were tried, the one that flags the 5 % of known digits that
 are asked for; the six flag between 3 and 9 % of a few hundred.
 """
 
