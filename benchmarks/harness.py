@@ -112,20 +112,6 @@ def relative_error(values: Any, exact: Any) -> float:
     return float(np.max(np.abs(values - exact) / np.maximum(np.abs(exact), 1e-300)))
 
 
-def let_torchvision_import() -> None:
-    """Define the operators that torchvision's CUDA build misses beside a CPU torch."""
-    import torch
-
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            library.define(f"{name}(Tensor dets, Tensor scores, float t) -> Tensor")
-            _LIBRARIES.append(library)
-
-
-_LIBRARIES: list[Any] = []
-
-
 class _Worker:
     def __init__(
         self,

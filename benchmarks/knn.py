@@ -23,9 +23,9 @@ from harness import (
     NotInstalled,
     Peer,
     compare,
-    let_torchvision_import,
     relative_error,
 )
+from pytorch_ood_alone import pytorch_ood_detectors
 
 COMPARED = 200
 """Queries whose answer is taken from all differences."""
@@ -101,15 +101,13 @@ def scikit_learn_peer(folder: Path, k: int) -> Peer:
 
 
 def pytorch_ood_peer(folder: Path, k: int, offset: float) -> Peer:
-    if find_spec("pytorch_ood") is None or find_spec("torchvision") is None:
-        raise NotInstalled("pytorch-ood or torchvision is not installed")
-    let_torchvision_import()
+    if find_spec("pytorch_ood") is None:
+        raise NotInstalled("pytorch-ood is not installed")
     import torch
-    from pytorch_ood.detector import KNN
 
     X, Q = map(torch.from_numpy, read_data(folder))
     labels = torch.zeros(len(X), dtype=torch.long)
-    model, out = KNN(None, k=k, normalize=not offset), {}
+    model, out = pytorch_ood_detectors().KNN(None, k=k, normalize=not offset), {}
     return Peer(
         {
             "fit": lambda: model.fit_features(X, labels),

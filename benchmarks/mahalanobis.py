@@ -22,9 +22,9 @@ from harness import (
     NotInstalled,
     Peer,
     compare,
-    let_torchvision_import,
     relative_error,
 )
+from pytorch_ood_alone import pytorch_ood_detectors
 from scipy.linalg import cholesky, solve_triangular
 
 
@@ -95,14 +95,12 @@ def skood_peer(folder: Path, dtype: str, threshold: bool) -> Peer:
 def pytorch_ood_peer(folder: Path, slow_rows: int) -> Peer:
     if find_spec("pytorch_ood") is None:
         raise NotInstalled("pytorch-ood is not installed (pip install pytorch-ood)")
-    let_torchvision_import()
     import torch
-    from pytorch_ood.detector import Mahalanobis
 
     data = Data(folder)
     X, y, Q = torch.from_numpy(data.X), torch.from_numpy(data.y), data.Q
     part = torch.from_numpy(Q[:slow_rows] if slow_rows else Q)
-    detector = Mahalanobis(None)
+    detector = pytorch_ood_detectors().Mahalanobis(None)
     out = {}
 
     def score() -> None:

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import posthoc_rivals
 from harness import NotInstalled, Peer, compare
+from pytorch_ood_alone import pytorch_ood_detectors
 from scipy.stats import spearmanr
 
 from skood import LayerFeatures, LinearHead
@@ -112,7 +113,7 @@ def load_what_is_shared(folder: Path) -> None:
     """Load the data and both libraries, so that no process has to."""
     data_of(folder)
     with contextlib.suppress(ImportError):
-        posthoc_rivals.detectors()
+        pytorch_ood_detectors()
     for entry in REGISTRY.values():
         if entry.family not in ("trained", "wrapped"):
             _ = entry.detector
@@ -146,7 +147,7 @@ def theirs(folder: Path, name: str, part: int) -> Peer:
     try:
         import torch
 
-        rivals = posthoc_rivals.detectors()
+        rivals = pytorch_ood_detectors()
     except ImportError as error:
         raise NotInstalled(str(error)) from error
     known, new, y = data_of(folder)

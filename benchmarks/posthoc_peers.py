@@ -13,44 +13,17 @@ which they do not, and the guide's page on definitions says what is different.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pytorch_ood_alone import pytorch_ood_detectors
 from scipy.stats import spearmanr
 
 from skood import LayerFeatures, LinearHead
 from skood.detectors.registry import REGISTRY
-
-
-class NoTorchvision:
-    """Imports of torchvision give empty modules: only pytorch-ood's data need it."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return a spec for torchvision and what is in it."""
-        if name.partition(".")[0] == "torchvision":
-            return ModuleSpec(name, self, is_package=True)
-        return None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return a module whose every attribute is an empty class."""
-        module = ModuleType(spec.name)
-        module.__dict__["__getattr__"] = _empty_class
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Leave it empty."""
-
-
-def _empty_class(name: str) -> type:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return type(name, (), {})
 
 
 @dataclass(frozen=True)
@@ -198,9 +171,7 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=64)
     parser.add_argument("--classes", type=int, default=10)
     given = parser.parse_args()
-    sys.meta_path.append(NoTorchvision())
-    from pytorch_ood import detector as rivals
-
+    rivals = pytorch_ood_detectors()
     a = made_up(given.n, given.d, given.classes)
     table = pd.DataFrame([row_of(rivals, name, a) for name in PEERS])
     print(table.set_index("detector").fillna("").to_string())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-from posthoc_peers import NoTorchvision
 
 BATCH = 1000
 """Rows that are scored at once, as those of a loader are."""
@@ -67,17 +64,6 @@ class Rival:
 
 
 Maker = Callable[[Any, Arrays], Rival]
-
-
-def detectors() -> Any:
-    """Return pytorch-ood's module of detectors; torchvision need not be there."""
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError):
-        sys.meta_path.append(NoTorchvision())
-    from pytorch_ood import detector
-
-    return detector
 
 
 def _nothing() -> None:
