@@ -14,6 +14,7 @@ from torch.export import Dim
 
 from skood import (
     KNN,
+    RAS,
     AutoOOD,
     ConformalDetector,
     DetectorEnsemble,
@@ -30,10 +31,10 @@ from skood.ensemble.in_graph import combined_in_graph
 from skood.ensemble.rules import RULES
 from skood.estimator_checks import synthetic_features
 from skood.export.formula import Formula, traced
-from skood.features import LayerFeatures
+from skood.features import LayerFeatures, LinearHead
 from skood.interop.pyod.detector import PyODDetector
 from skood.numerics.device import array_namespace
-from skood.numerics.graph import becoming_graph
+from skood.numerics.graph import ascending_order, becoming_graph
 
 RTOL = 1e-4
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -249,6 +250,25 @@ def test_a_module_of_several_blocks_takes_them_in_order():
     output, scores, _, _ = module(*blocks)
     np.testing.assert_allclose(scores, detector.score_samples(X), rtol=1e-9)
     assert output.shape == (66, sum(block.shape[1] for block in blocks))
+
+
+@pytest.mark.parametrize("width", [1, 10, 64, 512])
+def test_ties_keep_their_order(width):
+    """Units behind a ReLU tie at zero, and a sort of many columns moves them."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.normal(size=(40, width)).round(1), 0)
+    with becoming_graph():
+        found = ascending_order(torch.as_tensor(x))
+    np.testing.assert_array_equal(found, np.argsort(x, axis=1, kind="stable"))
+
+
+def test_detectors_that_sort_units_are_graphs_of_wide_layers():
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(4, 64)), np.zeros(4))
+    h = np.maximum(rng.normal(size=(90, 64)), 0)
+    X = LayerFeatures({"penultimate": h, "logits": head.logits(h)}, head=head)
+    detector = RAS().fit(X)
+    to_module(detector, X)  # raises if it scores as another
 
 
 def test_nan_is_no_inlier():
