@@ -15,7 +15,8 @@ takes over the bare forward.
 ``--overhead`` says for every detector that can be exported what its part of a module
 and of a file of ONNX takes for 64 rows and for 1, in per cent of the forward of a
 ResNet-18 at 32 x 32 pixels. They are fitted on made-up features of 512 columns, 10
-classes and 1,000 rows, which are also what banks hold.
+classes and 1,000 rows, which are also what banks hold. With ``--kept`` what is exported
+stays in a folder, so that the times can be taken again without making it again.
 
 ``--misses`` sends so many different rows one by one through a transformer with a cache
 in a folder, in that mode, and prints the files there, the medians of the first hundred
@@ -27,6 +28,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import pickle
 import statistics
 import tempfile
 import time
@@ -115,7 +117,8 @@ def calls_of(network: nn.Module, pipeline: Pipeline, n: int) -> dict[str, Any]:
             return network(tensor)
 
     module = to_module(pipeline)
-    session = session_of(module, X[:2])
+    called = (torch.as_tensor(images(2)),), {}
+    session = on_one_thread(onnx_model(module, called, (0,)).SerializeToString())
     return {
         "forward": forward,
         "transform": lambda: pipeline[0].transform(X),
@@ -131,15 +134,13 @@ def without_gradients(module: nn.Module, *given: torch.Tensor) -> Any:
         return module(*given)
 
 
-def session_of(module: nn.Module, *example: np.ndarray) -> Any:
-    """Return a session of onnxruntime on one thread."""
+def on_one_thread(file: bytes) -> Any:
+    """Return a session of onnxruntime."""
     import onnxruntime
 
-    called = tuple(map(torch.as_tensor, example)), {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = onnx_model(module, called, (0,)).SerializeToString()
-    return onnxruntime.InferenceSession(model, options)
+    return onnxruntime.InferenceSession(file, options)
 
 
 def request_to(pipeline: Pipeline, n: int) -> Callable[[], Any]:
@@ -199,32 +200,49 @@ def made_up_features(n: int, seed: int) -> tuple[LayerFeatures, np.ndarray]:
     return LayerFeatures(blocks, head=head), y
 
 
-def overhead(rounds: int) -> list[dict[str, Any]]:
+def overhead(rounds: int, kept: Path) -> list[dict[str, Any]]:
     """Return what every detector takes, in per cent of the forward of a ResNet-18."""
+    parts = {
+        name: part_of(entry, kept / name)
+        for name, entry in REGISTRY.items()
+        if not entry.no_graph
+    }
     torch.manual_seed(0)
     network, base = ResNet18().eval(), {}
     for n in (64, 1):
         forward = partial(without_gradients, network, torch.as_tensor(images(n)))
         base[n] = milliseconds({"": forward}, 10)[""]
     print("the forward of a ResNet-18 takes, in milliseconds:", base)
-    X, y = made_up_features(1000, 1)
     found = []
-    for name, entry in REGISTRY.items():
-        if not entry.no_graph:
-            found.append({"detector": name, **shares(entry, X, y, base, rounds)})
-            print(found[-1], flush=True)
+    for name, part in parts.items():
+        found.append({"detector": name, **shares(*part, base, rounds)})
+        print(found[-1], flush=True)
+    return found
+
+
+def part_of(entry: Any, kept: Path) -> tuple[nn.Module, bytes, bool]:
+    """Return a fitted detector as a module and a file, and whether it keeps rows.
+
+    They are made once, and kept: it takes much longer than they take to score.
+    """
+    if not kept.exists():
+        X, y = made_up_features(1000, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector = entry.detector(**(entry.on_features or ({},))[0]).fit(X, y)
+            module = to_module(detector, X[:2])
+            called = tuple(torch.as_tensor(X[:2].block(*n)) for n in module.blocks), {}
+            file = onnx_model(module, called, (0,)).SerializeToString()
+        made = module, file, bounded(detector, 1) is not detector
+        kept.write_bytes(pickle.dumps(made))
+    found: tuple[nn.Module, bytes, bool] = pickle.loads(kept.read_bytes())
     return found
 
 
 def shares(
-    entry: Any, X: LayerFeatures, y: np.ndarray, base: dict[int, float], rounds: int
+    module: Any, file: bytes, bank: bool, base: dict[int, float], rounds: int
 ) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        detector = entry.detector(**(entry.on_features or ({},))[0]).fit(X, y)
-        module = to_module(detector, X[:2])
-        session = session_of(module, *(X[:2].block(*name) for name in module.blocks))
-    found: dict[str, Any] = {"bank": bounded(detector, 1) is not detector}
+    session, found = on_one_thread(file), {"bank": bank}
     for n, forward in base.items():
         new, _ = made_up_features(n, 2)
         arrays = [new.block(*name) for name in module.blocks]
@@ -282,12 +300,16 @@ def main() -> None:
     parser.add_argument("--fastapi", action="store_true")
     parser.add_argument("--overhead", action="store_true")
     parser.add_argument("--csv", help="a file for the table")
+    parser.add_argument("--kept", help="a folder for what --overhead exports")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.misses:
         misses(arguments.misses)
     elif arguments.overhead:
-        write(overhead(arguments.rounds), arguments.csv)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(arguments.kept or folder)
+            kept.mkdir(exist_ok=True)
+            write(overhead(arguments.rounds, kept), arguments.csv)
     else:
         write(table(arguments.rounds, arguments.fastapi), arguments.csv)
 
