@@ -19,6 +19,7 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def inputs(kind: str, n: int, seed: int) -> Any:
     """Return rows of a kind: images, texts or vectors."""
     rng = np.random.default_rng(seed)
     if kind == "text":
-        texts = ("abcdefghijklmnopqrs"[: rng.integers(2, 12)] for _ in range(n))
+        texts = ("abcdefghijklmnopqrs"[: rng.integers(3, 12)] for _ in range(n))
         return [text[k % 3 :] * (1 + k % 2) for k, text in enumerate(texts, 1)]
     if kind == "arrays":
         return rng.normal(size=(n, 6))
@@ -156,8 +157,19 @@ def detectors(kind: str) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield each detector's name and a function that makes it."""
     for name, entry in REGISTRY.items():
         own = entry.on_arrays if kind == "arrays" else entry.on_features
-        yield name, lambda entry=entry, own=own: entry.detector(**(own or ({},))[0])
+        parameters = dict((own or ({},))[0])
+        if (
+            kind != "arrays"
+            and entry.family == "layers"
+            and not entry.negative_features
+        ):
+            parameters["layers"] = "penultimate"  # the only one behind a ReLU in all
+        yield name, partial(_made, entry, parameters)
     yield from TOGETHER.items()
+
+
+def _made(entry: Any, parameters: dict[str, Any]) -> Any:
+    return entry.detector(**parameters)
 
 
 def _pair() -> list[tuple[str, Any]]:

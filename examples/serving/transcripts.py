@@ -3,8 +3,8 @@
     python transcripts.py FOLDER [RECIPE ...]
 
 FOLDER gets a text for each recipe: the commands of its README, each with what it
-printed. Each `pip install` among them is done in a new virtual environment, in which
-the commands below it run.
+printed, but for warnings. Each `pip install` among them is done in a new virtual
+environment, in which the commands below it run.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ HERE = Path(__file__).parent
 
 ENVIRONMENT = {
     "PIP_QUIET": "1",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "PYTHONWARNINGS": "ignore",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
@@ -54,19 +52,19 @@ def said(commands: list[str], folder: Path, environment: Path) -> str:
     venv.create(environment, with_pip=True, clear=True)
     shown = (f"printf '%s\\n' {shlex.quote(f'$ {c}')}\n{c}" for c in commands)
     stopped = ["trap 'kill $(jobs -p)' EXIT"] if _serves(commands) else []
-    lines = "\n".join(["exec 2>&1", "set -e", *stopped, *shown])
+    lines = "\n".join(["set -e", *stopped, *shown])
     path = f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}"
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         ["bash", "-c", lines],
         env={**kept, **ENVIRONMENT, "PATH": path},
         cwd=folder,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise SystemExit(f"{done.stdout}\n{commands[0]}: exit code {done.returncode}")
+        raise SystemExit(f"{done.stdout}\n{done.stderr}\n{commands[0]} has failed")
     return done.stdout
 
 
