@@ -485,7 +485,8 @@ def test_a_second_machine_is_an_environment_of_its_own():
 
 def test_the_transcripts_are_of_the_commands_of_today():
     commands_of = runpy.run_path(str(RECIPES / "transcripts.py"))["commands_of"]
-    for readme in RECIPES.glob("*/README.md"):
-        text = (TRANSCRIPTS / f"{readme.parent.name}.txt").read_text(encoding="utf-8")
-        ran = [x.removeprefix("$ ") for x in text.splitlines() if x.startswith("$ ")]
-        assert ran == commands_of(readme.read_text(encoding="utf-8")), readme
+    for transcript in TRANSCRIPTS.glob("*.txt"):
+        readme = RECIPES / transcript.stem / "README.md"
+        lines = transcript.read_text(encoding="utf-8").splitlines()
+        ran = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        assert ran == commands_of(readme.read_text(encoding="utf-8")), transcript.stem
