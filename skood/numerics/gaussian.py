@@ -79,7 +79,7 @@ class TiedGaussian:
     def of(
         cls,
         moments: ClassMoments,
-        ridge: float,
+        reg_covar: float,
         shrinkage: Shrinkage = Shrinkage(),  # noqa: B008
     ) -> TiedGaussian:
         """Return the Gaussian with the moments of some rows.
@@ -88,7 +88,7 @@ class TiedGaussian:
         ----------
         moments : ClassMoments
             Of the rows.
-        ridge : float
+        reg_covar : float
             Added to each feature's variance, relative to it.
         shrinkage : Shrinkage, optional
             Of the covariance.
@@ -102,7 +102,7 @@ class TiedGaussian:
         ValueError
             As :meth:`skood.numerics.whitening.Whitening.of`.
         """
-        found = Whitening.of(moments, ridge, shrinkage)
+        found = Whitening.of(moments, reg_covar, shrinkage)
         centre = moments.mean()
         centred = moments.means - centre
         centred /= found.scale

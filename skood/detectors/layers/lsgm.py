@@ -91,9 +91,9 @@ class LSGM(LayerDetector):
         Divide each layer's log densities by its number of features, so that a wide
         layer does not outweigh the others. Not in the paper.
     reg_covar : float, default=1e-6
-        Added to each feature's variance, times its variance over all rows, so that
-        units are no matter. (scikit-learn adds it as it is.) A feature that is constant
-        counts as one with the median of the others' variances.
+        The ridge: added to each feature's variance, times its variance over all rows,
+        so that units are no matter. (scikit-learn adds it as it is.) A feature that is
+        constant counts as one with the median of the others' variances.
     max_iter : int, default=1000
         At most so many passes of expectation maximisation a layer.
     tol : float, default=1e-3

@@ -68,11 +68,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         Take all layers as one vector, with one covariance that knows how they go
         together, instead of a sum over layers. With `normalize` each layer's part has
         length one.
-    ridge : float, default=1e-12
-        Added to each feature's variance, relative to it, so that units are no matter.
-        (A feature that is constant counts as one with the median of the others'
-        variances: it says nothing about the training rows, and a new row that differs
-        in it is far away.)
+    reg_covar : float, default=1e-12
+        The ridge: added to each feature's variance, relative to it, so that units are
+        no matter. (A feature that is constant counts as one with the median of the
+        others' variances: it says nothing about the training rows, and a new row that
+        differs in it is far away.)
     contamination : float, default=0.05
         Share of new in-distribution data that may be rejected, in (0, 0.5].
     device : str, default="auto"
@@ -100,8 +100,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     ------
     ValueError
         In ``fit``: constant features, or values whose squares do not fit; classes of
-        one row only; a singular covariance with ``ridge=0``; ``relative=True`` without
-        two classes; ``layer_weights="logistic"`` without outliers, or with
+        one row only; a singular covariance with ``reg_covar=0``; ``relative=True``
+        without two classes; ``layer_weights="logistic"`` without outliers, or with
         ``joint=True``. In ``partial_fit``: ``layer_weights="logistic"``,
         ``covariance="ledoit_wolf"``.
 
@@ -149,7 +149,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     layer_weights: str = "sum"
     covariance: str = "empirical"
     joint: bool = False
-    ridge: float = 1e-12
+    reg_covar: float = 1e-12
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "relative": ["boolean"],
@@ -157,7 +157,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         "layer_weights": [StrOptions({"sum", "logistic"})],
         "covariance": [StrOptions({"empirical", *SHRUNK})],
         "joint": ["boolean"],
-        "ridge": [Interval(Real, 0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
     }
 
     def _fit(self, training: Training) -> None:
@@ -290,7 +290,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         needed: list[float | None] = [*(fourths or (None, None))]
         return tuple(
             TiedGaussian.of(
-                kind, self.ridge, Shrinkage.of(self.covariance, kind, fourth)
+                kind, self.reg_covar, Shrinkage.of(self.covariance, kind, fourth)
             )
             for kind, fourth in zip(kinds, needed, strict=False)
         )
@@ -378,7 +378,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
             raise ValueError(
                 "layer_weights='logistic' compares outliers with leave-one-out scores, "
                 "and rounding decides these: single rows span directions of their own. "
-                "Use covariance='oas' or 'ledoit_wolf', or a larger ridge (1e-4)."
+                "Use covariance='oas' or 'ledoit_wolf', or a larger reg_covar (1e-4)."
             )
         known = np.column_stack(scores)
         unlike = np.column_stack(
@@ -448,8 +448,8 @@ def _warn_of_singular(gaussians: dict[Key, TiedGaussian]) -> None:
         warnings.warn(
             f"the covariance of layer {'; '.join(singular)}: it is singular, and the "
             "ridge alone decides how far a row is where the training rows do not vary. "
-            "Use covariance='oas' or 'ledoit_wolf', a larger ridge (1e-4), more rows, "
-            "or fewer features (sklearn.decomposition.PCA).",
+            "Use covariance='oas' or 'ledoit_wolf', a larger reg_covar (1e-4), more "
+            "rows, or fewer features (sklearn.decomposition.PCA).",
             UserWarning,
             stacklevel=6,
         )
