@@ -41,14 +41,16 @@ class LayerFeatures:
 
     An index view: indexing by rows keeps the arrays where they are (in memory, in a
     memory map, in a store) and copies nothing. Scikit-learn's splitters, searches and
-    pipelines index it like an array; ``np.asarray`` gives the (n, total width)
-    matrix, so that every scikit-learn or PyOD estimator takes it.
+    pipelines index it like an array; ``np.asarray`` gives the matrix of
+    shape (n_samples, total width), so that every scikit-learn or PyOD estimator takes
+    it.
 
     Parameters
     ----------
     blocks : mapping
         From a layer's name, or a (layer, statistic) pair, to an array, tensor or
-        DataFrame of shape (n, d). A bare name means the ``"avg"`` statistic.
+        DataFrame of shape (n_samples, n_features). A bare name means the ``"avg"``
+        statistic.
     head : LinearHead, optional
         The network's last linear map, when known.
     views : mapping of str to LayerFeatures, optional
@@ -170,7 +172,7 @@ class LayerFeatures:
 
         Returns
         -------
-        ndarray of shape (n, d)
+        ndarray of shape (n_samples, n_features)
             Not a copy when all rows, or a slice of them, are wanted.
 
         Raises
@@ -379,7 +381,7 @@ class LayerFeatures:
 
         Returns
         -------
-        pandas.DataFrame of shape (n, columns of all blocks)
+        pandas.DataFrame of shape (n_samples, columns of all blocks)
             In memory. Columns are named ``layer__statistic__number``; the index counts
             the rows from 0.
 
@@ -496,7 +498,7 @@ class LayerFeatures:
         ----------
         path : str or Path
             The file; one that is there is replaced.
-        columns : mapping of str to array-like of shape (n,), optional
+        columns : mapping of str to array-like of shape (n_samples,), optional
             What else each row has: labels, keys.
 
         Raises
