@@ -74,24 +74,27 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         others' variances: it says nothing about the training rows, and a new row that
         differs in it is far away.)
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    class_labels_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (n_classes,) or None
         The class labels; None when fitted without ``y``.
-    means_ : dict of (layer, statistic) to ndarray of shape (C, d)
+    means_ : dict of (layer, statistic) to ndarray of shape (n_classes, n_features)
         The class means.
-    whitenings_ : dict of (layer, statistic) to ndarray of shape (d, d)
+    whitenings_ : dict of (layer, statistic) to ndarray of shape \
+            (n_features, n_features)
         W with W W^T the inverse of the tied covariance: ``x @ W`` is white.
-    covariances_ : dict of (layer, statistic) to ndarray of shape (d, d)
+    covariances_ : dict of (layer, statistic) to ndarray of shape \
+            (n_features, n_features)
         The tied covariance, with ridge and shrinkage.
     shrinkages_ : dict of (layer, statistic) to float
         How far each covariance was drawn to a multiple of the identity; 0 for
         ``"empirical"``.
-    layer_weights_ : ndarray of shape (L,)
+    layer_weights_ : dict of (layer, statistic) to float
         The layers' weights in the score; ones unless learnt.
     offset_ : float
         The threshold on ``score_samples``.
@@ -188,7 +191,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
             }
         self._set_gaussians(moments)
         self._so_far: dict[Key, ClassMoments] = moments
-        self.layer_weights_ = np.ones(len(moments))
+        self.layer_weights_ = dict.fromkeys(moments, 1.0)
 
     def _check_background(self, n_classes: int) -> None:
         if self.relative and n_classes < 2:
@@ -352,15 +355,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         return to_numpy(_margin(distances))
 
     def _weighted(self, layer_scores: list[Any]) -> Any:
-        total = self.layer_weights_[0] * layer_scores[0]
-        for weight, scores in zip(
-            self.layer_weights_[1:], layer_scores[1:], strict=True
-        ):
-            total = total + weight * scores
-        return total
+        weights = self.layer_weights_.values()
+        return sum(w * s for w, s in zip(weights, layer_scores, strict=True))
 
     def _weigh_layers(self, training: Training) -> None:
-        self.layer_weights_ = np.ones(len(self._gaussians))
+        self.layer_weights_ = dict.fromkeys(self._gaussians, 1.0)
         if self.layer_weights == "sum":
             return
         if self.joint:
@@ -384,7 +383,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         unlike = np.column_stack(
             [self._layer_scores(training.outliers, name) for name in self._gaussians]
         )
-        self.layer_weights_ = _separating_weights(known, unlike)
+        learnt = _separating_weights(known, unlike).tolist()
+        self.layer_weights_ = dict(zip(self._gaussians, learnt, strict=True))
 
     def _layer_scores(
         self, features: LayerFeatures, name: tuple[str, str]
