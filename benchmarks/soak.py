@@ -1,9 +1,8 @@
 """Does anything grow when it is asked a million times?
 
-``python benchmarks/soak.py --calls 1000000`` scores one row again and again and says what
-the process looks like along the way: resident memory, open descriptors, threads, hooks
-on the network, and how long a call takes at the beginning and at the end. It fails if
-something has grown.
+``python benchmarks/soak.py --calls 1000000`` scores one row again and again and says
+what the process looks like along the way: resident memory, open descriptors, threads,
+hooks on the network, and how long a call takes. It fails if something has grown.
 
     python benchmarks/soak.py --calls 1000000                # detectors alone
     python benchmarks/soak.py --calls 100000 --what pipeline # network, layers, detector
@@ -141,8 +140,9 @@ def soaked(
     network: nn.Module | None,
     calls: int,
     seconds: float = np.inf,
+    stops: int = STOPS,
 ) -> Iterator[Look]:
-    """Yield what the process looks like, ``STOPS`` times along the way.
+    """Yield what the process looks like, some times along the way.
 
     Parameters
     ----------
@@ -154,15 +154,17 @@ def soaked(
         How often.
     seconds : float
         After which it ends, however often it was asked.
+    stops : int
+        How often it is looked at.
     """
     process, begun, done = psutil.Process(), time.perf_counter(), 0
-    for stop in range(1, STOPS + 1):
-        times = np.empty(calls * stop // STOPS - done)
+    for stop in range(1, stops + 1):
+        times = np.empty(max(1, calls * stop // stops - done))
         for number in range(len(times)):
             start = time.perf_counter()
             call()
             times[number] = time.perf_counter() - start
-            if start - begun > seconds * stop / STOPS:
+            if start - begun > seconds * stop / stops:
                 times = times[: number + 1]
                 break
         done += len(times)

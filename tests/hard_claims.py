@@ -27,11 +27,6 @@ def moved(before, amount, after):
     return before - before.mean(), after - after.mean()
 
 
-def variants(name, claims, otherwise=SAME):
-    """Return the claim of a detector under parameters; a dict has one by their names."""
-    return claims.get(name, otherwise)
-
-
 SCALE = {
     "NCI": times(-1),  # a norm of the weights, whose unit is one over the features'
     "NCI alpha": None,  # and the features' own norm beside it

@@ -33,7 +33,10 @@ def scaled(features: LayerFeatures, factors: Any) -> LayerFeatures:
         layer, statistic = name
         if layer == LOGITS:
             return block
-        return block * factors[layer] ** POWERS.get(statistic, 0)
+        factor = factors[layer]
+        if np.ndim(factor) and statistic == "gram":  # of two powers
+            factor = np.tile(factor, 2)
+        return block * factor ** POWERS.get(statistic, 0)
 
     return _changed(
         features,
