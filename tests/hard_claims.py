@@ -98,8 +98,9 @@ UNITS = {
     "Mahalanobis": SAME,  # its defining property
     "Mahalanobis normalize": None,
     "GaussianMixtureDetector": None,  # shrunk towards equal variances
-    "LSGM": moved,
-    "NAP": SAME,  # each column has its own percentile
+    "LSGM": None,  # variances are kept from zero by a share of their mean
+    "NAP": None,  # ties are broken by angles
+    "NAP tie_break": SAME,  # each column has its own percentile
     "LayerEnergy": SAME,
     "ActivationPrior": None,
 }

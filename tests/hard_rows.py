@@ -31,12 +31,12 @@ def scaled(features: LayerFeatures, factors: Any) -> LayerFeatures:
 
     def of_block(name: tuple[str, str], block: Any) -> Any:
         layer, statistic = name
-        if layer == LOGITS:
+        if statistic not in POWERS:
             return block
         factor = factors[layer]
         if np.ndim(factor) and statistic == "gram":  # of two powers
             factor = np.tile(factor, 2)
-        return block * factor ** POWERS.get(statistic, 0)
+        return block * factor ** POWERS[statistic]
 
     return _changed(
         features,

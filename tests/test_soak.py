@@ -11,7 +11,7 @@ import pytest
 
 SOAK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "soak.py"))
 
-CALLS = 200
+CALLS = 100
 """Each of which would leave some bytes behind if it left anything."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("what", SOAK["WHAT"])
 def test_nothing_is_left_of_a_call(what):
     call, network = SOAK["WHAT"][what]()
-    for _ in range(30):  # what is prepared once
+    for _ in range(20):  # what is prepared once
         call()
     gc.collect()
     hooks = SOAK["number_of_hooks"](network)
