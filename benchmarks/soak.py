@@ -29,7 +29,6 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skood import (
-    KNN,
     Energy,
     LayerFeatureTransformer,
     Mahalanobis,
@@ -91,9 +90,9 @@ def number_of_hooks(network: nn.Module | None) -> int:
 
 
 def detector_calls() -> tuple[Callable[[], object], None]:
-    """Return a call that scores a row with one of three detectors, by turns."""
+    """Return a call that scores a row with one of two detectors, by turns."""
     features, y = synthetic_features(120, 0)
-    made = [Mahalanobis("penultimate"), KNN(5, layers="penultimate"), Energy()]
+    made = [Mahalanobis("penultimate"), Energy()]
     fitted = [detector.fit(features, y, threshold_data=features) for detector in made]
     row = features[:1]
     turns = 0
