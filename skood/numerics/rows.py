@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from skood.numerics.device import array_namespace
-from skood.numerics.graph import EVERY_ROW
+from skood.numerics.graph import EVERY_ROW, in_graph
 
 __all__ = [
     "best_logit",
@@ -16,6 +17,7 @@ __all__ = [
     "cache_slices",
     "lengths",
     "nonzero",
+    "power_of_two",
     "powers",
     "row_dots",
     "row_sums",
@@ -49,13 +51,23 @@ def cache_blocks(x: Any) -> Iterator[Any]:
 
 
 def lengths(x: Any) -> Any:
-    """Return the Euclidean length of each row, shape (n,)."""
-    return array_namespace(x).sqrt(row_dots(x, x))
+    """Return the Euclidean length of each row, shape (n,).
+
+    Also of rows whose squares do not fit the type.
+    """
+    xp = array_namespace(x)
+    found = xp.sqrt(row_dots(x, x))
+    if in_graph() or bool(xp.all(xp.isfinite(found))):
+        return found
+    largest = xp.max(xp.abs(x), axis=1)
+    scaled = x / nonzero(largest)[:, None]
+    return xp.where(xp.isfinite(found), found, largest * lengths(scaled))
 
 
 def nonzero(divisor: Any) -> Any:
     """Return a divisor with ones for zeros: what is divided by zero stays as it is."""
-    return array_namespace(divisor).where(divisor == 0, 0 * divisor + 1, divisor)
+    xp = array_namespace(divisor)
+    return xp.where(divisor == 0, xp.ones_like(divisor), divisor)
 
 
 def best_logit(z: Any) -> Any:
@@ -77,6 +89,14 @@ def powers(x: Any, exponent: float) -> Any:
     xp = array_namespace(x)
     with np.errstate(divide="ignore"):  # the power of zero is zero
         return xp.exp(exponent * xp.log(x))
+
+
+def power_of_two(size: float) -> float:
+    """Return a power of two near a size: a unit by which nothing is rounded.
+
+    1 for zero and for what is not finite.
+    """
+    return 2.0 ** (math.frexp(size)[1] - 1) if 0 < size < math.inf else 1.0
 
 
 def row_dots(x: Any, y: Any) -> Any:

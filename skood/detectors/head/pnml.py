@@ -147,5 +147,10 @@ def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         inverse, _ = dtrtri(lower, lower=1)
         return np.ascontiguousarray(inverse.T / scale[:, None])
     values, axes = principal_axes(matrix)
+    if not values[0] > 0:
+        raise ValueError(
+            "all features of the training rows are zero: PNML compares new rows with "
+            "the directions in which these lie."
+        )
     kept = values > values[0] * len(values) * np.finfo(float).eps
     return np.asarray(axes[:, kept] / np.sqrt(values[kept]))

@@ -63,7 +63,17 @@ def principal_axes(
     """Return eigenvalues of a symmetric matrix, the largest first, and axes as columns.
 
     Eigenvalues that rounding made negative are zero.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not finite, as of features whose squares do not fit float64.
     """
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            "the features are too large: their squares do not fit float64. Give them "
+            "in other units (LayerFeatures of X / 1e100, say, and a head that fits)."
+        )
     values, vectors = np.linalg.eigh(matrix)
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
 

@@ -23,6 +23,8 @@ from skood.numerics.shrinkage import Shrinkage
 
 __all__ = ["GaussianMixtureDetector"]
 
+LARGEST = float(np.finfo(np.float64).max)
+
 Key = tuple[str, str]
 
 
@@ -163,7 +165,8 @@ class GaussianMixtureDetector(LayerDetector):
             strict=True,
         ):
             white = (x - like(mean, x)) @ like(whitening, x)
-            logs.append(log_weight - 0.5 * xp.sum(white * white, axis=1))
+            squares = xp.clip(xp.sum(white * white, axis=1), None, LARGEST)
+            logs.append(log_weight - 0.5 * squares)
         return log_sum_exp(xp.stack(logs, axis=1))
 
 
