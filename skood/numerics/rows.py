@@ -14,7 +14,10 @@ __all__ = [
     "best_logit",
     "cache_blocks",
     "cache_slices",
+    "exponentials",
+    "in_float64",
     "lengths",
+    "less_best",
     "nonzero",
     "powers",
     "row_dots",
@@ -48,6 +51,17 @@ def cache_blocks(x: Any) -> Iterator[Any]:
     return (x[rows] for rows in cache_slices(x, x.shape[1]))
 
 
+def in_float64(x: Any) -> Any:
+    """Return an array in float64, not a copy if it is."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def exponentials(x: Any) -> Any:
+    """Return the exponentials of an array's entries, in its own memory on the CPU."""
+    return np.exp(x, out=x) if isinstance(x, np.ndarray) else array_namespace(x).exp(x)
+
+
 def lengths(x: Any) -> Any:
     """Return the Euclidean length of each row, shape (n,)."""
     return array_namespace(x).sqrt(row_dots(x, x))
@@ -63,6 +77,15 @@ def best_logit(z: Any) -> Any:
     if isinstance(z, np.ndarray) and z.shape[1] <= NARROW:
         return np.ascontiguousarray(z.T).max(axis=0)
     return array_namespace(z).max(z, axis=1)
+
+
+def less_best(z: Any) -> tuple[Any, Any]:
+    """Return the largest entry of each row, and all less it, a new array in float64."""
+    xp = array_namespace(z)
+    z = xp.astype(z, xp.float64)
+    best = best_logit(z)
+    z -= best[:, None]
+    return best, z
 
 
 def row_sums(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import matmul
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,10 @@ class PNML(HeadDetector):
 
     def _learn_head(self, training: Training) -> None:
         self._check_several_classes()
-        moments = row_moments(self, training, lambda h, z: unit_rows(h))
+        moments = row_moments(self, training, unit_rows)
         moment = second_moment(moments, np.zeros(len(moments.means[0])))
         self.spread_ = _inverse_root(len(training) * moment)
+        self._is_triangle = not np.tril(self.spread_, -1).any()
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         return self._minus_regret(h, z, self._weight_of(h))
@@ -93,10 +95,8 @@ class PNML(HeadDetector):
     def _weight_of(self, h: Any) -> Any:
         """Return q: how little the training rows say about each row."""
         spread, unit = like(self.spread_, h), unit_rows(h)
-        if self.spread_[-1, 0] == 0 and not np.tril(self.spread_, -1).any():
-            part = triangular_product(unit, spread)
-        else:
-            part = unit @ spread
+        multiplied = triangular_product if self._is_triangle else matmul
+        part = multiplied(unit, spread)
         return row_dots(part, part)
 
     def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:

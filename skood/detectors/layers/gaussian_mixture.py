@@ -154,6 +154,7 @@ class GaussianMixtureDetector(LayerDetector):
 
     def _log_density(self, name: Key, x: Any) -> Any:
         xp = array_namespace(x)
+        precise = xp.astype(x[:1], xp.float64)  # whose type the means have
         logs = []
         for mean, whitening, log_weight in zip(
             self.means_[name],
@@ -161,7 +162,7 @@ class GaussianMixtureDetector(LayerDetector):
             self.log_weights_[name],
             strict=True,
         ):
-            squares = _squared_lengths(x, like(mean, x), filled(whitening))
+            squares = _squared_lengths(x, like(mean, precise), filled(whitening))
             logs.append(log_weight - 0.5 * squares)
         return log_sum_exp(xp.stack(logs, axis=1))
 
@@ -172,7 +173,7 @@ def _squared_lengths(x: Any, mean: Any, upper: NDArray[np.float64]) -> Any:
     for rows in cache_slices(x, len(upper)):
         white = filled_rows(x[rows], len(upper), mean)
         white = triangular_product(white, like(upper, white))
-        found.append(row_dots(white, white)[: len(x[rows])])
+        found.append(row_dots(white, white)[: x[rows].shape[0]])
     return array_namespace(x).concat(found)
 
 
