@@ -21,7 +21,7 @@ from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import EVERY_ROW, row_slices
 from skood.numerics.rows import cache_slices, in_float64
 
-__all__ = ["HeadDetector", "in_float64", "logits_of", "product"]
+__all__ = ["HeadDetector", "logits_of", "product", "product_in_type"]
 
 T = TypeVar("T")
 
@@ -125,8 +125,8 @@ class HeadDetector(BaseDetector):
 
         ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
         places of their labels. Without ``logits``, z is None. ``whole_blocks`` is for
-        statistics so large that merging them costs more than small parts gain; they
-        get more rows at a time.
+        statistics so large that merging them costs more than small parts gain: they
+        get more rows at a time, and h as it is stored.
         """
         numbers = training.class_numbers if classes is None else classes
         of_chunk = partial(self._of_blocks, statistics_of, logits, whole_blocks)
@@ -150,13 +150,14 @@ class HeadDetector(BaseDetector):
         self, chunk: LayerFeatures, logits: bool, whole_blocks: bool = False
     ) -> Iterator[tuple[slice, Any, Any]]:
         """Yield some rows after the other: which they are in the chunk, h and z."""
-        small = self._elementwise and not whole_blocks
-        for block, features in self._blocks(
-            chunk, MORE if small or whole_blocks else 1
-        ):
+        more = MORE if self._elementwise or whole_blocks else 1
+        for block, features in self._blocks(chunk, more):
             h, z = self._stored(features, logits)
+            if whole_blocks:
+                yield block, h, None if z is None else self._plus_bias(z)
+                continue
             width = self._numbers_a_row(h.shape[1])
-            for rows in cache_slices(h, width) if small else [EVERY_ROW]:
+            for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
                 z_rows = None if z is None else self._plus_bias(z[rows])
                 yield _within(block, rows), in_float64(h[rows]), z_rows
 

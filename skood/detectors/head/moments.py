@@ -13,6 +13,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace
 from skood.numerics.moments import ClassMoments
+from skood.numerics.rows import in_float64
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
@@ -32,7 +33,7 @@ def row_moments(
         return merged_statistics(stored, training.features)
 
     def moments(h: Any, _z: Any, _classes: Any) -> ClassMoments:
-        return _moments(of(h))
+        return _moments(of(in_float64(h)))
 
     return detector._gathered(moments, training, logits=False, whole_blocks=True)
 
