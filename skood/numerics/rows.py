@@ -32,16 +32,17 @@ CACHE_ELEMENTS = 1 << 17
 """Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
 
 
-def cache_slices(x: Any, width: int) -> Iterator[slice]:
+def cache_slices(x: Any, width: int, at_least: int = 1) -> Iterator[slice]:
     """Yield slices of the rows of x that stay in the cache; one on an accelerator.
 
     For formulas of many steps, each of which would else go through the main memory.
-    ``width`` is how many numbers a row has in the widest of their arrays.
+    ``width`` is how many numbers a row has in the widest of their arrays. Products of
+    few rows are slow: there can be ``at_least`` so many, whatever the cache holds.
     """
     if not isinstance(x, np.ndarray):
         yield EVERY_ROW
         return
-    step = max(1, CACHE_ELEMENTS // width)
+    step = max(at_least, CACHE_ELEMENTS // width)
     for start in range(0, len(x), step):
         yield slice(start, min(start + step, len(x)))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 
 from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
-from skood.numerics.device import array_namespace
+from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import ClassMoments
 from skood.numerics.rows import in_float64
 
@@ -19,7 +21,18 @@ if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
     from skood.detectors.training import Training
 
-__all__ = ["balance", "row_moments", "term_moments"]
+__all__ = ["balance", "outer_sum", "row_moments", "term_moments"]
+
+
+@dataclass(frozen=True, eq=False)
+class OuterSum:
+    """The sum of the rows' outer products, which do not cancel, about zero."""
+
+    total: NDArray[np.float64]
+
+    def merge(self, other: OuterSum) -> OuterSum:
+        """Return the sum over both sets of rows."""
+        return OuterSum(self.total + other.total)
 
 
 def row_moments(
@@ -36,6 +49,21 @@ def row_moments(
         return _moments(of(in_float64(h)))
 
     return detector._gathered(moments, training, logits=False, whole_blocks=True)
+
+
+def outer_sum(
+    detector: HeadDetector, training: Training, of: Callable[[Any], Any]
+) -> NDArray[np.float64]:
+    """Return the lower triangle of the sum of x x^T over x = ``of(h)``, (d, d)."""
+
+    def products(h: Any, _z: Any, _classes: Any) -> OuterSum:
+        x = of(in_float64(h))
+        if isinstance(x, np.ndarray):
+            return OuterSum(dsyrk(1.0, x.T, lower=1))
+        return OuterSum(np.tril(to_numpy(x.T @ x)))
+
+    found = detector._gathered(products, training, logits=False, whole_blocks=True)
+    return found.total
 
 
 def term_moments(

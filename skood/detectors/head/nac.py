@@ -124,13 +124,16 @@ class NAC(HeadDetector):
 
     def _inverse_size(self, training: Training) -> float:
         def squares(h: Any, z: Any) -> tuple[Any]:
-            parts = [row_dots(some, some) for some in self._states(h, z)]
-            return (array_namespace(h).concat(parts) / h.shape[1],)
+            states = self._states(h, z)
+            return (row_dots(states, states) / h.shape[1],)
 
         ((square,), _) = term_moments(self, training, squares)
         return float(10 * square**-0.5) if square > 0 else 10.0
 
-    def _states(self, h: Any, z: Any) -> Iterator[Any]:
+    def _states(self, h: Any, z: Any) -> Any:
+        return array_namespace(h).concat([*self._some_states(h, z)])
+
+    def _some_states(self, h: Any, z: Any) -> Iterator[Any]:
         """Yield the states of some rows after the other."""
         assert self.head_ is not None
         xp, weight = array_namespace(z), self.head_.weight
@@ -143,7 +146,7 @@ class NAC(HeadDetector):
 
     def _bins(self, h: Any, z: Any) -> Iterator[Any]:
         """Yield the bins of some rows after the other, numbered over all units."""
-        for states in self._states(h, z):
+        for states in self._some_states(h, z):
             places = places_among(states, self.cuts_)
             yield places + like(np.arange(h.shape[1]) * self.n_bins, places)
 

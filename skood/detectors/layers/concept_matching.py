@@ -202,14 +202,17 @@ class ConceptMatching(BaseDetector):
     def _matched(self, images: Any) -> Iterator[Any]:
         """Yield the scores of some rows after the other."""
         near = images @ like(self.text_embeddings_, images).T
-        for rows in cache_slices(images, max(images.shape[1], near.shape[1])):
-            some = in_float64(images[rows])
-            size = self._temperature * nonzero(lengths(some))[:, None]
-            known = in_float64(near[rows]) / size
+        slices = cache_slices(images, images.shape[1])
+        sizes = [lengths(in_float64(images[rows])) for rows in slices]
+        size = nonzero(array_namespace(images).concat(sizes))[:, None]
+        size *= self._temperature
+        for rows in cache_slices(near, near.shape[1]):
+            known = in_float64(near[rows]) / size[rows]
             if self.negatives_ is None:
                 yield 1 / row_sums(exponentials(less_best(known)[1]))
             else:
-                yield self._share(some / size, log_sum_exp(known))
+                some = in_float64(images[rows]) / size[rows]
+                yield self._share(some, log_sum_exp(known))
 
     def _share(self, images: Any, known: Any) -> Any:
         """Return how much of the softmax falls on classes, in the mean of groups."""

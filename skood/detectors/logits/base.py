@@ -40,8 +40,8 @@ class LearnedLogitDetector(BaseDetector):
     _several_classes: ClassVar[bool] = False
     """Whether one column of logits, whose softmax is always 1, tells nothing."""
 
-    _more_rows: ClassVar[int] = 1
-    """How many times as many rows are scored at once as stay in the cache."""
+    _least_rows: ClassVar[int] = 1
+    """How many rows are scored at once, even if they do not stay in the cache."""
 
     @abstractmethod
     def _logit_scores(self, logits: Any) -> Any:
@@ -98,7 +98,7 @@ class LearnedLogitDetector(BaseDetector):
 
     def _scores_of_logits(self, logits: Any) -> Any:
         """Return the scores, computed block by block."""
-        slices = cache_slices(logits, -(-logits.shape[1] // self._more_rows))
+        slices = cache_slices(logits, logits.shape[1], self._least_rows)
         scores = [self._logit_scores(logits[rows]) for rows in slices]
         return array_namespace(scores[0]).concat(scores)
 

@@ -72,7 +72,7 @@ class KLMatching(LearnedLogitDetector):
     """
 
     _several_classes = True
-    _more_rows = 8  # products of few rows are slow
+    _least_rows = 1024  # products of fewer are slow
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         of_chunk = partial(_shares, logits_of=logits_of)
