@@ -59,10 +59,11 @@ class KNN(LayerDetector, IncrementalDetector):
     normalize : bool or "auto", default="auto"
         Scale every row to length one first, in float64. ``"auto"`` does so layer by
         layer unless the training rows look like a table of measurements, whose lengths
-        mean something: fewer than 16 columns, a column of whole numbers, columns of
-        different units (standard deviations a factor of 1,000 apart) or centred ones
-        (means of zero, as after ``StandardScaler``). Columns that are constant do not
-        count. ``normalize_`` says what was done.
+        mean something: a column of whole numbers, centred columns (means of zero, as
+        after ``StandardScaler``), or fewer than 16 columns. Columns whose standard
+        deviation is a thousandth of the widest's do not count: where units differ, few
+        are left, of an embedding with dead units many. ``normalize_`` says what was
+        done.
     backend : {"exact", "faiss"}, default="exact"
         What finds the candidates: products, or ``faiss.IndexFlatIP``, if installed.
         Both give the same scores.
@@ -72,13 +73,14 @@ class KNN(LayerDetector, IncrementalDetector):
         Neighbours are then farther away and k reaches farther: ``drift_`` says what
         that does to the scores. In ``partial_fit`` the sample is that of all rows.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    banks_ : dict of (layer, statistic) to ndarray of shape (n, d)
+    banks_ : dict of (layer, statistic) to ndarray of shape (n_samples, n_features)
         The training rows.
     bank_rows_ : ndarray of int
         Under ``max_rows``, the numbers of the rows that are kept among the

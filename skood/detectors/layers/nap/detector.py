@@ -102,7 +102,8 @@ class NAP(LayerDetector):
         How patterns are searched; see :func:`skood.hamming.nearest_hamming`. All give
         the same distances.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -113,9 +114,9 @@ class NAP(LayerDetector):
         each layer used.
     search_report_ : list of dict
         All configurations that ``auto`` tried, for a table; empty if it did not.
-    banks_ : list of PatternBank
+    banks_ : dict of (layer, statistic) to PatternBank
         The patterns of each layer used.
-    class_labels_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (n_classes,) or None
         The class labels; None when fitted without ``y``.
     offset_ : float
         The threshold on ``score_samples``.
@@ -210,7 +211,7 @@ class NAP(LayerDetector):
             self._layer(training, *choice[:3], cosine=bool(self.tie_break))
             for choice in self.configuration_
         ]
-        self.banks_ = [layer.bank for layer in self._layers]
+        self.banks_ = {layer.name: layer.bank for layer in self._layers}
         self._used = [layer.name for layer in self._layers]
         if self._columns is not None:
             self._used.append(OUTPUT)
