@@ -1,4 +1,4 @@
-"""FeatureNorm by block, what NormRatio chooses, and the selected norm with other scores.
+"""FeatureNorm by block, the block that NormRatio chooses, and its norm in other scores.
 
     python benchmarks/paper_feature_norm.py [--cache FOLDER] [--out FOLDER]
 
@@ -111,7 +111,13 @@ def beside_paper(ours: pd.DataFrame) -> pd.DataFrame:
     paper = FEATURE_NORM.reset_index()
     paper["network"] = paper["network"] + " (paper)"
     both = pd.concat([paper, ours])
-    order = ["MSP", "MSP, selected norm", "Energy", "Energy, selected norm", "FeatureNorm"]
+    order = [
+        "MSP",
+        "MSP, selected norm",
+        "Energy",
+        "Energy, selected norm",
+        "FeatureNorm",
+    ]
     both["method"] = pd.Categorical(both["method"], order)
     names = list(both["network"].unique())
     both["network"] = pd.Categorical(both["network"], names)
@@ -133,7 +139,9 @@ def draw(table: pd.DataFrame, file: Path) -> None:
         ax.set(title=name, ylim=(0.6, None))
         lines = ax.twinx()
         for group, style in zip(GROUPS, ("o-", "s--", "^:"), strict=True):
-            lines.plot(places, rows[group], style, ms=3, lw=1, color="black", label=group)
+            lines.plot(
+                places, rows[group], style, ms=3, lw=1, color="black", label=group
+            )
         lines.axhline(50, lw=0.5, color="grey")
         lines.set_ylim(0, 105)
     axes[0, 0].set_ylabel("NormRatio (bars)")

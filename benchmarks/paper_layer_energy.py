@@ -105,7 +105,9 @@ def draw(table: pd.DataFrame, file: Path) -> None:
             for way, style in ((WAYS[0], "o-"), (WAYS[2], "s--")):
                 label = f"{group}, {way}"
                 values = rows[f"{way}: {group}"]
-                ax.plot(range(len(rows)), values, style, color=colour, ms=3, label=label)
+                ax.plot(
+                    range(len(rows)), values, style, color=colour, ms=3, label=label
+                )
         ax.axhline(50, lw=0.5, color="black")
         ax.set_xticks(range(len(rows)), rows["layer"], size=7)
         ax.set(title=name, ylim=(0, 103))

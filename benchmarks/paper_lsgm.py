@@ -2,9 +2,9 @@
 
     python benchmarks/paper_lsgm.py [--cache FOLDER] [--out FOLDER]
 
-Features are those of ``posthoc_quality.py``: 4,000 training images, 2,000 test images of
-CIFAR-10 and 1,000 of each set of outliers (all 1,200 textures). Seeds draw the k-means
-starts. Times are the processor's on one thread.
+Features are those of ``posthoc_quality.py``: 4,000 training images, 2,000 test images
+of CIFAR-10 and 1,000 of each set of outliers (all 1,200 textures). Seeds draw the
+k-means starts. Times are the processor's on one thread.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def first_table(
             rows.append(row)
     table = pd.DataFrame(rows)
     order = list(printed.loc["LSGM"].index)
-    table = table.sort_values("outliers", key=lambda c: c.map(order.index), kind="stable")
+    table = table.sort_values(
+        "outliers", key=lambda c: c.map(order.index), kind="stable"
+    )
     return table.set_index(["outliers", "method"])
 
 
@@ -99,7 +101,11 @@ def components(sets: Sets, layers: Sequence[str], seeds: int) -> pd.DataFrame:
             ours = over_seeds(make, sets, seeds)["auroc"]
             mixtures = fitted(make(0), sets).mixtures_.values()
             used = [int((m.weights * len(sets.train[0]) >= 1).sum()) for m in mixtures]
-            row = {"mixture": title, "components": k, "in use": " and ".join(map(str, used))}
+            row = {
+                "mixture": title,
+                "components": k,
+                "in use": " and ".join(map(str, used)),
+            }
             rows.append(row | {name: spread(ours.loc[name]) for name in SHOWN})
     return pd.DataFrame(rows).set_index("mixture")
 

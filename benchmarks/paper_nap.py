@@ -11,38 +11,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from nap_patterns import Patterns
 from networks import NETWORKS
-from numpy.typing import NDArray
 from papers import options_of, save, sets_of, write
 from papers_published import NAP_VOTING
-from posthoc_quality import Sets
 from scipy.stats import spearmanr
 
-import skood
-from skood import LayerFeatures
-from skood.detectors.layers.nap.auto import (
-    PERCENTILES,
-    STATISTICS,
-    LayerChoice,
-    best_threshold,
-    searched_layers,
-    tail_cap,
-)
-from skood.detectors.layers.nap.decision import Decision
-from skood.detectors.layers.nap.layer import activation_patterns
-from skood.hamming import PatternBank
+from skood.detectors.layers.nap.auto import STATISTICS, best_threshold
 
-RATE = 0.05
 VOTES = (3, 5, 7, 9)
 CRITERIA = ("accuracy", "threshold")
 SETS = {
@@ -56,118 +41,6 @@ SETS = {
     ),
 }
 """Those that the paper pairs with the network's own set."""
-
-Distances = dict[str, NDArray[np.float64]]
-Configuration = tuple[str, str, float]
-
-
-class Patterns(NamedTuple):
-    """Distances in bits of all rows to known patterns, by configuration and set.
-
-    Training rows are searched as if each had been left out.
-    """
-
-    distances: dict[Configuration, Distances]
-    widths: dict[str, int]
-
-    @classmethod
-    def of(cls, sets: Sets, layers: Sequence[str]) -> Patterns:
-        """Return the distances under all configurations of some layers."""
-        features, labels = sets.train
-        widths = {layer: features.block(layer, "avg").shape[1] for layer in layers}
-        distances = {
-            (layer, statistic, percentile): _distances(
-                sets, labels.astype(np.intp), layer, statistic, percentile
-            )
-            for layer in layers
-            for statistic in STATISTICS
-            for percentile in PERCENTILES
-        }
-        return cls(distances, widths)
-
-    def blocks(self) -> list[tuple[str, str]]:
-        """Return the layers with their statistics, a layer's next to each other."""
-        return list(dict.fromkeys(c[:2] for c in self.distances))
-
-    def of_pair(
-        self, known: str, new: str, *configuration: Any
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the distances of known rows and of outliers."""
-        found = self.distances[configuration]
-        return found[known], found[new]
-
-    def searched(
-        self, known: str, validation: str, criterion: str, n_votes: int
-    ) -> list[LayerChoice]:
-        """Return the configuration that a set of outliers makes."""
-        chosen, _ = searched_layers(
-            self.blocks(),
-            partial(self.of_pair, known, validation),
-            contamination=RATE,
-            criterion=criterion,
-            n_votes=n_votes,
-        )
-        return chosen
-
-    def fixed(self, statistic: str, percentile: float = 50.0) -> list[LayerChoice]:
-        """Return all layers with one configuration, and thresholds without outliers."""
-        names = [(layer, statistic, percentile) for layer in self.widths]
-        caps = [tail_cap(self.distances[name]["held_out"], RATE) for name in names]
-        return [LayerChoice(*name, cap) for name, cap in zip(names, caps, strict=True)]
-
-    def tested(self, chosen: Sequence[LayerChoice], new: str) -> dict[str, float]:
-        """Return AUROC and accuracies in per cent.
-
-        Of the summed score against 0, of the votes, and of the summed score against
-        its 5 % quantile over held-out rows.
-        """
-        decision = Decision.of(chosen, [self.widths[c.layer] for c in chosen])
-        unlike = self._stacked(chosen, new)
-        known = self._stacked(chosen, "known")[:, : unlike.shape[1]]
-        held_out = decision.numeric(self._stacked(chosen, "held_out"))
-        rows = np.concatenate([known, unlike], axis=1)
-        right = np.repeat([True, False], [known.shape[1], unlike.shape[1]])
-        summed, votes = decision.numeric(rows), decision.majority(rows)
-        kept = {
-            "summed": summed >= 0,
-            "voting": votes >= decision.half,
-            "at 5 %": summed >= np.quantile(held_out, RATE),
-        }
-        found = {name: np.mean(k == right) for name, k in kept.items()}
-        found["auroc"] = skood.auroc(np.where(right, 0, -1), summed)
-        found["false alarms, summed"] = np.mean(~kept["summed"][right])
-        return {name: 100 * float(value) for name, value in found.items()}
-
-    def _stacked(
-        self, chosen: Sequence[LayerChoice], rows: str
-    ) -> NDArray[np.float64]:
-        return np.stack([self.distances[choice[:3]][rows] for choice in chosen])
-
-
-def _distances(
-    sets: Sets,
-    labels: NDArray[np.intp],
-    layer: str,
-    statistic: str,
-    percentile: float,
-) -> Distances:
-    def patterns(features: LayerFeatures) -> NDArray[np.uint8]:
-        return activation_patterns(features.block(layer, statistic), percentile)
-
-    def predicted(features: LayerFeatures) -> NDArray[np.intp]:
-        return features.block("logits").argmax(axis=1)
-
-    train = sets.train[0]
-    width = train.block(layer, statistic).shape[1]
-    own = patterns(train)
-    bank = PatternBank.of(own, labels, int(labels.max()) + 1, width)
-    others = {"held_out": sets.held_out[0], "known": sets.known, **sets.outliers}
-    found = {
-        name: bank.nearest(patterns(rows), predicted(rows))
-        for name, rows in others.items()
-    }
-    found["train"] = bank.nearest_unseen(own, predicted(train), labels)
-    return {name: bits.astype(np.float64) for name, bits in found.items()}
 
 
 def over_pairs(
@@ -205,7 +78,10 @@ def ways(patterns: Patterns, names: Sequence[str]) -> dict[str, pd.DataFrame]:
     """Return the tests of the search and of what needs no outliers."""
     found = {
         f"{statistic}, 50 %, no search": pd.DataFrame(
-            [{"test": t, **patterns.tested(patterns.fixed(statistic), t)} for t in names]
+            [
+                {"test": t, **patterns.tested(patterns.fixed(statistic), t)}
+                for t in names
+            ]
         )
         for statistic in STATISTICS
     }
@@ -225,8 +101,13 @@ def ways_table(network: str, found: dict[str, pd.DataFrame]) -> pd.DataFrame:
             near = pairs["test"].isin(["fashion_mnist", "notmnist"])
         row = {"network": network, "configuration": title}
         row |= {"AUROC": pairs["auroc"].mean()}
-        row |= {"near": pairs[near]["auroc"].mean(), "far": pairs[~near]["auroc"].mean()}
-        row |= {f"accuracy, {f}": pairs[f].mean() for f in ("summed", "voting", "at 5 %")}
+        row |= {
+            "near": pairs[near]["auroc"].mean(),
+            "far": pairs[~near]["auroc"].mean(),
+        }
+        row |= {
+            f"accuracy, {f}": pairs[f].mean() for f in ("summed", "voting", "at 5 %")
+        }
         row["false alarms, summed"] = pairs["false alarms, summed"].mean()
         rows.append(row)
     return pd.DataFrame(rows)
@@ -295,7 +176,10 @@ def measured(options: Any) -> Iterator[tuple[str, Patterns, Sequence[str]]]:
 
 
 def resnet_tables(
-    patterns: Patterns, names: Sequence[str], found: Mapping[str, pd.DataFrame], out: Path
+    patterns: Patterns,
+    names: Sequence[str],
+    found: Mapping[str, pd.DataFrame],
+    out: Path,
 ) -> None:
     """Write what only a network of nine layers can show."""
     write(voting_table(patterns, names), out / "voting.csv")

@@ -46,7 +46,9 @@ def corruptions(rows: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"training": f"AMP, {part}{often}"}
         if part in AMP_CORRUPTION.index and every == 1:
             row["paper"] = AMP_CORRUPTION.loc[part, "5"]
-        out.append(row | cells(rows[rows["method"] == amp_title(part, every, 5)], "fpr95"))
+        out.append(
+            row | cells(rows[rows["method"] == amp_title(part, every, 5)], "fpr95")
+        )
     return pd.DataFrame(out).set_index("training")
 
 
@@ -96,9 +98,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     write(corruptions(rows), amp / "corruptions.csv")
     write(anchors(rows), amp / "anchors.csv")
-    write(methods(rows, r"^cross-entropy: (?!.* alone)|^AMP.*[^0-9]5 anchors"), amp / "methods.csv")
+    write(
+        methods(rows, r"^cross-entropy: (?!.* alone)|^AMP.*[^0-9]5 anchors"),
+        amp / "methods.csv",
+    )
     energies = r"Energy$|LayerEnergy(?!.* alone)|: MSP"
-    write(methods(rows, rf"^(cross|regularised).*({energies})"), energy / "training.csv")
+    write(
+        methods(rows, rf"^(cross|regularised).*({energies})"), energy / "training.csv"
+    )
     write(layers(rows), energy / "training_layers.csv")
 
 

@@ -108,7 +108,9 @@ def options_of(description: str, parts: Sequence[str]) -> Any:
 def write(table: pd.DataFrame, file: Path, **how: Any) -> None:
     """Write a table for the documentation, and print it."""
     table.to_csv(file, **{"float_format": "%.1f", **how})
-    print(f"\n{file.stem}\n\n{table.to_string(float_format='{:.2f}'.format)}", flush=True)
+    print(
+        f"\n{file.stem}\n\n{table.to_string(float_format='{:.2f}'.format)}", flush=True
+    )
 
 
 def save(figure: Figure, file: Path) -> None:

@@ -64,10 +64,10 @@ LSGM,tiny_imagenet,92.7,98.6,98.7
     "outliers",
 )
 
-# Olber, Radlak, Popowicz, Szczepankiewicz and Chachula, "Detection of out-of-distribution
-# samples using binary neuron activation patterns", CVPR 2023: the table of the
-# repository's README, means over all triples of known, validation and test sets. "summed"
-# and "voting" are its approaches 1 and 3, as far as its bar charts tell.
+# Olber, Radlak, Popowicz, Szczepankiewicz and Chachula, "Detection of
+# out-of-distribution samples using binary neuron activation patterns", CVPR 2023: the
+# table of the repository's README, means over all triples of known, validation and test
+# sets. "summed" and "voting" are its approaches 1 and 3, as far as its charts tell.
 NAP_VOTING = table(
     """network,criterion,votes,auroc,summed,voting
 VGG,accuracy,3,89.15,81.39,79.57
@@ -132,9 +132,9 @@ fc,78
 )
 
 # Anirudh and Thiagarajan, "Out of distribution detection via neural network anchoring",
-# ACML 2022, Table 8: FPR95 of CIFAR-10 against SVHN, WRN-40-2, by number of anchors. Its
-# rows add up: the last is the 5.19 of Table 2, which has all five corruptions. Plain
-# energy is from Table 2.
+# ACML 2022, Table 8: FPR95 of CIFAR-10 against SVHN, WRN-40-2, by number of anchors.
+# Its rows add up: the last is the 5.19 of Table 2, which has all five corruptions.
+# Plain energy is from Table 2.
 AMP_CORRUPTION = table(
     """corruption,2,5,10,20
 none,50.71,50.73,50.85,50.89
