@@ -56,6 +56,9 @@ HELD_OUT = FOR_SCALE + 1
 FEWEST = HELD_OUT + 2
 """With two for the members, the fewest that any takes."""
 
+MOST_HELD_OUT = 50_000
+"""Rows held out, at most: a rate of 5 % is then known to 0.12 points."""
+
 
 class BaseEnsemble(BaseDetector):
     r"""Base class of ensembles: a subclass says who its members are.
@@ -236,7 +239,8 @@ class BaseEnsemble(BaseDetector):
             rows = self._rows_given(training, threshold_data)
             return self._fitted_on(training, rows)
         most = 1 - (FEWEST - HELD_OUT) / n_rows
-        size = min(max(float(self.calibration), HELD_OUT / n_rows), most)
+        size = min(float(self.calibration), MOST_HELD_OUT / n_rows)
+        size = min(max(size, HELD_OUT / n_rows), most)
         out = share(n_rows, size, None, self.random_state)
         fitted = training.alone(np.setdiff1d(np.arange(n_rows), out))
         return self._fitted_on(fitted, self._rows_out(training, out))

@@ -15,14 +15,14 @@ from sklearn.utils import assert_all_finite
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
-from skood.detectors.layers.base import LayerDetector
+from skood.detectors.layers.bounded import BoundedBank
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks, chunks_of, merged_statistics
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
-from skood.neighbors.drift import DRIFT_ROWS, Nearest, drift
 from skood.neighbors.in_graph import kth_distances_in_graph
+from skood.neighbors.least import Nearest
 from skood.neighbors.space import Points
 from skood.numerics.balanced import KeptRows
 from skood.numerics.device import resolved_device
@@ -31,7 +31,7 @@ from skood.numerics.graph import in_graph
 __all__ = ["KNN"]
 
 
-class KNN(LayerDetector, IncrementalDetector):
+class KNN(BoundedBank, IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
@@ -132,7 +132,6 @@ class KNN(LayerDetector, IncrementalDetector):
     n_neighbors: int | str = field(default="auto", kw_only=False)
     normalize: bool | str = "auto"
     backend: str = "exact"
-    max_rows: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_neighbors": [
@@ -141,13 +140,10 @@ class KNN(LayerDetector, IncrementalDetector):
         ],
         "normalize": ["boolean", StrOptions({"auto"})],
         "backend": [StrOptions({"exact", "faiss"})],
-        "max_rows": [Interval(Integral, 2, None, closed="left"), None],
     }
 
     def _fit(self, training: Training) -> None:
         self._update(training, None)
-        if self._kept is not None and len(self.bank_rows_) < len(training):
-            self.drift_ = self._drift(training)
 
     def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
         features, classes = training.features, training.classes
@@ -229,12 +225,10 @@ class KNN(LayerDetector, IncrementalDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        if self._kept is None:
-            kept = np.ones(len(rows), dtype=bool)
-        elif "_sample" in vars(self):  # of portions, whose rows have drawn the same
+        kept = self._is_kept(rows)
+        if self._kept is not None and "_sample" in vars(self):
+            # Of portions, whose rows have drawn the same.
             kept = np.isin(self._sample.draws, self._kept.draws)
-        else:
-            kept = np.isin(rows, self.bank_rows_)
         return by_chunks(self._left_out, training.features, kept)
 
     def _left_out(
@@ -249,27 +243,26 @@ class KNN(LayerDetector, IncrementalDetector):
             scores[kept] = self._summed(chunk[kept], self.n_neighbors_ + 1)
         return scores
 
-    def _drift(self, training: Training) -> dict[str, float]:
-        """Return how the scores differ from those by all rows, on a sample of them."""
-        n = len(training)
-        rows = np.sort(
-            np.random.default_rng(0).choice(n, min(n, DRIFT_ROWS), replace=False)
-        )
-        some, k = training.features[rows], self.n_neighbors_
-        whole = np.zeros(len(rows))
+    def _scores_left_out(
+        self, some: Training, kept: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        return self._left_out(some.features, kept)
+
+    def _scores_by_all(self, training: Training, some: Training) -> NDArray[np.float64]:
+        k, scores = self.n_neighbors_, np.zeros(len(some))
         for name, bank in self.banks_.items():
             unit = self.normalize_[name]
             centre = Points(bank, unit)[:].mean(axis=0)
             nearest = partial(
                 Nearest.of,
-                queries=Points(some.block(*name), unit)[:] - centre,
+                queries=Points(some.features.block(*name), unit)[:] - centre,
                 centre=centre,
                 unit=unit,
                 k=k + 1,
             )
             found = merged_statistics(nearest, training.features.select(*name))
-            whole -= np.sqrt(found.squares[:, k])
-        return drift(self._left_out(some, np.isin(rows, self.bank_rows_)), whole)
+            scores -= np.sqrt(found.squares[:, k])
+        return scores
 
     def _summed(self, chunk: LayerFeatures, k: int) -> Any:
         if in_graph():
