@@ -4,13 +4,13 @@
     python benchmarks/memory.py --only KNN NAP --gigabytes 5 --csv memory.csv
 
 The features are of 20 GB, and of no bytes on the disk: a block is made of a small file
-of noise, memory-mapped, when its rows are read, and no two rows are the same. A fit runs
-in a process of its own, in which the system refuses to give more than ``--limit``
+of noise, memory-mapped, when its rows are read, and no two rows are the same. A fit
+runs in a process of its own, in which the system refuses to give more than ``--limit``
 gigabytes of memory for data (``RLIMIT_DATA``; pages of mapped files do not count), and
 in which its anonymous memory is read twenty times a second. Afterwards a detector that
 was fitted on the first rows, chunk by chunk, is compared with one of the same rows in
-memory: all that they have learned, and scores, to the last bit. Detectors that the table
-``--csv`` names have already, for the same size, are left out.
+memory: all that they have learned, and scores, to the last bit. Detectors that the
+table ``--csv`` names have already, for the same size, are left out.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from joblib import parallel_config
 
 from skood import KNN, LSGM, NAP, AutoOOD, FeatureNorm, LayerFeatures, Mahalanobis, ViM
 from skood.features import LinearHead
 
 WIDTH, CLASSES, TILE = 512, 10, 1 << 16
-COMPARED = 3 * 16384 + 1000
-"""Rows in memory beside which a state is looked at: four chunks of one block."""
+COMPARED = 2 * 16384 + 1000
+"""Rows in memory beside which a state is looked at: three chunks of one block."""
 
 
 class Repeated:
@@ -118,10 +119,11 @@ Made = tuple[Callable[[Path, int], LayerFeatures], Callable[[], Any]]
 DETECTORS: dict[str, Made] = {
     "Mahalanobis": (pooled, Mahalanobis),
     "LSGM": (two_layers, lambda: LSGM(10, max_iter=3, random_state=0)),
-    "NAP": (pooled, lambda: NAP(statistic="avg", max_rows=100_000)),
-    "KNN": (pooled, lambda: KNN(50, max_rows=100_000)),
+    "NAP": (pooled, lambda: NAP(statistic="avg", max_rows=50_000)),
+    "KNN": (pooled, lambda: KNN(50, max_rows=50_000)),
     "FeatureNorm": (norms, FeatureNorm),
     "ViM": (pooled, ViM),
+    "KNN by codes": (pooled, lambda: KNN(50, backend="pq")),
     "AutoOOD": (pooled, lambda: AutoOOD(random_state=0)),
 }
 
@@ -176,9 +178,15 @@ def is_same(one: Any, other: Any) -> bool:
         )
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(is_same, one, other))
-    if hasattr(one, "__dict__") and not isinstance(one, type) and not callable(one):
-        return is_same(vars(one), vars(other))
+    if hasattr(one, "__dict__") and not isinstance(one, type):
+        return type(one) is type(other) and is_same(_state(one), _state(other))
     return bool(one == other or (one != one and other != other))
+
+
+def _state(thing: Any) -> Any:
+    """Return what a pickle would hold: not what is only prepared for a search."""
+    state = getattr(thing, "__getstate__", lambda: None)()
+    return state if isinstance(state, dict) else vars(thing)
 
 
 def equal_on_a_part(name: str, folder: Path) -> bool:
@@ -188,12 +196,14 @@ def equal_on_a_part(name: str, folder: Path) -> bool:
     there, y = in_memory(read), labels(COMPARED)
     one, other = make().fit(read, y), make().fit(there, y)
     some = there[::50]
-    return is_same(vars(one), vars(other)) and np.array_equal(
+    return is_same(one, other) and np.array_equal(
         one.score_samples(some), other.score_samples(some)
     )
 
 
-def child(name: str, folder: Path, gigabytes: float, limit: float) -> None:
+def child(
+    name: str, folder: Path, gigabytes: float, limit: float, workers: int
+) -> None:
     """Fit one detector within a limit, and print what it took."""
     make_features, make = DETECTORS[name]
     n_rows = int(gigabytes * 1e9) // (4 * WIDTH)
@@ -201,7 +211,8 @@ def child(name: str, folder: Path, gigabytes: float, limit: float) -> None:
     most = int(limit * (1 << 30))
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     start, used = time.perf_counter(), time.process_time()
-    with Watch() as watch:
+    threads = parallel_config(backend="threading", n_jobs=workers)
+    with Watch() as watch, threads:
         detector = make().fit(features, y)
     took = time.perf_counter() - start, time.process_time() - used
     detector.predict(features[:: n_rows // 5000])
@@ -234,7 +245,8 @@ def known(path: Path | None, gigabytes: float) -> pd.DataFrame:
 
 def measured(name: str, folder: Path, chosen: argparse.Namespace) -> list[str]:
     """Run the child, and return the values that it printed."""
-    given = map(str, (name, folder, chosen.gigabytes, chosen.limit))
+    values = name, folder, chosen.gigabytes, chosen.limit, chosen.workers
+    given = map(str, values)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, __file__, "--child", *given],
@@ -253,12 +265,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[*DETECTORS])
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--limit", type=float, default=2.0, help="GiB")
+    parser.add_argument("--workers", type=int, default=1, help="threads")
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
-        name, folder, gigabytes, limit = chosen.child
-        child(name, Path(folder), float(gigabytes), float(limit))
+        name, folder, gigabytes, limit, workers = chosen.child
+        child(name, Path(folder), float(gigabytes), float(limit), int(workers))
         return
     done = set(known(chosen.csv, chosen.gigabytes)["detector"])
     with tempfile.TemporaryDirectory() as folder:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
 from skood.neighbors.space import Floats, Points
 
-__all__ = ["Nearest"]
+__all__ = ["Nearest", "least_squares"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +63,31 @@ class Nearest:
         """Return the least of both sets of rows."""
         both = np.concatenate([self.squares, other.squares], axis=1)
         return Nearest(np.sort(both, axis=1)[:, : self.squares.shape[1]])
+
+
+def least_squares(
+    queries: Floats, features: LayerFeatures, unit: bool, k: int
+) -> Floats:
+    """Return the k least squared distances of some points to rows of one block.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (m, d)
+        Points, near to which the rows are.
+    features : LayerFeatures
+        The rows.
+    unit : bool
+        Whether rows are scaled to length one.
+    k : int
+        How many are wanted.
+
+    Returns
+    -------
+    ndarray of shape (m, k)
+        In ascending order; infinite where there are fewer rows.
+    """
+    centre = queries.mean(axis=0)
+    nearest = partial(
+        Nearest.of, queries=queries - centre, centre=centre, unit=unit, k=k
+    )
+    return merged_statistics(nearest, features).squares

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from collections.abc import Mapping
 from importlib.util import find_spec
 from numbers import Integral
 from typing import Any, ClassVar
@@ -18,11 +18,14 @@ from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layers.bounded import BoundedBank
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
-from skood.features.chunks import by_chunks, chunks_of, merged_statistics
+from skood.features.chunks import by_chunks, chunks_of
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
+from skood.neighbors.cell_search import CellSearch
+from skood.neighbors.cells import LEAST_CODED, Cells
 from skood.neighbors.in_graph import kth_distances_in_graph
-from skood.neighbors.least import Nearest
+from skood.neighbors.least import least_squares
+from skood.neighbors.placing import cells_of, sampled
 from skood.neighbors.space import Points
 from skood.numerics.balanced import KeptRows
 from skood.numerics.device import resolved_device
@@ -30,15 +33,18 @@ from skood.numerics.graph import in_graph
 
 __all__ = ["KNN"]
 
+APPROXIMATE = ("ivf", "pq")
+"""Backends that do not find every neighbour."""
+
 
 class KNN(BoundedBank, IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
     training row after every row has been scaled to length one [1]_; several layers are
-    summed. The search is exact: candidates are found by blocked products with a bound
-    on their error, and measured by differences in float64, so that the score of a row
-    is the same in every batch.
+    summed. The search is exact unless ``backend`` says otherwise: candidates are found
+    by blocked products with a bound on their error, and measured by differences in
+    float64, so that the score of a row is the same in every batch.
 
     The threshold comes from leave-one-out scores: a training row is not its own
     neighbour.
@@ -63,9 +69,15 @@ class KNN(BoundedBank, IncrementalDetector):
         different units (standard deviations a factor of 1,000 apart) or centred ones
         (means of zero, as after ``StandardScaler``). Columns that are constant do not
         count. ``normalize_`` says what was done.
-    backend : {"exact", "faiss"}, default="exact"
-        What finds the candidates: products, or ``faiss.IndexFlatIP``, if installed.
-        Both give the same scores.
+    backend : {"exact", "faiss", "ivf", "pq"}, default="exact"
+        What finds the candidates. Products, or ``faiss.IndexFlatIP``, if installed:
+        both give the same scores. ``"ivf"`` and ``"pq"`` do not; ``recall_`` says how
+        near they come. ``"ivf"`` puts the rows into cells and looks only into those
+        near to a query (faiss's inverted file). ``"pq"`` also keeps no rows, but a byte
+        for every four columns (product quantisation), a sixteenth of their memory, and
+        measures distances to what the codes stand for. The cells of a query are found
+        in float32: its score may change with the queries beside it where two cells
+        are equally near.
     max_rows : int, optional
         At most so many training rows are kept, drawn with a seed so that classes (of
         ``y``, if given) have equal shares as far as they have the rows; None keeps all.
@@ -79,7 +91,13 @@ class KNN(BoundedBank, IncrementalDetector):
     Attributes
     ----------
     banks_ : dict of (layer, statistic) to ndarray of shape (n, d)
-        The training rows.
+        The training rows; not under ``backend="pq"``, which keeps codes.
+    cells_ : dict of (layer, statistic) to Cells
+        Under ``"ivf"`` and ``"pq"``, the cells, and how many a search looks into:
+        so many that the recall is 0.95, or more of them add nothing.
+    recall_ : dict of (layer, statistic) to float
+        Under ``"ivf"`` and ``"pq"``, the share of their k nearest rows that is found
+        for 256 rows of the bank, each left out of it.
     bank_rows_ : ndarray of int
         Under ``max_rows``, the numbers of the rows that are kept among the
         in-distribution rows.
@@ -98,9 +116,10 @@ class KNN(BoundedBank, IncrementalDetector):
     ------
     ValueError
         In ``fit``, if there are fewer than two in-distribution rows, or entries too
-        large for distances in float64.
+        large for distances in float64; for ``backend="pq"``, fewer than 256 rows. In
+        ``partial_fit``, for a second portion under ``"pq"``.
     ImportError
-        If ``backend="faiss"`` and faiss is not installed.
+        If ``backend`` is another than ``"exact"`` and faiss is not installed.
 
     Warns
     -----
@@ -139,22 +158,32 @@ class KNN(BoundedBank, IncrementalDetector):
             StrOptions({"auto"}),
         ],
         "normalize": ["boolean", StrOptions({"auto"})],
-        "backend": [StrOptions({"exact", "faiss"})],
+        "backend": [StrOptions({"exact", "faiss", *APPROXIMATE})],
     }
 
     def _fit(self, training: Training) -> None:
         self._update(training, None)
 
     def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
+        check_backend(self.backend)
         features, classes = training.features, training.classes
+        if moved is not None and self.backend == "pq":
+            raise ValueError(
+                "backend='pq' keeps codes and no rows, so that another portion cannot "
+                "be added: use fit on all rows, or backend='ivf'."
+            )
         old, new, sizes = self._chosen(training, moved)
+        if self.backend == "pq":
+            self._class_sizes = None if classes is None else sizes
+            self._store_codes(features[new])
+            return
         banks = {name: _rows(features[new], name) for name in features.block_names}
         if moved is not None:
             banks = {
                 name: np.concatenate([self.banks_[name][old], rows])
                 for name, rows in banks.items()
             }
-        self._class_sizes: NDArray[np.intp] | None = None if classes is None else sizes
+        self._class_sizes = None if classes is None else sizes
         self._store(banks)
 
     def _chosen(
@@ -185,19 +214,46 @@ class KNN(BoundedBank, IncrementalDetector):
 
     def _store(self, banks: dict[Key, NDArray[Any]]) -> None:
         n_rows = len(next(iter(banks.values())))
-        check_backend(self.backend)
         self.n_neighbors_ = self._neighbors(n_rows)
-        self.normalize_ = {
-            name: not is_table(rows)
-            if self.normalize == "auto"
-            else bool(self.normalize)
-            for name, rows in banks.items()
-        }
+        self.normalize_ = self._normalized(banks)
         for name, rows in banks.items():
             if not self.normalize_[name]:
                 check_sizes(rows, f"layer {name[0]!r} ({name[1]})")
         self.banks_ = banks
-        self._prepared: list[NeighborBank] = []
+        self._prepared: list[Any] = []
+        if self.backend == "ivf":
+            self._find_cells(LayerFeatures(banks))
+
+    def _store_codes(self, features: LayerFeatures) -> None:
+        if len(features) < LEAST_CODED:
+            raise ValueError(
+                f"backend='pq' learns its codes from {LEAST_CODED} in-distribution "
+                f"rows at least, and there are {len(features)}: give more rows, or use "
+                "backend='exact'."
+            )
+        self.n_neighbors_ = self._neighbors(len(features))
+        some = sampled(features)
+        banks = {name: _rows(some, name) for name in features.block_names}
+        self.normalize_ = self._normalized(banks)
+        self._prepared = []
+        self._find_cells(features)
+
+    def _normalized(self, banks: Mapping[Key, NDArray[Any]]) -> dict[Key, bool]:
+        if self.normalize == "auto":
+            return {name: not is_table(rows) for name, rows in banks.items()}
+        return dict.fromkeys(banks, bool(self.normalize))
+
+    def _find_cells(self, features: LayerFeatures) -> None:
+        """Put the rows of the bank into cells, and look how many are to be searched."""
+        self.cells_: dict[Key, Cells] = {}
+        self.recall_: dict[Key, float] = {}
+        for name, unit in self.normalize_.items():
+            self.cells_[name], self.recall_[name] = cells_of(
+                features.select_blocks([name]),
+                unit,
+                self.n_neighbors_,
+                coded=self.backend == "pq",
+            )
 
     def _neighbors(self, n_rows: int) -> int:
         """Return k, of which no more are asked for than there are other rows."""
@@ -250,43 +306,46 @@ class KNN(BoundedBank, IncrementalDetector):
 
     def _scores_by_all(self, training: Training, some: Training) -> NDArray[np.float64]:
         k, scores = self.n_neighbors_, np.zeros(len(some))
-        for name, bank in self.banks_.items():
-            unit = self.normalize_[name]
-            centre = Points(bank, unit)[:].mean(axis=0)
-            nearest = partial(
-                Nearest.of,
-                queries=Points(some.features.block(*name), unit)[:] - centre,
-                centre=centre,
-                unit=unit,
-                k=k + 1,
-            )
-            found = merged_statistics(nearest, training.features.select(*name))
-            scores -= np.sqrt(found.squares[:, k])
+        for name, unit in self.normalize_.items():
+            queries = Points(some.features.block(*name), unit)[:]
+            block = training.features.select_blocks([name])
+            scores -= np.sqrt(least_squares(queries, block, unit, k + 1)[:, k])
         return scores
 
     def _summed(self, chunk: LayerFeatures, k: int) -> Any:
         if in_graph():
             return -sum(
-                kth_distances_in_graph(x, rows, k, self.normalize_[name])
-                for x, (name, rows) in zip(
-                    self._arrays(chunk), self.banks_.items(), strict=True
+                kth_distances_in_graph(x, self._bank_points(name), k, unit)
+                for x, (name, unit) in zip(
+                    self._arrays(chunk), self.normalize_.items(), strict=True
                 )
             )
         device = resolved_device(self.device)
         total = np.zeros(len(chunk))
-        for name, bank in zip(self.banks_, self._searched_banks(), strict=True):
+        for name, bank in zip(self.normalize_, self._searched_banks(), strict=True):
             queries = self._array(chunk, *name, "cpu")
             total -= bank.kth_distances(queries, k, device)
         return np.maximum(total, -np.finfo(np.float64).max)
 
-    def _searched_banks(self) -> list[NeighborBank]:
+    def _bank_points(self, name: Key) -> NDArray[np.float64]:
+        """Return the rows of a bank as they are compared, or what codes stand for."""
+        if "banks_" in vars(self):
+            return Points(self.banks_[name], self.normalize_[name])[:]
+        return self.cells_[name].decoded(slice(None))
+
+    def _searched_banks(self) -> list[Any]:
         """Return the layers' rows prepared for searches: files do not keep that."""
         if not self._prepared:  # in place: a copy of this detector shares the list
-            self._prepared[:] = [
-                NeighborBank(rows, unit=self.normalize_[name], backend=self.backend)
-                for name, rows in self.banks_.items()
-            ]
+            check_backend(self.backend)
+            self._prepared[:] = map(self._prepared_bank, self.normalize_)
         return self._prepared
+
+    def _prepared_bank(self, name: Key) -> NeighborBank | CellSearch:
+        unit, rows = self.normalize_[name], vars(self).get("banks_", {}).get(name)
+        if self.backend in APPROXIMATE:
+            points = None if rows is None else Points(rows, unit)
+            return CellSearch(self.cells_[name], unit, points)
+        return NeighborBank(rows, unit=unit, backend=self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -296,7 +355,7 @@ class KNN(BoundedBank, IncrementalDetector):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "banks_" in self.__dict__:
+        if "normalize_" in self.__dict__:
             self._prepared = []  # not one that a copy shares
 
 
@@ -312,9 +371,9 @@ def _rows(features: LayerFeatures, name: Key) -> NDArray[Any]:
 
 
 def check_backend(backend: str) -> None:
-    """Raise ImportError if it is faiss and not installed."""
-    if backend == "faiss" and find_spec("faiss") is None:
+    """Raise ImportError if it is one of faiss's and that is not installed."""
+    if backend != "exact" and find_spec("faiss") is None:
         raise ImportError(
-            "backend='faiss' needs faiss: pip install 'skood[faiss]', or use "
+            f"backend={backend!r} needs faiss: pip install 'skood[faiss]', or use "
             "backend='exact'."
         )

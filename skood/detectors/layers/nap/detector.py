@@ -380,9 +380,7 @@ class NAP(BoundedBank):
             return asked.among(rows, classes)
 
         block = training.features.select_blocks([layer.name])
-        return asked.distances(
-            merged_statistics(found, block, training.class_numbers)
-        )
+        return asked.distances(merged_statistics(found, block, training.class_numbers))
 
     def _distances(
         self,
