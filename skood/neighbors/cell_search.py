@@ -104,7 +104,8 @@ class CellSearch:
     def _searched(self, x: NDArray[np.float32], count: int, probes: int) -> Numbers:
         import faiss
 
-        options = faiss.SearchParametersIVF(nprobe=probes)
+        options = faiss.SearchParametersIVF()
+        options.nprobe = probes
         found: Numbers = self._index.search(x, count, params=options)[1]
         return found
 
@@ -190,6 +191,7 @@ def _index(cells: Cells, rows: Points | None) -> Any:
     n_cells, width = cells.centroids.shape
     nearest = faiss.IndexFlatL2(width)
     nearest.add(cells.centroids)
+    index: Any
     if rows is None:
         assert cells.codebooks is not None
         index = faiss.IndexIVFPQ(nearest, width, n_cells, len(cells.codebooks), 8)
