@@ -6,9 +6,10 @@
 Features of random numbers are saved to a folder, which the workers open. BLAS has one
 thread everywhere, so that a worker is a core, and results are compared to the last bit.
 Workers are started, and have imported what they need, before the clock runs: a cluster
-is there. "At once" is what the machine has to give: two processes that do all the work of
-one each, at the same time, over one that does it alone. Bytes are those of the pickled chunks and detectors that go to the workers and
-of what comes back; the rows themselves are read from the folder. Figures are medians.
+is there. "At once" is what the machine has to give: two processes that each do all the
+work, at the same time, over one that does it alone. Bytes are those of the pickled
+chunks and detectors that go to the workers and of what comes back, as if each task
+carried its detector; the rows themselves are read from the folder. Figures are medians.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
     python benchmarks/growth.py --csv growth.csv --plot growth.svg
     python benchmarks/growth.py --only KNN NAP LSGM --seconds 10
 
-Each detector of the registry is fitted and scored at sizes a factor of four apart, along
-one axis at a time, as long as the next size is expected to stay below ``--seconds``; rows
-go up to a million. An exponent is the slope of the logarithms over the last three sizes:
-1 is proportional, 0 does not depend. ``fit`` gets rows for the threshold, so that it
-learns once. Times are those of the processor, of one thread, the best of a few runs of
-small sizes. Memory is the peak of what a fit takes beside the features, and the size of
-what is kept, pickled. At ten million rows, ``memory.py`` measures.
+Each detector of the registry is fitted and scored at sizes a factor of four apart,
+along one axis at a time, as long as the next size is expected to stay below
+``--seconds``; rows go up to a million. An exponent is the slope of the logarithms over
+the last three sizes: 1 is proportional, 0 does not depend. ``fit`` gets rows for the
+threshold, so that it learns once. Times are those of the processor, of one thread, the
+best of a few runs of small sizes. Memory is the peak of what a fit takes beside the
+features, and the size of what is kept, pickled. At ten million rows, ``memory.py``
+measures.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ FIGURES = ("fit s", "score s", "fit MB", "kept MB")
 
 
 def made(n: int, d: int, C: int, K: int) -> tuple[LayerFeatures, np.ndarray]:
-    """Return rows behind a ReLU around class means, all that is made of them, labels."""
+    """Return rows behind a ReLU around class means, what is made of them, labels."""
     rng = np.random.default_rng(0)
     means = rng.exponential(size=(C, d)) * (rng.random((C, d)) < 0.5)
     centred = means - means.mean(axis=0)

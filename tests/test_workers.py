@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
 import signal
+import sys
 from functools import cache
 
 import joblib
