@@ -52,7 +52,7 @@ class AutoOOD(NestedEnsemble):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable, as in :class:`DetectorEnsemble`.
     calibration : float, default=0.2
-        The share of rows that is held out, in (0, 1), of at most 50,000 rows; not used
+        The share of rows that is held out, in (0, 1), of at most 15,000 rows; not used
         where ``fit`` gets ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.

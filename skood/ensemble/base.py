@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skood._sklearn_compat import Interval, StrOptions
 from skood.calibration.p_values import conformal_p_values, p_values_in_graph
 from skood.detectors.base import BaseDetector
-from skood.detectors.threshold import NotFiniteError
+from skood.detectors.threshold import THRESHOLD_ROWS, NotFiniteError
 from skood.detectors.training import Training
 from skood.ensemble.comparable import Comparable
 from skood.ensemble.evidence import Evidence, HeldOutRows, columns
@@ -56,8 +56,8 @@ HELD_OUT = FOR_SCALE + 1
 FEWEST = HELD_OUT + 2
 """With two for the members, the fewest that any takes."""
 
-MOST_HELD_OUT = 50_000
-"""Rows held out, at most: a rate of 5 % is then known to 0.12 points."""
+MOST_HELD_OUT = 3 * THRESHOLD_ROWS // 2
+"""Rows held out, at most, two thirds of which set the threshold."""
 
 
 class BaseEnsemble(BaseDetector):
