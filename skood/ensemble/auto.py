@@ -59,7 +59,8 @@ class AutoOOD(NestedEnsemble):
     random_state : int, RandomState instance or None, default=0
         Seeds which rows are held out.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         Not used: each member has its own.
 
@@ -69,7 +70,7 @@ class AutoOOD(NestedEnsemble):
         The fitted detectors, as ``detector``, by name.
     combine_ : str
         The rule that was taken.
-    weights_ : ndarray of shape (members,) or None
+    weights_ : ndarray of shape (n_members,) or None
         They sum to 1; None for a rule without weights.
     views_ : dict of str to str
         The view of each member.
@@ -78,7 +79,7 @@ class AutoOOD(NestedEnsemble):
         constant, or are below chance on every kind of pseudo outliers.
     report_ : DataFrame
         All members: view, weight, seconds, correlation, AUROC by kind, why left out.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (n_held_out,)
         The combined scores of the rows that set the threshold, ascending.
     offset_ : float
         The threshold on ``score_samples``.

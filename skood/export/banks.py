@@ -90,7 +90,7 @@ def _nap(detector: NAP, most: int) -> NAP:
         smaller = copy.copy(layer)
         object.__setattr__(smaller, "bank", _patterns(layer.bank, most))
         other._layers.append(smaller)
-    other.banks_ = [layer.bank for layer in other._layers]
+    other.banks_ = {layer.name: layer.bank for layer in other._layers}
     return other
 
 

@@ -66,17 +66,18 @@ class ActSub(BankDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    decisive_ : ndarray of shape (m, d)
+    decisive_ : ndarray of shape (n_axes, n_features)
         The singular vectors.
-    bank_ : ndarray of shape (rows, d)
+    bank_ : ndarray of shape (n_kept, n_features)
         The other part of training rows, of length one.
-    bank_rows_ : ndarray of int, shape (rows,)
+    bank_rows_ : ndarray of int, shape (n_kept,)
         Their numbers among the training rows.
     head_ : LinearHead
         The last linear map.

@@ -52,7 +52,8 @@ class NAC(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -62,7 +63,7 @@ class NAC(HeadDetector):
         :math:`\alpha`.
     cuts_ : ndarray of shape (n_bins - 1,)
         Where one bin of :math:`h_j g_j` ends and the next begins.
-    coverage_ : ndarray of shape (d, n_bins)
+    coverage_ : ndarray of shape (n_features, n_bins)
         :math:`\min(n_j / O, 1)`.
     head_ : LinearHead
         The last linear map.

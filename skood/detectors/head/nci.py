@@ -44,7 +44,8 @@ class NCI(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -54,7 +55,7 @@ class NCI(HeadDetector):
         The weight of the norm.
     centre_ : float
         From where the norm is counted; 0 if ``alpha`` is given.
-    mean_ : ndarray of shape (d,)
+    mean_ : ndarray of shape (n_features,)
         :math:`\mu`, the mean of the training rows.
     head_ : LinearHead
         The last linear map.

@@ -53,17 +53,19 @@ class GaussianMixtureDetector(LayerDetector):
         The share of the identity, in [0, 1], or the estimate of Chen, Wiesel, Eldar and
         Hero (2010) for each class.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    means_ : dict of (str, str) to ndarray of shape (C, d)
-        The classes' means, by layer and statistic.
-    whitenings_ : dict of (str, str) to ndarray of shape (C, d, d)
+    means_ : dict of (layer, statistic) to ndarray of shape (n_classes, n_features)
+        The classes' means.
+    whitenings_ : dict of (layer, statistic) to ndarray of shape \
+            (n_classes, n_features, n_features)
         Maps under which the classes' rows are white.
-    log_weights_ : dict of (str, str) to ndarray of shape (C,)
+    log_weights_ : dict of (layer, statistic) to ndarray of shape (n_classes,)
         Logarithms of the shares over the square roots of the determinants.
     offset_ : float
         The threshold on ``score_samples``.

@@ -84,13 +84,14 @@ class KNN(BoundedBank, IncrementalDetector):
         Neighbours are then farther away and k reaches farther: ``drift_`` says what
         that does to the scores. In ``partial_fit`` the sample is that of all rows.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    banks_ : dict of (layer, statistic) to ndarray of shape (n, d)
+    banks_ : dict of (layer, statistic) to ndarray of shape (n_samples, n_features)
         The training rows; not under ``backend="pq"``, which keeps codes.
     cells_ : dict of (layer, statistic) to Cells
         Under ``"ivf"`` and ``"pq"``, the cells, and how many a search looks into:

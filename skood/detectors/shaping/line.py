@@ -53,7 +53,8 @@ class LINe(ShapingDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -61,11 +62,11 @@ class LINe(ShapingDetector):
     ----------
     limit_ : float
         The largest activation that counts.
-    importance_ : ndarray of shape (C, d)
+    importance_ : ndarray of shape (n_classes, n_features)
         s.
-    unit_mask_ : ndarray of bool, shape (C, d)
+    unit_mask_ : ndarray of bool, shape (n_classes, n_features)
         The units that count for each class.
-    weight_limits_ : ndarray of shape (C,)
+    weight_limits_ : ndarray of shape (n_classes,)
         What the products of s and the weights have to exceed, for each class.
     head_ : LinearHead
         The last linear map.

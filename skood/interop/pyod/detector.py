@@ -67,9 +67,9 @@ class PyODDetector(BoundedDetector):
     statistic : str, default="avg"
         The statistic to use.
     contamination : float or None, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5]. None keeps
-        PyOD's own ``threshold_``. PyOD flags what lies above it, so that a tie is an
-        inlier there as it is here.
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`. None keeps PyOD's own ``threshold_``. PyOD flags what
+        lies above it, so that a tie is an inlier there as it is here.
     held_out : float or "auto", default="auto"
         A number in [0, 1) is the share of the in-distribution rows that is not fitted
         on and only sets the threshold (a seeded draw); 0 takes PyOD's scores of the

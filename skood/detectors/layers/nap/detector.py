@@ -108,7 +108,8 @@ class NAP(BoundedBank):
         they have the rows; None keeps all. The nearest pattern is then farther away:
         ``drift_`` says what that does to the scores.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -119,7 +120,7 @@ class NAP(BoundedBank):
         each layer used.
     search_report_ : list of dict
         All configurations that ``auto`` tried, for a table; empty if it did not.
-    banks_ : list of PatternBank
+    banks_ : dict of (layer, statistic) to PatternBank
         The patterns of each layer used.
     bank_rows_ : ndarray of int
         Under ``max_rows``, the numbers of the rows that are kept among the
@@ -129,7 +130,7 @@ class NAP(BoundedBank):
         rows differ from those by all rows, under the same layers and thresholds.
         ``"rank_correlation"`` is Spearman's, ``"shift"`` the mean difference in
         standard deviations.
-    class_labels_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (n_classes,) or None
         The class labels; None when fitted without ``y``.
     offset_ : float
         The threshold on ``score_samples``.
@@ -225,7 +226,7 @@ class NAP(BoundedBank):
             self._layer(kept, *choice[:3], cosine=bool(self.tie_break))
             for choice in self.configuration_
         ]
-        self.banks_ = [layer.bank for layer in self._layers]
+        self.banks_ = {layer.name: layer.bank for layer in self._layers}
         self._used = [layer.name for layer in self._layers]
         if self._columns is not None:
             self._used.append(OUTPUT)
