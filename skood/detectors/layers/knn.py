@@ -65,10 +65,11 @@ class KNN(BoundedBank, IncrementalDetector):
     normalize : bool or "auto", default="auto"
         Scale every row to length one first, in float64. ``"auto"`` does so layer by
         layer unless the training rows look like a table of measurements, whose lengths
-        mean something: fewer than 16 columns, a column of whole numbers, columns of
-        different units (standard deviations a factor of 1,000 apart) or centred ones
-        (means of zero, as after ``StandardScaler``). Columns that are constant do not
-        count. ``normalize_`` says what was done.
+        mean something: a column of whole numbers, centred columns (means of zero, as
+        after ``StandardScaler``), or fewer than 16 columns. Columns whose standard
+        deviation is a thousandth of the widest's do not count: where units differ, few
+        are left, of an embedding with dead units many. ``normalize_`` says what was
+        done.
     backend : {"exact", "faiss", "ivf", "pq"}, default="exact"
         What finds the candidates. Products, or ``faiss.IndexFlatIP``, if installed:
         both give the same scores. ``"ivf"`` and ``"pq"`` do not; ``recall_`` says how
