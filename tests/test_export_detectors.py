@@ -293,6 +293,7 @@ def test_detectors_of_arrays(way, over_arrays):
     not (shutil.which("g++") or shutil.which("clang++")),
     reason="inductor compiles with a C++ compiler, and there is none",
 )
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # torch's own
 def test_inductor_makes_machine_code_of_it(monkeypatch, tmp_path):
     """The others are compiled as graphs: machine code of each would take minutes."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
