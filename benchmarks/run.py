@@ -139,6 +139,12 @@ STEPS = [
     ),
     Step("store", "store.py", "store.py --mb 16 --images 16 --rounds 1"),
     Step("serving", "serving.py --fastapi", "serving.py --rounds 5"),
+    Step("serving/overhead", "serving.py --overhead --csv {out}/overhead.csv", ""),
+    Step(
+        "export_matrix",
+        "export_matrix.py --out {out}",
+        "export_matrix.py --out {out} --kinds arrays --detectors KNN Energy",
+    ),
 ]
 """A step without quick arguments is a long one, and left out of a quick run."""
 
