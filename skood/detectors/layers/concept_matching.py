@@ -238,7 +238,7 @@ class ConceptMatching(BaseDetector):
     def _temperature(self) -> float:
         if self.temperature is not None:
             return self.temperature
-        return 1.0 if self.negatives_ is None else 0.01
+        return 1.0 if self.negatives is None else 0.01
 
 
 def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:
