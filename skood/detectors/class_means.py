@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
     from skood.detectors.training import Training
 
-__all__ = ["ClassSums", "correct_sums", "mean_row", "predicted", "predicted_sums"]
+__all__ = [
+    "ClassSums",
+    "correct_sums",
+    "has_many_classes",
+    "mean_row",
+    "predicted",
+    "predicted_sums",
+]
 
 MANY_CLASSES = 64
 """Above which sums by class have more rows than the few that stay in the cache."""
@@ -103,7 +110,7 @@ def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
     return detector._gathered(
         lambda h, z, _: ClassSums.of(h, predicted(z), z.shape[1]),
         training,
-        whole_blocks=_has_many_classes(detector),
+        whole_blocks=has_many_classes(detector),
     )
 
 
@@ -114,11 +121,11 @@ def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
         right = predicted(z) == columns
         return ClassSums.of(h[right], columns[right], z.shape[1])
 
-    columns, many = detector._label_columns(training), _has_many_classes(detector)
+    columns, many = detector._label_columns(training), has_many_classes(detector)
     return detector._gathered(of, training, columns, whole_blocks=many)
 
 
-def _has_many_classes(detector: HeadDetector) -> bool:
+def has_many_classes(detector: HeadDetector) -> bool:
     """Return whether sums by class are larger than a few rows."""
     assert detector.head_ is not None
     return len(detector.head_.bias) > MANY_CLASSES

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 
 from skood.detectors.base import BaseDetector
+from skood.detectors.class_means import has_many_classes
 from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
@@ -151,7 +152,9 @@ class HeadDetector(BaseDetector):
         self, chunk: LayerFeatures, logits: bool, whole_blocks: bool = False
     ) -> Iterator[tuple[slice, Any, Any]]:
         """Yield some rows after the other: which they are in the chunk, h and z."""
-        more = MORE if self._elementwise or whole_blocks else 1
+        # The weights of many classes are arranged anew for each product.
+        large = self._elementwise and logits and has_many_classes(self)
+        more = MORE if large or whole_blocks else 1
         for block, features in self._blocks(chunk, more):
             h, z = self._stored(features, logits)
             if whole_blocks:

@@ -86,7 +86,7 @@ class ConceptMatching(BaseDetector):
     Attributes
     ----------
     text_embeddings_ : ndarray of shape (n_classes, n_features)
-        Of length 1.
+        Of length 1; in float32 where products are.
     negatives_ : ndarray of shape (groups, n_in_group, n_features) or None
         Of length 1.
     layer_ : str
@@ -165,7 +165,10 @@ class ConceptMatching(BaseDetector):
     def _fit(self, training: Training) -> None:
         ((self.layer_, _),) = training.features.block_names
         width = training.features.shape[1]
-        self.text_embeddings_ = _unit(self._texts(training), "text_embeddings", width)
+        texts = self._texts(training)
+        self.text_embeddings_ = _unit(texts, "text_embeddings", width).astype(
+            np.float32 if self._is_narrow(texts) else np.float64, copy=False
+        )
         self.negatives_ = None
         if self.negatives is not None:
             self.negatives_ = self._grouped(_unit(self.negatives, "negatives", width))
@@ -180,7 +183,15 @@ class ConceptMatching(BaseDetector):
             )
         return training.features.head.weight
 
-    def _grouped(self, negatives: NDArray[np.floating]) -> NDArray[np.floating]:
+    def _is_narrow(self, texts: ArrayLike) -> bool:
+        """Return whether products in float32 will do, as the texts are given.
+
+        A temperature below 1 would magnify what they round.
+        """
+        given = getattr(texts, "dtype", None)
+        return self._temperature >= 1 and given in (np.float16, np.float32)
+
+    def _grouped(self, negatives: NDArray[np.float64]) -> NDArray[np.float64]:
         size = len(negatives) // self.groups
         if size == 0:
             raise ValueError(
@@ -193,8 +204,8 @@ class ConceptMatching(BaseDetector):
 
     def _score(self, chunk: LayerFeatures) -> Any:
         (images,) = self._arrays(chunk)
-        if self._temperature < 1 or self.text_embeddings_.dtype == np.float64:
-            images = in_float64(images)  # what float32 rounds would be magnified
+        if self.text_embeddings_.dtype == np.float64:
+            images = in_float64(images)
         step = BLOCK_ELEMENTS // max(images.shape[1], len(self.text_embeddings_))
         blocks = (images[rows] for rows in row_slices(images, max(1, step)))
         scores = [score for block in blocks for score in self._matched(block)]
@@ -227,17 +238,15 @@ class ConceptMatching(BaseDetector):
     def _temperature(self) -> float:
         if self.temperature is not None:
             return self.temperature
-        return 1.0 if self.negatives_ is None else 0.01
+        return 1.0 if self.negatives is None else 0.01
 
 
-def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.floating]:
-    """Return embeddings of length 1, in float32 if they are given in that."""
+def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:
+    """Return embeddings of length 1."""
     array = np.atleast_2d(as_array(rows, name, np.float64))
     if array.shape[1] != width or not np.isfinite(array).all():
         raise ValueError(
             f"{name} has shape {array.shape}, and the image embeddings have {width} "
             "columns: give finite texts' embeddings of the same network."
         )
-    given = getattr(rows, "dtype", None)
-    narrow = isinstance(given, np.dtype) and given in (np.float16, np.float32)
-    return unit_rows(array).astype(np.float32 if narrow else np.float64, copy=False)
+    return np.asarray(unit_rows(array))
