@@ -93,7 +93,8 @@ class TemperatureScaledMSP(LearnedLogitDetector):
             )
             return merged_statistics(of_chunk, training.features, columns)
 
-        lead = -slope(0.0, 1.0).value / len(training)
+        with np.errstate(over="ignore"):  # of squares, for which there is no unit yet
+            lead = -slope(0.0, 1.0).value / len(training)
         if not lead > 0:
             raise ValueError(
                 "the logits of the rows' labels are not above the mean of their row's "
