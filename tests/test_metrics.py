@@ -256,9 +256,7 @@ def test_groups_of_sources_have_rows_of_means(example):
     alone = ood_report(y, scores["good"], groups={"far": "distant"}, **options)
     assert alone.loc["distant", "auroc"] == alone.loc["far", "auroc"]
     assert alone.loc["distant", "n_ood"] == 50
-    with pytest.raises(
-        ValueError, match=r"groups has \['nowhere'\], which are no sour"
-    ):
+    with pytest.raises(ValueError, match=r"groups has \['nowhere'\], which are no"):
         ood_report(y, scores["good"], groups={"nowhere": "both"}, **options)
     with pytest.raises(ValueError, match="groups has the name 'far', which another"):
         ood_report(y, scores["good"], groups={"near": "far"}, **options)
