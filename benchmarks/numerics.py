@@ -59,20 +59,20 @@ def exact_moments(X: Rows, y: Rows) -> tuple[list[Rows], Rows]:
     return means, centred.T @ centred / mpmath.mpf(len(X))
 
 
-def exact_distances(X: Rows, y: Rows, new: Rows, ridge: float) -> Rows:
+def exact_distances(X: Rows, y: Rows, new: Rows, reg_covar: float) -> Rows:
     """Return squared distances to the nearest mean, with a ridge by column."""
     means, covariance = exact_moments(X, y)
-    covariance = covariance + np.diag(np.diag(covariance)) * mpmath.mpf(ridge)
+    covariance = covariance + np.diag(np.diag(covariance)) * mpmath.mpf(reg_covar)
     precision = np.array(mpmath.inverse(mpmath.matrix(covariance.tolist())).tolist())
     return np.array(
         [float(min((x - m) @ precision @ (x - m) for m in means)) for x in exact(new)]
     )
 
 
-def exact_log_densities(X: Rows, new: Rows, ridge: float) -> Rows:
+def exact_log_densities(X: Rows, new: Rows, reg_covar: float) -> Rows:
     """Return the log densities under one Gaussian, with a ridge by column."""
     (mean,), covariance = exact_moments(X, np.zeros(len(X)))
-    added = np.diag(covariance) * len(X) / (len(X) - 1) * mpmath.mpf(ridge)
+    added = np.diag(covariance) * len(X) / (len(X) - 1) * mpmath.mpf(reg_covar)
     matrix = mpmath.matrix((covariance + np.diag(added)).tolist())
     precision = np.array(mpmath.inverse(matrix).tolist())
     level = mpmath.log(mpmath.det(matrix)) + len(mean) * mpmath.log(2 * mpmath.pi)
@@ -80,7 +80,7 @@ def exact_log_densities(X: Rows, new: Rows, ridge: float) -> Rows:
     return np.array([float(-(x @ precision @ x + level) / 2) for x in u])
 
 
-def long_distances(X: Rows, y: Rows, new: Rows, ridge: float) -> Rows:
+def long_distances(X: Rows, y: Rows, new: Rows, reg_covar: float) -> Rows:
     """Return the distances where rows are few, from their products, in long doubles.
 
     With U the rows less their class means over the features' deviations, the inverse of
@@ -91,12 +91,12 @@ def long_distances(X: Rows, y: Rows, new: Rows, ridge: float) -> Rows:
     U = X - means[y]
     unit = np.sqrt((U * U).mean(axis=0))
     U /= unit
-    lower = long_cholesky(U @ U.T + len(X) * np.longdouble(ridge) * np.eye(len(X)))
+    lower = long_cholesky(U @ U.T + len(X) * np.longdouble(reg_covar) * np.eye(len(X)))
     found = []
     for mean in means:
         v = (new - mean) / unit
         inside = long_solve(lower, U @ v.T)
-        found.append(((v * v).sum(axis=1) - (inside * inside).sum(axis=0)) / ridge)
+        found.append(((v * v).sum(axis=1) - (inside * inside).sum(axis=0)) / reg_covar)
     return np.min(found, axis=0).astype(np.float64)
 
 
@@ -130,19 +130,19 @@ def errors(rows: Rows, n_classes: int) -> dict[str, float]:
     """Return the relative errors on the rows as they are."""
     X, new = rows[:-NEW], rows[-NEW:]
     y = np.arange(len(X)) % n_classes
-    ridge = Mahalanobis().ridge
+    reg_covar = Mahalanobis().reg_covar
     found = -Mahalanobis().fit(X, y).score_samples(new)
     few = len(X) < X.shape[1]
     distances: Callable[..., Rows] = long_distances if few else exact_distances
-    result = {"Mahalanobis": relative_error(found, distances(X, y, new, ridge))}
+    result = {"Mahalanobis": relative_error(found, distances(X, y, new, reg_covar))}
     if few:
         return result
     plain = exact_distances(X, y, new, 0.0)
     result["Mahalanobis, its ridge an error"] = relative_error(found, plain)
     others = scikit_learn_distances(X, y, new)
     result["scikit-learn's EmpiricalCovariance"] = relative_error(others, plain)
-    mixture = LSGM(1, covariance_type="full", reg_covar=ridge)
-    densities = exact_log_densities(X, new, ridge)
+    mixture = LSGM(1, covariance_type="full", reg_covar=reg_covar)
+    densities = exact_log_densities(X, new, reg_covar)
     result["LSGM, one full Gaussian"] = relative_error(
         mixture.fit(X).score_samples(new), densities
     )

@@ -30,8 +30,8 @@ def load_digits_ood(*, n_patches: int = 500, random_state: int = 0) -> Bunch:
         The digits 0 to 7 in three parts: ``X_train``, ``y_train`` (40 %) to train a
         network; ``X_fit``, ``y_fit`` (30 %) to fit detectors on rows that the network
         has not seen, which a threshold needs; ``X_test``, ``y_test`` (30 %). The
-        outliers ``X_near`` and ``X_far``. Images are float32 of shape (n, 1, 8, 8)
-        between 0 and 1.
+        outliers ``X_near`` and ``X_far``. Images are float32 between 0 and 1, of shape
+        (n_samples, 1, 8, 8).
 
     Examples
     --------

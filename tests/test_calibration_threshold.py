@@ -96,7 +96,7 @@ def test_detector_that_chooses_by_outliers_may_be_given_them(data):
     with pytest.raises(ValueError, match="y marks none"):
         TargetRateThreshold(detector).fit(features, y)
     found = TargetRateThreshold(detector, pass_outliers=True).fit(features, y)
-    assert found.detector_.layer_weights_.shape == (2,)
+    assert [*found.detector_.layer_weights_] == [("a", "avg"), ("b", "avg")]
     assert len(found.calibration_scores_) == 60
 
 

@@ -221,7 +221,7 @@ def test_mahalanobis_is_the_nearest_component_of_tied_mixtures():
         mixture.log_densities(layers[layer]).max(axis=1)
         for (layer, _), mixture in detector.mixtures_.items()
     )
-    mahalanobis = Mahalanobis(ridge=0).fit(features, y).score_samples(features)
+    mahalanobis = Mahalanobis(reg_covar=0).fit(features, y).score_samples(features)
     difference = nearest - mahalanobis / 2
     np.testing.assert_allclose(difference, difference.mean(), rtol=1e-9)
 

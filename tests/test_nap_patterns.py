@@ -117,7 +117,7 @@ def test_one_bank_is_searched_whole(data):
     ]:
         detector.set_params(tie_break=None).fit(features, labels)
         np.testing.assert_array_equal(-detector.score_samples(new), expected)
-        assert len(detector.banks_[0].starts) == 2
+        assert len(detector.banks_["layer0", "max"].starts) == 2
 
 
 def test_training_rows_have_distance_zero_to_their_own_class(data):
@@ -155,7 +155,7 @@ def test_threshold_is_that_of_leaving_each_row_out(data, per_class):
 
 def test_patterns_are_stored_once_with_their_counts():
     x = np.array([[3.0, 2, 1]] * 4 + [[1.0, 2, 3]])
-    (bank,) = NAP().fit(x).banks_
+    (bank,) = NAP().fit(x).banks_.values()
     np.testing.assert_array_equal(bank.counts, [1, 4])
     detector = NAP(tie_break=None, contamination=0.5).fit(x)
     assert detector.offset_ == 0  # four rows keep their pattern, one loses it

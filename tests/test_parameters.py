@@ -53,7 +53,7 @@ FROM_PYOD = PyODDetector(PCA())
 
 CHANGES = [
     (Mahalanobis(), COMMON),
-    (Mahalanobis(), {"relative": True, "normalize": True, "ridge": 0.1}),
+    (Mahalanobis(), {"relative": True, "normalize": True, "reg_covar": 0.1}),
     (Mahalanobis(), {"layer_weights": "logistic"}),
     (Mahalanobis(), {"covariance": "oas", "joint": True}),
     (KNN(5), {**COMMON, "n_neighbors": 20, "normalize": False, "max_rows": 50}),

@@ -92,7 +92,7 @@ def test_a_search_over_raw_images_runs_the_network_once(
     )
     grid = {
         "detector__layers": ["first", "second", ["first", "second"]],
-        "detector__ridge": np.geomspace(1e-6, 1e-1, 10),
+        "detector__reg_covar": np.geomspace(1e-6, 1e-1, 10),
     }
     search = GridSearchCV(
         pipeline, grid, cv=InlierKFold(3), scoring=auroc_scorer, n_jobs=n_jobs

@@ -26,8 +26,8 @@ INTRODUCTION = """\
 
 Conventions, everywhere: a higher score is more in-distribution; `predict` gives +1
 (in-distribution) or -1 (outlier); in `y`, -1 marks an outlier, which is scored and
-never fitted on; `contamination` is the share of new in-distribution rows that may be
-rejected. The recipe: fit a detector on the rows that the network was trained on, and
+never fitted on; `contamination` is the share of new in-distribution rows that are
+flagged. The recipe: fit a detector on the rows that the network was trained on, and
 give rows that it has not seen to `fit(..., threshold_data=rows)`, which set the
 threshold.
 """

@@ -59,8 +59,9 @@ class AlarmRateMonitor(Stamped, Learning, BaseEstimator):
         :class:`ConformalDetector`: only a higher rate raises the alarm. None: the rate
         of the reference rows given to ``fit``, and a lower rate raises it too.
     level : float, default=0.01
-        Probability of a false alarm of this monitor, ever, in (0, 1). Without a
-        `max_rate` half of it goes to what the reference rows leave open.
+        Probability of a false alarm of this monitor, ever, in (0, 1): of streams, not
+        of rows. See :term:`level`. Without a `max_rate` half of it goes to what the
+        reference rows leave open.
 
     Attributes
     ----------
@@ -129,7 +130,7 @@ class AlarmRateMonitor(Stamped, Learning, BaseEstimator):
 
         Parameters
         ----------
-        flags : array-like of shape (n,), optional
+        flags : array-like of shape (n_samples,), optional
             What the detector's ``predict`` says of in-distribution rows that it has not
             seen: -1 for those flagged, else +1. Not with a `max_rate`.
         y : ignored
@@ -181,7 +182,7 @@ class AlarmRateMonitor(Stamped, Learning, BaseEstimator):
 
         Parameters
         ----------
-        flags : array-like of shape (n,)
+        flags : array-like of shape (n_samples,)
             -1 for rows that were flagged, else +1, in the order of the stream. It does
             not matter how the stream is cut into calls.
 

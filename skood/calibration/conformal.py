@@ -76,7 +76,8 @@ class ConformalDetector(DetectorWrapper):
         With ``score_samples`` or ``decision_function``, higher = more in-distribution:
         of this package, of scikit-learn, or a Pipeline that ends in one. It is cloned.
     alpha : float, default=0.05
-        Level of ``predict``, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, at most, in (0, 0.5]: those
+        with p-values up to it, by what `method` promises. See :term:`alpha`.
     method : {"split", "cross", "jackknife+"}, default="split"
         See above.
     cv : float, int, splitter, iterable or "prefit", default=None
@@ -197,7 +198,7 @@ class ConformalDetector(DetectorWrapper):
         ----------
         X : array-like of length n
             What the detector takes. With ``cv="prefit"``, rows new to it.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels; -1 marks an outlier, with which nothing is compared. Such rows
             make ``predict_proba`` available.
 
@@ -238,7 +239,7 @@ class ConformalDetector(DetectorWrapper):
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n_samples,)
             In (0, 1]; small for outliers.
         """
         return self._reference.p_values(self._counts(self._scores(X))).max(axis=0)
@@ -253,7 +254,7 @@ class ConformalDetector(DetectorWrapper):
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n_samples,)
             Higher is more in-distribution. Above the p-value by less than any two
             p-values differ.
         """
@@ -289,7 +290,7 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
 
         Returns
         -------
-        ndarray of float64, shape (n, 2)
+        ndarray of float64, shape (n_samples, 2)
             Columns: -1 (outlier), 1 (in-distribution).
         """
         assert self._probability is not None  # available_if has looked
@@ -347,7 +348,7 @@ LogisticCalibration`). They hold for such outliers, in the proportion to
 
         Returns
         -------
-        ndarray of bool, shape (n,)
+        ndarray of bool, shape (n_samples,)
             True for the rows flagged as outliers.
         """
         check_is_fitted(self)

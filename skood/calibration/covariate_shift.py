@@ -43,19 +43,19 @@ def weighted_conformal_p_values(
 
     Parameters
     ----------
-    calibration_scores : array-like of shape (n,)
+    calibration_scores : array-like of shape (n_held_out,)
         Scores of in-distribution rows that the detector was not fitted on, higher =
         more in-distribution.
-    scores : array-like of shape (m,)
+    scores : array-like of shape (n_samples,)
         Scores of the rows to test.
-    calibration_weights : array-like of shape (n,)
+    calibration_weights : array-like of shape (n_held_out,)
         Likelihood ratio of the calibration rows, new over old, up to a common factor.
-    weights : array-like of shape (m,)
+    weights : array-like of shape (n_samples,)
         The same of the rows to test, by the same factor.
 
     Returns
     -------
-    ndarray of shape (m,)
+    ndarray of shape (n_samples,)
         In (0, 1] for weights above 0; small for outliers.
 
     Raises
@@ -122,10 +122,10 @@ def likelihood_ratios(
 
     Parameters
     ----------
-    X_then : array-like of shape (n, d)
+    X_then : array-like of shape (n_held_out, n_features)
         Covariates of the calibration rows: what is allowed to change, not what makes
         an outlier.
-    X_now : array-like of shape (m, d)
+    X_now : array-like of shape (n_samples, n_features)
         The same of the rows to test.
     classifier : estimator, optional
         With ``predict_proba``; a clone is fitted. By default a logistic regression on
@@ -133,9 +133,9 @@ def likelihood_ratios(
 
     Returns
     -------
-    then : ndarray of shape (n,)
+    then : ndarray of shape (n_held_out,)
         Weights of the calibration rows.
-    now : ndarray of shape (m,)
+    now : ndarray of shape (n_samples,)
         Weights of the rows to test.
 
     See Also

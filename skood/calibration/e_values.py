@@ -26,14 +26,14 @@ def conformal_e_values(p_values: ArrayLike, fdr: float) -> Floats:
 
     Parameters
     ----------
-    p_values : array-like of shape (m,)
+    p_values : array-like of shape (n_samples,)
         Of :func:`conformal_p_values`: all rows by the same calibration rows.
     fdr : float
         In (0, 1).
 
     Returns
     -------
-    ndarray of shape (m,)
+    ndarray of shape (n_samples,)
         At least 0; large for outliers.
 
     See Also
@@ -65,7 +65,7 @@ def e_discoveries(e_values: ArrayLike, fdr: float) -> NDArray[np.bool_]:
 
     Parameters
     ----------
-    e_values : array-like of shape (m,)
+    e_values : array-like of shape (n_samples,)
         One a row, large for outliers; those of in-distribution rows sum to at most m on
         average.
     fdr : float
@@ -73,7 +73,7 @@ def e_discoveries(e_values: ArrayLike, fdr: float) -> NDArray[np.bool_]:
 
     Returns
     -------
-    ndarray of bool, shape (m,)
+    ndarray of bool, shape (n_samples,)
 
     References
     ----------

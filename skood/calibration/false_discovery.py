@@ -18,7 +18,7 @@ def discoveries(
 
     Parameters
     ----------
-    p_values : array-like of shape (m,)
+    p_values : array-like of shape (n_samples,)
         One a row, small for outliers.
     fdr : float
         The rate: expected share of in-distribution rows among those chosen.
@@ -28,7 +28,7 @@ def discoveries(
 
     Returns
     -------
-    ndarray of bool, shape (m,)
+    ndarray of bool, shape (n_samples,)
 
     References
     ----------
@@ -68,7 +68,7 @@ def conditional_p_values(
 
     Parameters
     ----------
-    p_values : array-like of shape (m,)
+    p_values : array-like of shape (n_samples,)
         Of :func:`conformal_p_values`.
     n_calibration : int
         The number n of calibration rows, at least 2.
@@ -77,7 +77,7 @@ def conditional_p_values(
 
     Returns
     -------
-    ndarray of shape (m,)
+    ndarray of shape (n_samples,)
         No smaller than the p-values given.
 
     References

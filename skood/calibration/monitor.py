@@ -64,7 +64,8 @@ class ShiftMonitor(AroundDetector):
         detector that has not seen these rows; for a service that scores its rows
         already, and keeps no second detector in the monitor's file.
     level : float, default=0.01
-        Probability of a false alarm, ever, in (0, 1).
+        Probability of a false alarm, ever, in (0, 1): of streams, not of rows. See
+        :term:`level`.
     cv : float, splitter, iterable or "prefit", default=None
         Which rows are held out: a share drawn at random (None: 0.2), a splitter or an
         iterable of one (train, test) pair, or ``"prefit"``: the detector is fitted
@@ -76,11 +77,11 @@ class ShiftMonitor(AroundDetector):
     ----------
     detector_ : estimator or None
         The fitted detector.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (n_held_out,)
         The held-out scores, in ascending order.
-    p_values_ : ndarray of shape (m,)
+    p_values_ : ndarray of shape (n_samples,)
         Of the stream's rows so far.
-    log_martingale_ : ndarray of shape (m,)
+    log_martingale_ : ndarray of shape (n_samples,)
         Natural logarithm of the capital after each row of the stream.
     alarm_ : bool
         Whether the capital has ever reached 1 / `level`.
@@ -150,7 +151,7 @@ class ShiftMonitor(AroundDetector):
         X : array-like of length n
             What the detector takes. With ``cv="prefit"``, rows new to it; without a
             detector the scores of such rows.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels; rows of label -1 are left out.
 
         Returns
@@ -275,16 +276,16 @@ def online_p_values(reference: Floats, scores: Floats, draws: Floats) -> Floats:
 
     Parameters
     ----------
-    reference : ndarray of shape (n,)
+    reference : ndarray of shape (n_held_out,)
         Earlier scores, in ascending order.
-    scores : ndarray of shape (m,)
+    scores : ndarray of shape (n_samples,)
         New scores, in the order in which they came.
-    draws : ndarray of shape (m,)
+    draws : ndarray of shape (n_samples,)
         Uniform on (0, 1]: where a score stands among equal ones.
 
     Returns
     -------
-    ndarray of shape (m,)
+    ndarray of shape (n_samples,)
         Independent and uniform on (0, 1] if all scores are exchangeable.
     """
     lower = np.tri(len(scores), k=-1, dtype=bool)

@@ -38,14 +38,14 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floa
 
     Parameters
     ----------
-    calibration_scores : array-like of shape (n,)
+    calibration_scores : array-like of shape (n_held_out,)
         Scores of in-distribution rows, higher = more in-distribution.
-    scores : array-like of shape (m,)
+    scores : array-like of shape (n_samples,)
         Scores of the rows to test.
 
     Returns
     -------
-    ndarray of shape (m,)
+    ndarray of shape (n_samples,)
         In (0, 1]; small for outliers.
 
     References
@@ -70,13 +70,13 @@ def no_higher(reference: Floats, scores: Floats) -> NDArray[np.intp]:
 
     Parameters
     ----------
-    reference : ndarray of shape (n,)
+    reference : ndarray of shape (n_held_out,)
         In ascending order.
-    scores : ndarray of shape (m,)
+    scores : ndarray of shape (n_samples,)
 
     Returns
     -------
-    ndarray of int, shape (m,)
+    ndarray of int, shape (n_samples,)
         With those that are higher by less than a millionth.
     """
     finite = np.where(np.isfinite(scores), scores, 0.0)
@@ -147,12 +147,12 @@ class Reference:
 
         Parameters
         ----------
-        scores : sequence of ndarray of shape (m,)
+        scores : sequence of ndarray of shape (n_samples,)
             The new rows' scores by each detector.
 
         Returns
         -------
-        ndarray of shape (classes, m)
+        ndarray of shape (n_classes, n_samples)
         """
         return np.array(
             [
@@ -168,11 +168,11 @@ class Reference:
         )
 
     def p_values(self, counts: NDArray[np.intp]) -> Floats:
-        """Return (1 + count) / (n + 1) by class, of shape (classes, m)."""
+        """Return (1 + count) / (n + 1) by class, of shape (n_classes, n_samples)."""
         return (1 + counts) / (self.sizes[:, None] + 1)
 
     def e_values(self, scores: Sequence[Floats], fdr: float) -> Floats:
-        """Return the e-values of one detector's choice, of shape (classes, m)."""
+        """Return e-values by one detector, of shape (n_classes, n_samples)."""
         by_class = self.p_values(self.counts_below(scores))
         return np.array([conformal_e_values(p, fdr) for p in by_class])
 
@@ -186,7 +186,7 @@ class Reference:
         return reduce(array_namespace(scores[0]).maximum, found)
 
     def valid_p_values(self, counts: NDArray[np.intp]) -> Floats:
-        r"""Return p-values with P(p <= a) <= a, by class, of shape (classes, m).
+        r"""Return p-values with P(p <= a) <= a, by class, of shape (n_classes, m).
 
         One detector: (1 + R) / (n + 1), where R is the count. Each detector with one
         held-out row: (2 R + 1) / (n + 1), from :math:`P((1 + R)/(n + 1) \le a) \le

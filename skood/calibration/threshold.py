@@ -65,7 +65,8 @@ class TargetRateThreshold(DetectorWrapper):
         With ``score_samples`` or ``decision_function``, higher = more in-distribution:
         of this package, of scikit-learn, or a Pipeline that ends in one. It is cloned.
     max_false_alarm : float, default=0.05
-        Share of new in-distribution data that may be flagged, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, at most, in (0, 0.5]. See
+        :term:`max_false_alarm`.
     cv : float, int, splitter, iterable or "prefit", default=None
         Which rows are held out. A float in (0, 1) is a share drawn at random. None
         means 0.2, or 10 folds where that is too few rows and `confidence` is None. An
@@ -87,7 +88,7 @@ class TargetRateThreshold(DetectorWrapper):
         The fitted detector.
     offset_ : float
         The threshold on ``score_samples``.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (n_held_out,)
         The held-out scores, in ascending order.
     class_labels_ : ndarray or None
         The labels seen in ``fit`` beside -1; None without ``y``.
@@ -167,7 +168,7 @@ class TargetRateThreshold(DetectorWrapper):
         ----------
         X : array-like of length n
             What the detector takes. With ``cv="prefit"``, rows new to it.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels; -1 marks an outlier, which sets no threshold.
 
         Returns
@@ -190,7 +191,7 @@ class TargetRateThreshold(DetectorWrapper):
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n_samples,)
             Higher is more in-distribution.
         """
         check_is_fitted(self)

@@ -78,8 +78,8 @@ def settings_of(texts: Sequence[str]) -> dict[str, Any]:
     Examples
     --------
     >>> from skood.cli.objects import settings_of
-    >>> settings_of(["layers=['a', 'b']", "statistic=max", "ridge=1e-3"])
-    {'layers': ['a', 'b'], 'statistic': 'max', 'ridge': 0.001}
+    >>> settings_of(["layers=['a', 'b']", "statistic=max", "reg_covar=1e-3"])
+    {'layers': ['a', 'b'], 'statistic': 'max', 'reg_covar': 0.001}
     """
     found = {}
     for text in texts:

@@ -78,14 +78,15 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     Parameters
     ----------
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``: CUDA when torch is loaded and sees
         one, else the CPU.
 
     Attributes
     ----------
-    class_labels_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (n_classes,) or None
         The class labels seen in ``fit``; None without ``y``. (Not ``classes_``, by
         which scikit-learn would take a detector for a classifier.)
     offset_ : float

@@ -44,7 +44,7 @@ class AutoOOD(NestedEnsemble):
     members : "auto" or list of (str, estimator), default="auto"
         The panel, or the detectors to take: ``"drop"`` in one's place leaves it out.
         ``members__<name>`` and ``members__<name>__<parameter>`` are then parameters,
-        too.
+        too. Members of the panel that keep training rows keep 100,000 at most.
     combine : str, default="auto"
         The rule, as in :class:`DetectorEnsemble`. ``"auto"`` is ``"lda"`` where the
         features have ``views`` that are no noise (jigsaw, mixup, ...) and more rows
@@ -52,14 +52,15 @@ class AutoOOD(NestedEnsemble):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable, as in :class:`DetectorEnsemble`.
     calibration : float, default=0.2
-        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
-        ``threshold_data``, which then takes the place of these rows.
+        The share of rows that is held out, in (0, 1), of at most 15,000 rows; not used
+        where ``fit`` gets ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0
         Seeds which rows are held out.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         Not used: each member has its own.
 
@@ -69,7 +70,7 @@ class AutoOOD(NestedEnsemble):
         The fitted detectors, as ``detector``, by name.
     combine_ : str
         The rule that was taken.
-    weights_ : ndarray of shape (members,) or None
+    weights_ : ndarray of shape (n_members,) or None
         They sum to 1; None for a rule without weights.
     views_ : dict of str to str
         The view of each member.
@@ -78,7 +79,7 @@ class AutoOOD(NestedEnsemble):
         constant, or are below chance on every kind of pseudo outliers.
     report_ : DataFrame
         All members: view, weight, seconds, correlation, AUROC by kind, why left out.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (n_held_out,)
         The combined scores of the rows that set the threshold, ascending.
     offset_ : float
         The threshold on ``score_samples``.

@@ -169,7 +169,7 @@ def compare(
         Clones are fitted. The first is what the others are compared with.
     features : LayerFeatures or array-like of n rows
         What the detectors are fitted on.
-    y : array-like of shape (n,), optional
+    y : array-like of shape (n_samples,), optional
         Class labels; rows of label -1 are outliers that a detector may be tuned on, and
         must not be among `outliers`.
     outliers : mapping of str to LayerFeatures or array-like

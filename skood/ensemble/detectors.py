@@ -62,14 +62,15 @@ class DetectorEnsemble(NestedEnsemble):
         lower tail. ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and
         ``"gaussian"`` for the others.
     calibration : float, default=0.2
-        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
-        ``threshold_data``, which then takes the place of these rows.
+        The share of rows that is held out, in (0, 1), of at most 15,000 rows; not used
+        where ``fit`` gets ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0
         Seeds which rows are held out.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         Not used: each detector has its own.
 
@@ -77,7 +78,7 @@ class DetectorEnsemble(NestedEnsemble):
     ----------
     members_ : dict of str to FittedMember
         The fitted detectors, as ``detector``, by name.
-    weights_ : ndarray of shape (members,) or None
+    weights_ : ndarray of shape (n_members,) or None
         They sum to 1; None for a rule without weights.
     views_ : dict of str to str
         The view of each member.
@@ -85,7 +86,7 @@ class DetectorEnsemble(NestedEnsemble):
         Why members were left out: a score that is constant says nothing.
     report_ : DataFrame
         The members: view, weight, seconds, correlation, AUROC by kind.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (n_held_out,)
         The combined scores of the rows that set the threshold, ascending.
     offset_ : float
         The threshold on ``score_samples``.

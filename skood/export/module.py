@@ -55,17 +55,17 @@ class DetectorModule(nn.Module):
         ----------
         input, *others, **named : tensor
             What the network is called with. Without a network, the blocks: of a plain
-            array one of shape (n, d).
+            array one of shape (n_samples, n_features).
 
         Returns
         -------
-        output : tensor of shape (n, ...)
+        output : tensor of shape (n_samples, ...)
             Of the network; without one, the features as they came, side by side.
-        score : tensor of float64, shape (n,)
+        score : tensor of float64, shape (n_samples,)
             The pipeline's ``score_samples``.
-        p_value : tensor of float64, shape (n,)
+        p_value : tensor of float64, shape (n_samples,)
             The pipeline's ``p_values``, NaN for a detector that has none.
-        is_inlier : tensor of bool, shape (n,)
+        is_inlier : tensor of bool, shape (n_samples,)
             Whether ``predict`` says +1.
         """
         args = others if input is None else (input, *others)

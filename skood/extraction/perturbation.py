@@ -50,7 +50,8 @@ class InputPerturbation:
     temperature : float, default=1000.0
         T of the default score, ODIN's.
     score : callable, optional
-        From the module's output of shape (n, ...) to scores of shape (n,).
+        From the module's output of shape (n_samples, ...) to scores of shape
+        (n_samples,).
     share : float, default=1.0
         In (0, 1]: the share of each input's entries that move.
     std : array-like, optional

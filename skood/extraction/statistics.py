@@ -23,6 +23,9 @@ Statistic = Callable[[FeatureMap], Tensor]
 POWERS = 10
 """Powers whose Gram matrices are taken (Sastry and Oore, 2020)."""
 
+GRAM_ELEMENTS = 1 << 20
+"""Entries of the maps that are raised at a time: they stay in the cache."""
+
 
 def avg(maps: FeatureMap) -> Tensor:
     """Return the mean over positions, (n, d)."""
@@ -113,6 +116,11 @@ def gram(maps: FeatureMap) -> Tensor:
     ICML 2020.
     """
     values = maps.kept(0.0)
+    rows = max(1, GRAM_ELEMENTS // max(values.shape[1] * values.shape[2], 1))
+    return torch.cat([_gram(some) for some in values.split(rows)])
+
+
+def _gram(values: Tensor) -> Tensor:
     # Each channel is divided by its own largest entry, so that its tenth power
     # neither overflows nor vanishes; the root gives the factors back unchanged.
     channel = values.abs().amax(dim=2, keepdim=True)
@@ -120,18 +128,22 @@ def gram(maps: FeatureMap) -> Tensor:
     scale = channel.amax(dim=1, keepdim=True).clamp_min(tiny)
     unit = values / channel.clamp_min(tiny)
     share = (channel / scale).transpose(1, 2)
-    rows = []
-    power, weight = torch.ones_like(unit), torch.ones_like(share)
-    for exponent in range(1, POWERS + 1):
+    power, weight = unit.clone(), share.clone()
+    sums = [_gram_sums(power, weight)]
+    for _ in range(1, POWERS):
         # In place: a new array of the map's size each time would cost twice as much.
         power *= unit
         weight *= share
-        # F^p (F^p)^T 1 = F^p (1^T F^p)^T: the d x d matrix is never formed.
-        column_sums = weight @ power
-        sums = (power @ column_sums.transpose(1, 2)).squeeze(2)
-        rows.append(sums.sign() * sums.abs() ** (1 / exponent))
-    factor = (channel * scale).squeeze(2)
-    return torch.cat([row * factor for row in rows], dim=1)
+        sums.append(_gram_sums(power, weight))
+    by_power = torch.cat(sums, dim=2).transpose(1, 2)
+    roots = 1 / torch.arange(1, POWERS + 1, device=values.device)[:, None]
+    factor = (channel * scale).transpose(1, 2)
+    return (by_power.sign() * by_power.abs() ** roots * factor).flatten(1)
+
+
+def _gram_sums(power: Tensor, weight: Tensor) -> Tensor:
+    # F^p (F^p)^T 1 = F^p (1^T F^p)^T: the d x d matrix is never formed.
+    return power @ (weight @ power).transpose(1, 2)
 
 
 def flatten(maps: FeatureMap) -> Tensor:

@@ -87,10 +87,10 @@ class ToStore:
         X : array, tensor, Dataset, DataFrame, list or iterable
             One input a row. What can only be gone through, once, is taken as well: a
             generator, an ``IterableDataset``, a data set of webdataset.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Labels to keep with the rows, numbers or texts. By default the second
             parts of a Dataset's items, if they are that.
-        ids : array-like of shape (n,), optional
+        ids : array-like of shape (n_samples,), optional
             Names of the rows to keep with them, numbers or texts; by default the
             ``"__key__"`` of items that have one, as those of webdataset.
         keys : callable, optional

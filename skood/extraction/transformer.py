@@ -117,8 +117,9 @@ class LayerFeatureTransformer(
         them last. What is left to guess is a warning.
     mask : callable, optional
         For layers with another number of positions than the ``"attention_mask"``:
-        ``mask(attention_mask, length)`` returns a mask of shape (n, length). By default
-        it is the network's own method, which the audio networks of transformers have.
+        ``mask(attention_mask, length)`` returns a mask of shape (n_samples, length). By
+        default it is the network's own method, which the audio networks of transformers
+        have.
     cache : str, Path or FeatureStore, optional
         A folder, a store, or ``"memory"``: there features are looked up, and kept when
         they had to be computed, so that no input goes through the same network twice.

@@ -11,28 +11,33 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from skood.features.chunks import chunks_of
 from skood.features.head import LinearHead
 from skood.features.names import Key, as_key, is_logits
 from skood.files.atomic import replacing
+from skood.numerics.arrays import as_array
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from skood.features.layer_features import LayerFeatures
+
 __all__ = [
     "ColumnOfDataset",
     "ParquetColumn",
-    "column_blocks",
     "column_name",
-    "head_of",
+    "dataset_blocks",
+    "parquet_blocks",
     "parquet_files",
     "read_column",
+    "schema_of",
     "write_parquet",
 ]
 
@@ -50,41 +55,54 @@ def column_name(key: Key) -> str:
 
 
 def write_parquet(
-    path: str | Path,
-    chunks: Iterable[Mapping[str, NDArray[Any]]],
-    keys: Mapping[str, Key],
-    head: LinearHead | None,
+    path: str | Path, features: LayerFeatures, columns: Mapping[str, ArrayLike]
 ) -> None:
-    """Write a Parquet file, which appears whole or not at all.
+    """Write features to a file, as :meth:`LayerFeatures.to_parquet` says.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file; one that is there is replaced.
-    chunks : iterable of dict of str to ndarray
-        The columns of some rows after others, a row group each. A table of two
-        dimensions is a column of lists.
-    keys : mapping of str to (layer, statistic)
-        The blocks among the columns.
-    head : LinearHead or None
-        Kept in the metadata.
+    A chunk of rows is a row group.
     """
-    pa = _pyarrow()
+    _pyarrow()
     import pyarrow.parquet as pq
 
-    about = {"blocks": dict(keys), "head": None if head is None else _as_text(head)}
-    metadata = {METADATA: json.dumps(about).encode()}
+    if features.views:
+        raise ValueError(
+            f"the features have views ({', '.join(features.views)}), for which Parquet "
+            "has no place: use save, or write each view to a file of its own."
+        )
     target = Path(path)
+    tables = _tables(features, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
         writer = None
-        for chunk in chunks:
-            table = pa.table({name: _as_column(rows) for name, rows in chunk.items()})
-            table = table.replace_schema_metadata(metadata)
+        for table in tables:
             writer = writer or pq.ParquetWriter(file, table.schema)
             writer.write_table(table)
         if writer is not None:
             writer.close()
+
+
+def _tables(
+    features: LayerFeatures, columns: Mapping[str, ArrayLike]
+) -> Iterator[pa.Table]:
+    """Return the rows, chunk by chunk."""
+    pa = _pyarrow()
+    names = {column_name(key): key for key in features.block_names}
+    others = {name: as_array(column, name) for name, column in columns.items()}
+    wrong = [n for n, c in others.items() if n in names or len(c) != len(features)]
+    if wrong:
+        raise ValueError(
+            f"columns[{wrong[0]!r}] has {len(others[wrong[0]])} values: wanted is one "
+            f"for each of {len(features)} rows, under a name other than {[*names]}."
+        )
+    head = None if features.head is None else _as_text(features.head)
+    metadata = {METADATA: json.dumps({"blocks": names, "head": head}).encode()}
+
+    def table(rows: slice, chunk: LayerFeatures) -> Any:
+        blocks = {name: _as_column(chunk.block(*key)) for name, key in names.items()}
+        beside = {name: _as_column(column[rows]) for name, column in others.items()}
+        return pa.table({**blocks, **beside}).replace_schema_metadata(metadata)
+
+    return (table(rows, chunk) for rows, chunk in chunks_of(features))
 
 
 def _as_column(rows: NDArray[Any]) -> pa.Array:
@@ -240,26 +258,41 @@ class ColumnOfDataset:
         return np.array(self[:], dtype=dtype, copy=copy)
 
 
-def column_blocks(
-    columns: Sequence[str], layers: Layers, metadata: Mapping[bytes, bytes] | None
-) -> dict[Key, str]:
-    """Return which columns are which blocks.
+def parquet_blocks(
+    path: str | Path | Sequence[str | Path], layers: Layers
+) -> tuple[dict[Key, ParquetColumn], LinearHead | None]:
+    """Return the blocks in files, and the head kept with them.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        The names of all columns.
-    layers : mapping of layer or (layer, statistic) to column, columns, or None
-        As the user chose them. None takes those that the metadata names, else those
-        whose names have a slash, and the logits.
-    metadata : mapping, optional
-        Of the schema.
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If there is no such column, or no block.
+    """
+    files = parquet_files(path)
+    schema = schema_of(files)
+    found = _column_blocks(schema.names, layers, schema.metadata)
+    blocks = {key: ParquetColumn(files, column) for key, column in found.items()}
+    return blocks, _head_of(schema.metadata)
+
+
+def dataset_blocks(dataset: Any, layers: Layers) -> dict[Key, ColumnOfDataset]:
+    """Return the blocks in a data set of Hugging Face.
 
     Raises
     ------
     ValueError
         If there is no such column, or no block.
     """
+    found = _column_blocks(dataset.column_names, layers, None)
+    return {key: ColumnOfDataset(dataset, name) for key, name in found.items()}
+
+
+def _column_blocks(
+    columns: Sequence[str], layers: Layers, metadata: Mapping[bytes, bytes] | None
+) -> dict[Key, str]:
+    """Return which columns are which blocks, as the user or the metadata say."""
     if isinstance(layers, Mapping):
         found = {as_key(name): column for name, column in layers.items()}
     elif layers is not None:
@@ -282,7 +315,7 @@ def column_blocks(
     return found
 
 
-def head_of(metadata: Mapping[bytes, bytes] | None) -> LinearHead | None:
+def _head_of(metadata: Mapping[bytes, bytes] | None) -> LinearHead | None:
     """Return the head that the metadata keep, if they do."""
     if metadata is None or METADATA not in metadata:
         return None

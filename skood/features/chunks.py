@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from skood._progress import Bar, tracked
-from skood.features import LayerFeatures
 from skood.features.workers import called_in_order
 from skood.numerics.graph import in_graph
+
+if TYPE_CHECKING:
+    from skood.features import LayerFeatures
 
 CHUNK_ELEMENTS = 1 << 23
 """Numbers in one chunk, at most: 32 MB in float32, 64 MB in float64."""

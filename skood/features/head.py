@@ -47,12 +47,12 @@ class LinearHead:
 
         Parameters
         ----------
-        features : array-like of shape (n, n_features)
+        features : array-like of shape (n_samples, n_features)
             Rows of the layer named ``layer``.
 
         Returns
         -------
-        ndarray of shape (n, n_classes)
+        ndarray of shape (n_samples, n_classes)
         """
         return as_array(features, "features") @ self.weight.T + self.bias
 
@@ -64,9 +64,9 @@ class LinearHead:
 
         Parameters
         ----------
-        features : array-like of shape (n, n_features)
+        features : array-like of shape (n_samples, n_features)
             Penultimate features, with n greater than n_features.
-        logits : array-like of shape (n, n_classes)
+        logits : array-like of shape (n_samples, n_classes)
             The network's output for the same inputs.
         layer : str, default="penultimate"
             The name that the features have in a ``LayerFeatures``.

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 
 from skood._version import stamped, unstamped
+from skood.features.arrow import dataset_blocks, parquet_blocks, write_parquet
 from skood.features.head import LinearHead
 from skood.features.names import (
     DEFAULT_STATISTIC,
@@ -41,14 +42,16 @@ class LayerFeatures:
 
     An index view: indexing by rows keeps the arrays where they are (in memory, in a
     memory map, in a store) and copies nothing. Scikit-learn's splitters, searches and
-    pipelines index it like an array; ``np.asarray`` gives the (n, total width)
-    matrix, so that every scikit-learn or PyOD estimator takes it.
+    pipelines index it like an array; ``np.asarray`` gives the matrix of
+    shape (n_samples, total width), so that every scikit-learn or PyOD estimator takes
+    it.
 
     Parameters
     ----------
     blocks : mapping
         From a layer's name, or a (layer, statistic) pair, to an array, tensor or
-        DataFrame of shape (n, d). A bare name means the ``"avg"`` statistic.
+        DataFrame of shape (n_samples, n_features). A bare name means the ``"avg"``
+        statistic.
     head : LinearHead, optional
         The network's last linear map, when known.
     views : mapping of str to LayerFeatures, optional
@@ -170,7 +173,7 @@ class LayerFeatures:
 
         Returns
         -------
-        ndarray of shape (n, d)
+        ndarray of shape (n_samples, n_features)
             Not a copy when all rows, or a slice of them, are wanted.
 
         Raises
@@ -379,7 +382,7 @@ class LayerFeatures:
 
         Returns
         -------
-        pandas.DataFrame of shape (n, columns of all blocks)
+        pandas.DataFrame of shape (n_samples, columns of all blocks)
             In memory. Columns are named ``layer__statistic__number``; the index counts
             the rows from 0.
 
@@ -496,7 +499,7 @@ class LayerFeatures:
         ----------
         path : str or Path
             The file; one that is there is replaced.
-        columns : mapping of str to array-like of shape (n,), optional
+        columns : mapping of str to array-like of shape (n_samples,), optional
             What else each row has: labels, keys.
 
         Raises
@@ -522,28 +525,7 @@ class LayerFeatures:
         ...     LayerFeatures.from_parquet(f"{folder}/f.parquet")
         LayerFeatures(3 rows: conv1/avg 3)
         """
-        from skood.features.arrow import column_name, write_parquet
-        from skood.features.chunks import chunks_of
-
-        names = {column_name(key): key for key in self.block_names}
-        others = {name: as_array(c, name) for name, c in (columns or {}).items()}
-        wrong = [n for n, c in others.items() if n in names or len(c) != len(self)]
-        if wrong:
-            raise ValueError(
-                f"columns[{wrong[0]!r}] has {len(others[wrong[0]])} values: wanted is "
-                f"one for each of {len(self)} rows, under a name other than {[*names]}."
-            )
-        if self.views:
-            raise ValueError(
-                f"the features have views ({', '.join(self.views)}), for which Parquet "
-                "has no place: use save, or write each view to a file of its own."
-            )
-        chunks = (
-            {name: chunk.block(*key) for name, key in names.items()}
-            | {name: column[rows] for name, column in others.items()}
-            for rows, chunk in chunks_of(self)
-        )
-        write_parquet(path, chunks, names, self.head)
+        write_parquet(path, self, columns or {})
 
     @classmethod
     def from_parquet(
@@ -586,19 +568,8 @@ class LayerFeatures:
         --------
         skood.features.arrow.read_column : Labels, in the order of the rows.
         """
-        from skood.features.arrow import (
-            ParquetColumn,
-            column_blocks,
-            head_of,
-            parquet_files,
-            schema_of,
-        )
-
-        files = parquet_files(path)
-        schema = schema_of(files)
-        found = column_blocks(schema.names, layers, schema.metadata)
-        blocks = {key: ParquetColumn(files, column) for key, column in found.items()}
-        return cls(blocks, head or head_of(schema.metadata))
+        blocks, kept = parquet_blocks(path, layers)
+        return cls(blocks, head or kept)
 
     @classmethod
     def from_huggingface(
@@ -630,11 +601,7 @@ class LayerFeatures:
         ValueError
             If there is no such column, or its rows are no numbers of one length.
         """
-        from skood.features.arrow import ColumnOfDataset, column_blocks
-
-        found = column_blocks(dataset.column_names, layers, None)
-        blocks = {key: ColumnOfDataset(dataset, name) for key, name in found.items()}
-        return cls(blocks, head)
+        return cls(dataset_blocks(dataset, layers), head)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle row numbers over stored blocks, only the rows of those in memory."""

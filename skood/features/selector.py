@@ -66,7 +66,7 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             An array is one layer without a name: ``layers`` must be None then.
         y : None
             Ignored.
@@ -86,12 +86,12 @@ class LayerSelector(Stamped, Learning, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             As in ``fit``.
 
         Returns
         -------
-        ndarray of shape (n, chosen columns)
+        ndarray of shape (n_samples, chosen columns)
         """
         check_is_fitted(self)
         selected = self._as_fitted()._selected(X, reset=False)

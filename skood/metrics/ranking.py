@@ -21,9 +21,9 @@ def auroc(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
-    y_score : array-like of shape (n,)
+    y_score : array-like of shape (n_samples,)
         ``score_samples`` or ``decision_function``: higher = more in-distribution.
     pos_label : {"id", "ood"}, default="id"
         The positive side. This area is the same for both.
@@ -56,9 +56,9 @@ def aupr(y_true: ArrayLike, y_score: ArrayLike, *, pos_label: PosLabel = "id") -
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
-    y_score : array-like of shape (n,)
+    y_score : array-like of shape (n_samples,)
         Higher = more in-distribution.
     pos_label : {"id", "ood"}, default="id"
         "id" gives the AUPR-in of the literature, "ood" (scores negated) AUPR-out.
@@ -96,9 +96,9 @@ def fpr_at_tpr(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
-    y_score : array-like of shape (n,)
+    y_score : array-like of shape (n_samples,)
         Higher = more in-distribution.
     tpr : float, default=0.95
         Share of the positive side to accept, in (0, 1].
@@ -149,9 +149,9 @@ def detection_accuracy(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
-    y_score : array-like of shape (n,)
+    y_score : array-like of shape (n_samples,)
         Higher = more in-distribution.
     pos_label : {"id", "ood"}, default="id"
         The positive side. The value is the same for both.

@@ -38,12 +38,12 @@ def ood_report(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
+    y_true : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
-    scores : array-like of shape (n,), or mapping from name to such, or DataFrame
+    scores : array-like of shape (n_samples,), mapping from name to such or DataFrame
         Higher = more in-distribution. A mapping, or a frame with a column for each,
         compares detectors.
-    sources : array-like of shape (n,), default=None
+    sources : array-like of shape (n_samples,), default=None
         Name of the data set each outlier comes from; entries of inliers are ignored.
         Each source meets all the inliers. Several sources add a row "mean".
     groups : mapping, default=None

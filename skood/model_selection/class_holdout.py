@@ -85,7 +85,7 @@ class ClassHoldout(LabelSplitter):
         ----------
         X, groups : object
             Ignored.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels.
 
         Returns
@@ -105,7 +105,7 @@ class ClassHoldout(LabelSplitter):
 
         Parameters
         ----------
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels.
 
         Returns
@@ -148,7 +148,7 @@ class ClassHoldout(LabelSplitter):
         ----------
         X : object of length n
             Only its length is looked at; None is taken too.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels.
         groups : object
             Ignored.

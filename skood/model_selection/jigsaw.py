@@ -88,12 +88,12 @@ class Jigsaw:
 
         Parameters
         ----------
-        rows : array-like of int, shape (n,)
+        rows : array-like of int, shape (n_samples,)
             The number of each image in the whole data.
 
         Returns
         -------
-        ndarray of int, shape (n, grid * grid)
+        ndarray of int, shape (n_samples, grid * grid)
             Entry k is the tile, counted row by row, that comes to place k.
         """
         orders = np.empty((len(np.asarray(rows)), self.grid**2), dtype=np.intp)

@@ -92,7 +92,7 @@ class OutliersIgnored(
         ----------
         X : array-like of length n
             Rows; those of label -1 are left out.
-        y : array-like of shape (n,), default=None
+        y : array-like of shape (n_samples,), default=None
             Class labels; -1 marks an outlier. None: all rows are inliers. The labels of
             the inliers are passed on.
         **fit_params : dict
@@ -136,14 +136,14 @@ class OutliersIgnored(
         ----------
         X : array-like of length n
             Rows; those of label -1 are flagged, not fitted on.
-        y : array-like of shape (n,), default=None
+        y : array-like of shape (n_samples,), default=None
             Class labels; -1 marks an outlier.
         **fit_params : dict
             As in `fit`.
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
             +1 for inliers, -1 for outliers.
         """
         return self.fit(X, y, **fit_params).predict(X)
@@ -159,7 +159,7 @@ class OutliersIgnored(
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
             As the detector gives them.
         """
         check_is_fitted(self)
@@ -176,7 +176,7 @@ class OutliersIgnored(
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
             ``score_samples(X) - offset_``.
         """
         check_is_fitted(self)
@@ -193,7 +193,7 @@ class OutliersIgnored(
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
             +1 for inliers, -1 for outliers.
         """
         check_is_fitted(self)

@@ -33,7 +33,7 @@ def make_pseudo_outliers(
     kind: str = "jigsaw",
     n_outliers: int | None = None,
     channel_axis: int | None = None,
-    random_state: RandomStateLike = None,
+    random_state: RandomStateLike = 0,
     **options: Any,
 ) -> tuple[Any, NDArray[Any]]:
     """Return the data followed by made-up outliers, and labels with -1 for those.
@@ -82,12 +82,13 @@ def make_pseudo_outliers(
 
     Parameters
     ----------
-    X : array-like of shape (n, channels, height, width), (n, height, width, channels),\
-            (n, height, width), (n, d) or, of texts, (n,)
+    X : array-like of shape (n_samples, channels, height, width), \
+            (n_samples, height, width, channels), (n_samples, height, width), \
+            (n_samples, n_features) or, of texts, (n_samples,)
         The data. A frame of pandas or polars stays one, with its columns' types; texts
         stay a list or a column if they are one; anything else, tensors too, becomes an
         ndarray.
-    y : array-like of shape (n,), default=None
+    y : array-like of shape (n_samples,), default=None
         Class labels; rows of label -1 are kept and nothing is made from them. None: all
         rows are inliers of class 0.
     kind : str, default="jigsaw"
@@ -97,7 +98,7 @@ def make_pseudo_outliers(
     channel_axis : {1, 3, -1} or None, default=None
         Where the channels of a 4-d X are. None: the one of axes 1 and 3 whose length is
         1, 3 or 4; an error if that is both or neither.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState instance or None, default=0
         Seeds everything. With an integer, "jigsaw" makes the same images as
         ``Jigsaw(grid, random_state)`` in a feature extractor's ``views``.
     **options : dict

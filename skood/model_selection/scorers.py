@@ -123,7 +123,7 @@ def ood_scorer(
         Fitted, with ``predict`` and with ``score_samples`` or ``decision_function``.
     X : array-like of length n
         Rows to score.
-    y : array-like of shape (n,)
+    y : array-like of shape (n_samples,)
         Class labels; -1 marks an outlier.
     unseen_as_outliers : bool, default=False
         As in :class:`OODScorer`.

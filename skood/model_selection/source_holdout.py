@@ -100,9 +100,9 @@ class LeaveOutlierSourceOut(LabelSplitter):
         ----------
         X : object
             Ignored.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        groups : array-like of shape (n,)
+        groups : array-like of shape (n_samples,)
             Each row's source.
 
         Returns
@@ -122,9 +122,9 @@ class LeaveOutlierSourceOut(LabelSplitter):
 
         Parameters
         ----------
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        groups : array-like of shape (n,)
+        groups : array-like of shape (n_samples,)
             Each row's source; entries of inliers are ignored.
 
         Returns
@@ -149,9 +149,9 @@ class LeaveOutlierSourceOut(LabelSplitter):
         ----------
         X : object of length n
             Only its length is looked at; None is taken too.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        groups : array-like of shape (n,)
+        groups : array-like of shape (n_samples,)
             Each row's source; entries of inliers are ignored.
 
         Yields

@@ -96,7 +96,7 @@ class InlierKFold(LabelSplitter):
         ----------
         X : object of length n
             Only its length is looked at; None is taken too.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
         groups : object
             Ignored, with a warning.

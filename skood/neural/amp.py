@@ -82,8 +82,9 @@ class AMP(LayerDetector):
     statistic : str, default="avg"
         The statistic to use.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
-    random_state : int, RandomState instance or None, default=None
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
+    random_state : int, RandomState instance or None, default=0
         Seeds the held-out rows, the clusters, and the classifier if none is given.
     device : str, default="auto"
         Of the default network; a classifier that is given has a device of its own.
@@ -109,9 +110,10 @@ class AMP(LayerDetector):
 
     Notes
     -----
-    Inputs are vectors (n, d), images (n, channels, height, width) or LayerFeatures. A
-    row costs K forward passes. Vectors of float64 are scored in float64; images in
-    float32, where scores may differ in the last digits with the batch.
+    Inputs are vectors (n_samples, n_features), images (n_samples, channels, height,
+    width) or LayerFeatures. A row costs K forward passes. Vectors of float64 are scored
+    in float64; images in float32, where scores may differ in the last digits with the
+    batch.
 
     References
     ----------
@@ -140,7 +142,7 @@ class AMP(LayerDetector):
     spread: str = "auto"
     held_out: float = 0.2
     n_pseudo_classes: int | None = None
-    random_state: RandomStateLike = None
+    random_state: RandomStateLike = 0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "classifier": [HasMethods(["fit", "anchored_logits"]), None],

@@ -83,7 +83,7 @@ class AnchoredClassifier(TrainedClassifier):
         copied; its weights are where training starts.
     corruption : {"auto"}, callable or None, default="auto"
         T, from a batch to a batch. ``"auto"``: :class:`~skood.neural.ImageCorruption`
-        for images (n, channels, height, width), else
+        for images (n_samples, channels, height, width), else
         :class:`~skood.neural.VectorCorruption`.
     corrupt_every : int, default=1
         Anchors are corrupted in one minibatch out of so many; 1 is always.
@@ -108,7 +108,7 @@ class AnchoredClassifier(TrainedClassifier):
         Train in mixed precision (bfloat16). Predictions are not.
     augment : callable, optional
         Changes a training batch before anchors are drawn from it.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState instance or None, default=0
         Seeds weights, order of rows, anchors, corruption and dropout.
     criterion, optimizer, lr, dataset, train_split, device, verbose, **kwargs
         skorch's. The defaults are cross-entropy, Adam, 1e-3, a fifth of the rows for
@@ -118,7 +118,7 @@ class AnchoredClassifier(TrainedClassifier):
     ----------
     module_ : AnchoredModule
         The trained network, its ``network`` being the widened module.
-    anchors_ : ndarray of shape (m, ...)
+    anchors_ : ndarray of shape (n_kept, ...)
         The bank: up to ``n_bank`` training rows, not corrupted and not augmented.
     classes_ : ndarray
         The class labels.
@@ -232,7 +232,7 @@ class AnchoredClassifier(TrainedClassifier):
 
         Returns
         -------
-        ndarray of float64, shape (n_anchors, n, n_classes)
+        ndarray of float64, shape (n_anchors, n_samples, n_classes)
         """
         check_is_fitted(self)
         rows = self._known_rows(X)

@@ -110,7 +110,7 @@ class TrainedClassifier(NeuralNetClassifier):
         verbose: int = 0,
         autocast: bool = False,
         augment: Augment | None = None,
-        random_state: RandomStateLike = None,
+        random_state: RandomStateLike = 0,
         **kwargs: Any,
     ) -> None:
         # Before skorch's own: it refuses attributes that are torch modules later on.
@@ -165,8 +165,8 @@ class TrainedClassifier(NeuralNetClassifier):
         Parameters
         ----------
         X : array-like, tensor, DataFrame or LayerFeatures
-            Of shape (n, d) or (n, channels, ...).
-        y : array-like of shape (n,)
+            Of shape (n_samples, n_features) or (n_samples, channels, ...).
+        y : array-like of shape (n_samples,)
             Class labels of any type; -1 marks outliers, which are of no class.
         **fit_params : dict
             What skorch passes on to the split.
@@ -215,7 +215,7 @@ class TrainedClassifier(NeuralNetClassifier):
         ----------
         X : array-like, tensor, DataFrame or LayerFeatures
             Of the shape of the first call.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks outliers.
         classes : array-like, optional
             All class labels, for a first call whose rows do not have them all.
@@ -260,7 +260,7 @@ class TrainedClassifier(NeuralNetClassifier):
 
         Returns
         -------
-        ndarray of float64, shape (n, n_classes)
+        ndarray of float64, shape (n_samples, n_classes)
             Columns in the order of ``classes_``.
         """
         check_is_fitted(self)
@@ -281,7 +281,7 @@ class TrainedClassifier(NeuralNetClassifier):
 
         Returns
         -------
-        ndarray of shape (n,)
+        ndarray of shape (n_samples,)
         """
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
@@ -293,9 +293,9 @@ class TrainedClassifier(NeuralNetClassifier):
         ----------
         X : array-like, tensor, DataFrame or LayerFeatures
             Of the shape seen in ``fit``.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks outliers.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows.
 
         Returns

@@ -77,7 +77,7 @@ class EnergyRegularizedClassifier(TrainedClassifier):
         Train in mixed precision (bfloat16). Predictions are not.
     augment : callable, optional
         Changes a training batch before outliers are made from it.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState instance or None, default=0
         Seeds weights, order of rows, outliers and dropout.
     criterion, optimizer, lr, dataset, train_split, device, verbose, **kwargs
         skorch's. The defaults are cross-entropy, Adam, 1e-3, a fifth of the rows for
@@ -207,7 +207,7 @@ class EnergyRegularizedClassifier(TrainedClassifier):
         ----------
         X : array-like, tensor, DataFrame or LayerFeatures
             Of the shape of the first call.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks outliers to train against.
         classes : array-like, optional
             All class labels, for a first call whose rows do not have them all.

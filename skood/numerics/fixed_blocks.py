@@ -7,17 +7,24 @@ the last one filled up with zeros, and columns in whole vector registers.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dtrmm
+from scipy.linalg.blas import dgemm, dtrmm
 
 from skood.numerics.device import array_namespace
 from skood.numerics.graph import in_graph
 
 HOST_ROWS = 64
 """Rows of a product on the CPU: few enough that one row does not cost much more."""
+
+TALL_ROWS = 256
+"""Rows of a triangular product on the CPU, if they come to what few come to."""
+
+NARROW = 32
+"""Rows or columns up to which a product is left to SciPy's BLAS."""
 
 DEVICE_ROWS = 4096
 COLUMNS = 16
@@ -59,8 +66,9 @@ def filled_rows(x: Any, width: int, centre: Any = 0.0) -> Any:
     n, d = x.shape
     if isinstance(x, np.ndarray):
         result: Any = np.empty((-(-n // HOST_ROWS) * HOST_ROWS, width))
+        result[:n, :d] = x  # a subtraction that converts takes twice as long
         with np.errstate(over="ignore"):
-            np.subtract(x, centre, out=result[:n, :d])
+            result[:n, :d] -= centre
     elif in_graph():
         padding = x.new_zeros((n, width - d)).double()
         return array_namespace(x).concat([x.double() - centre, padding], axis=1)
@@ -99,8 +107,22 @@ def product(rows: Any, matrix: Any) -> Any:
     result = np.empty((len(rows), matrix.shape[1]))
     for start in range(0, len(rows), HOST_ROWS):
         some = slice(start, start + HOST_ROWS)
-        np.matmul(rows[some], matrix, out=result[some])
+        if matrix.shape[1] <= NARROW:
+            result[some] = matmul(rows[some], matrix)
+        else:
+            np.matmul(rows[some], matrix, out=result[some])
     return result
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Return ``a @ b``, a narrow one by the BLAS that triangular products come from.
+
+    NumPy and SciPy have one each, and where both are used in turns the threads of one,
+    which go on waiting for work, keep the other's from the cores.
+    """
+    if isinstance(a, np.ndarray) and min(len(a), b.shape[1]) <= NARROW:
+        return dgemm(1.0, b.T, a.T).T
+    return a @ b
 
 
 def triangular_product(rows: Any, upper: Any) -> Any:
@@ -119,12 +141,7 @@ def triangular_product(rows: Any, upper: Any) -> Any:
     """
     if not isinstance(rows, np.ndarray):
         return _on_device(rows, upper)
-    # BLAS is column-major: the transposed views are what it reads without a copy.
-    lower = upper.T
-    for start in range(0, len(rows), HOST_ROWS):
-        block = rows[start : start + HOST_ROWS].T
-        dtrmm(1.0, lower, block, lower=1, overwrite_b=1)
-    return rows
+    return _times_triangle(rows, upper, lower=1, trans_a=0)
 
 
 def transposed_product(rows: Any, lower: Any) -> Any:
@@ -143,11 +160,38 @@ def transposed_product(rows: Any, lower: Any) -> Any:
     """
     if not isinstance(rows, np.ndarray):
         return _on_device(rows, lower.T)
-    upper = lower.T
-    for start in range(0, len(rows), HOST_ROWS):
-        block = rows[start : start + HOST_ROWS].T
-        dtrmm(1.0, upper, block, lower=0, trans_a=1, overwrite_b=1)
+    return _times_triangle(rows, lower, lower=0, trans_a=1)
+
+
+def _times_triangle(
+    rows: NDArray[np.float64], triangle: NDArray[np.float64], lower: int, trans_a: int
+) -> NDArray[np.float64]:
+    # BLAS is column-major: the transposed views are what it reads without a copy.
+    n, width = rows.shape
+    start = 0
+    while start < n:
+        tall = n - start >= TALL_ROWS and _tall_is_the_same(width, lower, trans_a)
+        stop = start + (TALL_ROWS if tall else HOST_ROWS)
+        dtrmm(1.0, triangle.T, rows[start:stop].T, 0, lower, trans_a, overwrite_b=1)
+        start = stop
     return rows
+
+
+@cache
+def _tall_is_the_same(width: int, lower: int, trans_a: int) -> bool:
+    """Return whether BLAS makes of many rows, to the last bit, what it makes of few.
+
+    It looks at the sizes when it chooses a kernel, and at no value: one look is enough.
+    Of many rows the product takes two thirds of the time.
+    """
+    values = np.random.default_rng(0).normal(size=997)
+    rows = np.resize(values, (TALL_ROWS, width))
+    triangle = np.resize(values, (width, width)).T
+    tall, *parts = (
+        dtrmm(1.0, triangle, some.T, 0, lower, trans_a)
+        for some in (rows, *np.split(rows, TALL_ROWS // HOST_ROWS))
+    )
+    return np.array_equal(tall, np.hstack(parts))
 
 
 def _on_device(rows: Any, matrix: Any) -> Any:

@@ -16,6 +16,7 @@ from skood.numerics.fixed_blocks import (
     clip_to,
     filled,
     filled_rows,
+    matmul,
     product,
     triangular_product,
     whole,
@@ -78,7 +79,7 @@ class TiedGaussian:
     def of(
         cls,
         moments: ClassMoments,
-        ridge: float,
+        reg_covar: float,
         shrinkage: Shrinkage = Shrinkage(),  # noqa: B008
     ) -> TiedGaussian:
         """Return the Gaussian with the moments of some rows.
@@ -87,7 +88,7 @@ class TiedGaussian:
         ----------
         moments : ClassMoments
             Of the rows.
-        ridge : float
+        reg_covar : float
             Added to each feature's variance, relative to it.
         shrinkage : Shrinkage, optional
             Of the covariance.
@@ -101,11 +102,11 @@ class TiedGaussian:
         ValueError
             As :meth:`skood.numerics.whitening.Whitening.of`.
         """
-        found = Whitening.of(moments, ridge, shrinkage)
+        found = Whitening.of(moments, reg_covar, shrinkage)
         centre = moments.mean()
         centred = moments.means - centre
         centred /= found.scale
-        points = centred @ found.matrix
+        points = matmul(centred, found.matrix)
         return cls(
             moments.counts,
             moments.means,
@@ -267,7 +268,7 @@ class TiedGaussian:
         need to look.
         """
         xp = array_namespace(white)
-        nearness = white @ points.T
+        nearness = matmul(white, points.T)
         nearness -= halves
         nearness[np.arange(len(classes)), classes] = -np.inf
         norms = xp.linalg.vecdot(white, white)
@@ -275,7 +276,7 @@ class TiedGaussian:
         if len(close) == 0:
             return
         u, white, pull = u[close], white[close], pull[close]
-        longer = u @ points.T
+        longer = matmul(u, points.T)
         longer -= xp.linalg.vecdot(white, u)[:, None]
         longer *= longer
         longer *= pull[:, None] / 2
@@ -292,7 +293,10 @@ class TiedGaussian:
         rows = filled_rows(x, whole(x.shape[1]), self._centre_like(x))
         with np.errstate(over="ignore"):
             rows *= like(self._kernel_units, rows)
-        clip_to(rows, FAR)
+        if not (
+            isinstance(x, np.ndarray) and x.dtype == np.float32 and self._single_is_near
+        ):
+            clip_to(rows, FAR)
         matrix = like(self._kernel_whitening, rows)
         if self._is_triangular:
             return triangular_product(rows, matrix)
@@ -306,6 +310,12 @@ class TiedGaussian:
     @cached_property
     def _is_triangular(self) -> bool:
         return not np.tril(self.whitening, -1).any()
+
+    @cached_property
+    def _single_is_near(self) -> bool:
+        """Whether no float32 is farther than FAR."""
+        farthest = float(np.finfo(np.float32).max) + np.abs(self.centre)
+        return bool((farthest / self.scale < FAR).all())
 
     @cached_property
     def _kernel_units(self) -> NDArray[np.float64]:

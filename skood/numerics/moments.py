@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dgemm, dsyrk
 from scipy.sparse import csr_array
 
 from skood.numerics.device import to_numpy
 
 BLOCK_ROWS = 1024
 MERGED_CLASSES = 2048
+
+DENSE_CLASSES = 32
+"""Classes up to which means are taken off and rows summed up by a full product."""
 
 SAMPLE = 64
 """Rows of a class that say roughly where its mean is."""
@@ -241,14 +244,24 @@ def _add(
     if len(sums) == 1:
         sums += block.sum(axis=0)
         return
+    if len(sums) <= DENSE_CLASSES:
+        sums += dgemm(1.0, block.T, _members(labels, len(sums)).T, trans_b=1).T
+        return
     few = len(sums) <= len(labels)
     present, places = (
         (slice(None), labels) if few else np.unique(labels, return_inverse=True)
     )
     ones, rows = np.ones(len(labels)), np.arange(len(labels))
     n_classes = len(sums) if few else len(present)  # type: ignore[arg-type]
-    members = csr_array((ones, (places, rows)), (n_classes, len(labels)))
-    sums[present] += members @ block
+    sparse = csr_array((ones, (places, rows)), (n_classes, len(labels)))
+    sums[present] += sparse @ block
+
+
+def _members(labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
+    """Return whether a row is of a class, of shape (rows, classes)."""
+    members = np.zeros((len(labels), n_classes))
+    members[np.arange(len(labels)), labels] = 1
+    return members
 
 
 def _rough_means(
@@ -320,8 +333,10 @@ def _centred_blocks(
         some = slice(start, start + BLOCK_ROWS)
         block = to_numpy(x[some])
         centred = buffer[: len(block)]
-        if len(means) == 1:
-            np.subtract(block, means[0], out=centred)
+        if len(means) <= DENSE_CLASSES:
+            centred[:] = block
+            members = _members(classes[some], len(means))  # 0 or 1: nothing is rounded
+            dgemm(-1.0, means.T, members.T, beta=1.0, c=centred.T, overwrite_c=1)
         else:
             np.take(means, classes[some], axis=0, out=centred, mode="clip")
             np.subtract(block, centred, out=centred)

@@ -15,7 +15,10 @@ __all__ = [
     "best_logit",
     "cache_blocks",
     "cache_slices",
+    "exponentials",
+    "in_float64",
     "lengths",
+    "less_best",
     "nonzero",
     "power_of_two",
     "powers",
@@ -31,16 +34,17 @@ CACHE_ELEMENTS = 1 << 17
 """Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
 
 
-def cache_slices(x: Any, width: int) -> Iterator[slice]:
+def cache_slices(x: Any, width: int, at_least: int = 1) -> Iterator[slice]:
     """Yield slices of the rows of x that stay in the cache; one on an accelerator.
 
     For formulas of many steps, each of which would else go through the main memory.
-    ``width`` is how many numbers a row has in the widest of their arrays.
+    ``width`` is how many numbers a row has in the widest of their arrays. Products of
+    few rows are slow: there can be ``at_least`` so many, whatever the cache holds.
     """
     if not isinstance(x, np.ndarray):
         yield EVERY_ROW
         return
-    step = max(1, CACHE_ELEMENTS // width)
+    step = max(at_least, CACHE_ELEMENTS // width)
     for start in range(0, len(x), step):
         yield slice(start, min(start + step, len(x)))
 
@@ -48,6 +52,17 @@ def cache_slices(x: Any, width: int) -> Iterator[slice]:
 def cache_blocks(x: Any) -> Iterator[Any]:
     """Yield the rows in blocks that stay in the cache; one on an accelerator."""
     return (x[rows] for rows in cache_slices(x, x.shape[1]))
+
+
+def in_float64(x: Any) -> Any:
+    """Return an array in float64, not a copy if it is."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def exponentials(x: Any) -> Any:
+    """Return the exponentials of an array's entries, in its own memory on the CPU."""
+    return np.exp(x, out=x) if isinstance(x, np.ndarray) else array_namespace(x).exp(x)
 
 
 def lengths(x: Any) -> Any:
@@ -77,6 +92,15 @@ def best_logit(z: Any) -> Any:
     return array_namespace(z).max(z, axis=1)
 
 
+def less_best(z: Any) -> tuple[Any, Any]:
+    """Return the largest entry of each row, and all less it, a new array in float64."""
+    xp = array_namespace(z)
+    z = xp.astype(z, xp.float64)
+    best = best_logit(z)
+    z -= best[:, None]
+    return best, z
+
+
 def row_sums(x: Any) -> Any:
     """Return the sum of each row in float64, shape (n,)."""
     if isinstance(x, np.ndarray):
@@ -102,7 +126,7 @@ def power_of_two(size: float) -> float:
 def row_dots(x: Any, y: Any) -> Any:
     """Return the inner product of each row of x with that row of y, shape (n,)."""
     if isinstance(x, np.ndarray):
-        return np.einsum("ij,ij->i", x, y)
+        return np.asarray(np.vecdot(x, y))
     return array_namespace(x).linalg.vecdot(x, y)
 
 

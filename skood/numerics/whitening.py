@@ -46,14 +46,16 @@ class Whitening:
     rank: int
 
     @classmethod
-    def of(cls, moments: ClassMoments, ridge: float, shrinkage: Shrinkage) -> Whitening:
-        """Return the whitening of (1 - s) S + s level I + ridge diag(S).
+    def of(
+        cls, moments: ClassMoments, reg_covar: float, shrinkage: Shrinkage
+    ) -> Whitening:
+        """Return the whitening of (1 - s) S + s level I + reg_covar diag(S).
 
         Parameters
         ----------
         moments : ClassMoments
             Say what S is, the tied covariance.
-        ridge : float
+        reg_covar : float
             Relative to each feature's variance, so that units are no matter. A
             constant feature has no variance; that of the others counts for it, their
             median.
@@ -73,10 +75,10 @@ class Whitening:
         variances = unit_variances(moments)
         rows = moments.counts.sum() - np.count_nonzero(moments.counts)
         if shrinkage.intensity == 0 and rows >= 2 * len(variances):
-            found = _triangular(moments, variances, ridge)
+            found = _triangular(moments, variances, reg_covar)
             if found is not None:
                 return found
-        added = ridge * variances + shrinkage.intensity * shrinkage.level
+        added = reg_covar * variances + shrinkage.intensity * shrinkage.level
         if not (added > 0).all():
             scaled = _scaled(moments, np.sqrt(variances))
             _refuse_singular(moments, _rank(eigh(scaled, eigvals_only=True), rows))
@@ -121,12 +123,12 @@ def _scaled(moments: ClassMoments, scale: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _triangular(
-    moments: ClassMoments, variances: NDArray[np.float64], ridge: float
+    moments: ClassMoments, variances: NDArray[np.float64], reg_covar: float
 ) -> Whitening | None:
     """Return the whitening by Cholesky, or None if rounding might rule it."""
     scale = np.sqrt(variances)
     padded = _scaled(moments, scale)
-    padded[np.diag_indices_from(padded)] += ridge
+    padded[np.diag_indices_from(padded)] += reg_covar
     try:
         lower = cholesky(padded, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
@@ -160,6 +162,6 @@ def _refuse_singular(moments: ClassMoments, rank: int) -> None:
         raise ValueError(
             f"the covariance of {n_features} features is singular: its rank is {rank} "
             f"({int(moments.counts.sum())} rows in {len(moments.counts)} classes), and "
-            "ridge=0 leaves it so. Give a ridge, covariance='ledoit_wolf' or 'oas', or "
-            "more rows."
+            "reg_covar=0 leaves it so. Give a larger one, covariance='ledoit_wolf' or "
+            "'oas', or more rows."
         )

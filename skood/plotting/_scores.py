@@ -42,7 +42,7 @@ class ScoreDisplay(Display):
             Fitted, with ``score_samples`` or ``decision_function``.
         X : array-like of length n
             Rows that it was not fitted on.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
         name : str, optional
             Of the detector; by default its class's.
@@ -87,9 +87,9 @@ class ScoreDisplay(Display):
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        y_score : array-like of shape (n,)
+        y_score : array-like of shape (n_samples,)
             Higher = more in-distribution.
         name : str, optional
             Of the detector.

@@ -86,7 +86,7 @@ class FlowDisplay(Display):
             Fitted; its ``transition_counts`` are asked for.
         X : LayerFeatures of n rows
             What the detector takes.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
         from_layer, to_layer : str
             Two of the fitted layers.
@@ -132,9 +132,9 @@ class FlowDisplay(Display):
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        components : array-like of int, shape (n, 2)
+        components : array-like of int, shape (n_samples, 2)
             Each row's component in both layers.
         layers : tuple of two str, optional
             Their names.
@@ -150,7 +150,7 @@ class FlowDisplay(Display):
         Raises
         ------
         ValueError
-            If `components` is not of shape (n, 2), or the lengths differ.
+            If `components` is not of shape (n_samples, 2), or the lengths differ.
         """
         mask = inlier_mask(y_true, "y_true")
         pairs = as_array(components, "components")

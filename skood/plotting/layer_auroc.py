@@ -80,7 +80,7 @@ class LayerAurocDisplay(Display):
             With the parameters ``layers`` and ``statistic``; a clone is fitted.
         X : LayerFeatures of n rows
             Every layer that has the detector's statistic is tried.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
         cv : splitter, optional
             By default :class:`~skood.model_selection.InlierKFold` of five folds.
@@ -129,9 +129,9 @@ class LayerAurocDisplay(Display):
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        y_scores : mapping of str to array-like of shape (n,)
+        y_scores : mapping of str to array-like of shape (n_samples,)
             From each layer to its scores, higher = more in-distribution.
         name : str, optional
             Of the detector.

@@ -19,10 +19,10 @@ class MartingaleDisplay(Display):
 
     Parameters
     ----------
-    log_martingale : ndarray of shape (m,)
+    log_martingale : ndarray of shape (n_samples,)
         Natural logarithm of the capital after each row.
     level : float, default=0.01
-        The alarm is raised at a capital of 1 / level.
+        The alarm is raised at a capital of 1 / level. See :term:`level`.
     name : str, optional
         Of the stream.
 
@@ -99,10 +99,10 @@ class MartingaleDisplay(Display):
 
         Parameters
         ----------
-        log_martingale : array-like of shape (m,)
+        log_martingale : array-like of shape (n_samples,)
             Natural logarithm of the capital after each row.
         level : float, default=0.01
-            The alarm is raised at a capital of 1 / level.
+            The alarm is raised at a capital of 1 / level. See :term:`level`.
         name : str, optional
             Of the stream.
         ax : matplotlib axes, optional

@@ -31,9 +31,9 @@ class PValueCalibrationDisplay(Display):
 
     Parameters
     ----------
-    inlier_p_values : ndarray of shape (n,)
+    inlier_p_values : ndarray of shape (n_samples,)
         Of rows that took no part in fitting or calibration.
-    outlier_p_values : ndarray of shape (m,)
+    outlier_p_values : ndarray of shape (n_outliers,)
         May be empty.
     n_calibration : int, optional
         The number of calibration rows that all p-values share: the band then allows for
@@ -91,7 +91,7 @@ class PValueCalibrationDisplay(Display):
             Fitted.
         X : array-like of length n
             Rows that were not in its ``fit``.
-        y : array-like of shape (n,)
+        y : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
         name : str, optional
             Of the detector.
@@ -128,9 +128,9 @@ class PValueCalibrationDisplay(Display):
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        p_values : array-like of shape (n,)
+        p_values : array-like of shape (n_samples,)
             Small for outliers.
         n_calibration : int, optional
             The number of calibration rows that all p-values share.

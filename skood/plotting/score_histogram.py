@@ -31,9 +31,9 @@ class ScoreHistogramDisplay(ScoreDisplay):
 
     Parameters
     ----------
-    inlier_scores : ndarray of shape (n,)
+    inlier_scores : ndarray of shape (n_samples,)
         Higher = more in-distribution.
-    outlier_scores : ndarray of shape (m,)
+    outlier_scores : ndarray of shape (n_outliers,)
         May be empty.
     threshold : float, optional
         Rows below are flagged.
@@ -86,9 +86,9 @@ class ScoreHistogramDisplay(ScoreDisplay):
 
         Parameters
         ----------
-        y_true : array-like of shape (n,)
+        y_true : array-like of shape (n_samples,)
             Class labels; -1 marks an outlier.
-        y_score : array-like of shape (n,)
+        y_score : array-like of shape (n_samples,)
             Higher = more in-distribution.
         threshold : float, optional
             Rows below are flagged. ``from_estimator`` gives the detector's ``offset_``,

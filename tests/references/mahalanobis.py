@@ -16,18 +16,18 @@ def within_class_covariance(X, y):
     return covariance
 
 
-def ridge_of(covariance, ridge):
+def ridge_of(covariance, reg_covar):
     """Return what is added to the diagonal, relative to each variance."""
     variances = np.diag(covariance).copy()
     variances[variances == 0] = np.median(variances[variances > 0])
-    return ridge * np.diag(variances)
+    return reg_covar * np.diag(variances)
 
 
-def nearest_class_distances(X_train, y, X, ridge=1e-12, added=None):
+def nearest_class_distances(X_train, y, X, reg_covar=1e-12, added=None):
     """Return the distances; ``added`` stands for the ridge where it is given."""
     X_train, X = np.asarray(X_train, float), np.asarray(X, float)
     covariance = within_class_covariance(X_train, y)
-    covariance += ridge_of(covariance, ridge) if added is None else added
+    covariance += ridge_of(covariance, reg_covar) if added is None else added
     precision = np.linalg.inv(covariance)
     means = [X_train[y == label].mean(axis=0) for label in np.unique(y)]
     return np.array([min((x - m) @ precision @ (x - m) for m in means) for x in X])
@@ -54,25 +54,25 @@ def _exact(values):
     return np.vectorize(mpmath.mpf, otypes=[object])(np.asarray(values, float))
 
 
-def unseen_distances(X, y, ridge, added):
+def unseen_distances(X, y, reg_covar, added):
     """Return the distances of rows by a refit without each, the addend held."""
     return np.array(
         [
             nearest_class_distances(
-                np.delete(X, i, 0), np.delete(y, i), X[i : i + 1], ridge, added
+                np.delete(X, i, 0), np.delete(y, i), X[i : i + 1], reg_covar, added
             )[0]
             for i in range(len(X))
         ]
     )
 
 
-def scores(X_train, y, X, *, relative=False, normalize=False, ridge=1e-12):
+def scores(X_train, y, X, *, relative=False, normalize=False, reg_covar=1e-12):
     if normalize:
         X_train = np.array([x / np.linalg.norm(x) for x in X_train])
         X = np.array([x / np.linalg.norm(x) for x in X])
-    result = -nearest_class_distances(X_train, y, X, ridge)
+    result = -nearest_class_distances(X_train, y, X, reg_covar)
     if relative:
-        result += nearest_class_distances(X_train, np.zeros(len(y)), X, ridge)
+        result += nearest_class_distances(X_train, np.zeros(len(y)), X, reg_covar)
     return result
 
 

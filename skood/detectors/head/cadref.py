@@ -55,15 +55,16 @@ class CADRef(CARef):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    means_ : ndarray of shape (C, d)
+    means_ : ndarray of shape (n_classes, n_features)
         :math:`m_k`.
-    signs_ : ndarray of shape (C, d)
+    signs_ : ndarray of shape (n_classes, n_features)
         Of the weights.
     mean_score_ : float
         :math:`\bar L`.

@@ -39,15 +39,16 @@ class FDBD(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    mean_ : ndarray of shape (d,)
+    mean_ : ndarray of shape (n_features,)
         :math:`\mu`.
-    closeness_ : ndarray of shape (C, C)
+    closeness_ : ndarray of shape (n_classes, n_classes)
         :math:`1 / \|w_c - w_k\|` over C - 1, zero where the weights are the same.
     head_ : LinearHead
         The last linear map.

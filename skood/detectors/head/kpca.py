@@ -60,21 +60,22 @@ class KPCA(HeadDetector):
     head : LinearHead, optional
         Says which layer to read, by its name, and nothing else.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    mean_ : ndarray of shape (d,) or (M,)
+    mean_ : ndarray of shape (n_mapped,)
         The mean of the mapped training rows.
-    residual_axes_ : ndarray of shape (d, d - D) or (M, M - D)
+    residual_axes_ : ndarray of shape (n_mapped, n_mapped - D)
         The axes beyond the first D.
     gamma_ : float
         Of the Gaussian kernel.
-    frequencies_ : ndarray of shape (d, M)
+    frequencies_ : ndarray of shape (n_features, n_mapped)
         The columns are w.
-    phases_ : ndarray of shape (M,)
+    phases_ : ndarray of shape (n_mapped,)
         u.
     offset_ : float
         The threshold on ``score_samples``.
@@ -133,7 +134,7 @@ class KPCA(HeadDetector):
             )
         if self.kernel == "cosine_rbf":
             self._draw(training)
-        moments = row_moments(self, training, lambda h, z: self._mapped(h))
+        moments = row_moments(self, training, self._mapped)
         values, axes = principal_axes(moments.covariance())
         self.mean_ = moments.means[0]
         self.residual_axes_ = axes[:, component_number(self, values) :].copy()

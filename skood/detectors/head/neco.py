@@ -47,15 +47,16 @@ class NECO(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    mean_, scale_ : ndarray of shape (d,)
+    mean_, scale_ : ndarray of shape (n_features,)
         Of the columns.
-    axes_ : ndarray of shape (d, D)
+    axes_ : ndarray of shape (n_features, n_components)
         P.
     head_ : LinearHead or None
         The last linear map, where it is needed.

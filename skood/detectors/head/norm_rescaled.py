@@ -138,7 +138,7 @@ class NormRescaledHead(
         X : LayerFeatures of n rows
             With the head, its input and the ``"l2"`` statistic of the candidates;
             with jigsaw views where there is more than one candidate.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels; rows with the label -1 are left out.
 
         Returns

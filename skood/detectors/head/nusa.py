@@ -33,13 +33,14 @@ class NuSA(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    row_space_ : ndarray of shape (rank, d)
+    row_space_ : ndarray of shape (rank, n_features)
         Q.
     head_ : LinearHead
         The last linear map.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import matmul
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.linalg import LinAlgError, cholesky
 from scipy.linalg.lapack import dtrtri
 
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.moments import row_moments
-from skood.detectors.head.subspaces import principal_axes, second_moment
+from skood.detectors.head.moments import outer_sum
+from skood.detectors.head.subspaces import principal_axes
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
@@ -48,13 +49,14 @@ class PNML(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    spread_ : ndarray of shape (d, rank)
+    spread_ : ndarray of shape (n_features, rank)
         A square root of :math:`(X^\top X)^+`.
     head_ : LinearHead
         The last linear map.
@@ -83,9 +85,8 @@ class PNML(HeadDetector):
 
     def _learn_head(self, training: Training) -> None:
         self._check_several_classes()
-        moments = row_moments(self, training, lambda h, z: unit_rows(h))
-        moment = second_moment(moments, np.zeros(len(moments.means[0])))
-        self.spread_ = _inverse_root(len(training) * moment)
+        self.spread_ = _inverse_root(outer_sum(self, training, unit_rows))
+        self._is_triangle = not np.tril(self.spread_, -1).any()
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         return self._minus_regret(h, z, self._weight_of(h))
@@ -93,10 +94,8 @@ class PNML(HeadDetector):
     def _weight_of(self, h: Any) -> Any:
         """Return q: how little the training rows say about each row."""
         spread, unit = like(self.spread_, h), unit_rows(h)
-        if self.spread_[-1, 0] == 0 and not np.tril(self.spread_, -1).any():
-            part = triangular_product(unit, spread)
-        else:
-            part = unit @ spread
+        multiplied = triangular_product if self._is_triangle else matmul
+        part = multiplied(unit, spread)
         return row_dots(part, part)
 
     def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:
@@ -132,7 +131,7 @@ class PNML(HeadDetector):
 
 
 def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return R, (d, rank), with R R^T the pseudo-inverse.
+    """Return R, (d, rank), with R R^T the pseudo-inverse; only the lower half is read.
 
     An upper triangle where the matrix is well conditioned, which costs half; else
     eigenvectors.

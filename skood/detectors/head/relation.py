@@ -49,17 +49,18 @@ class RelationGraph(BankDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    bank_ : ndarray of shape (rows, d)
+    bank_ : ndarray of shape (n_kept, n_features)
         Training rows of length one.
-    probabilities_ : ndarray of shape (rows, C)
+    probabilities_ : ndarray of shape (n_kept, n_classes)
         Theirs.
-    bank_rows_ : ndarray of int, shape (rows,)
+    bank_rows_ : ndarray of int, shape (n_kept,)
         Their numbers among the training rows.
     head_ : LinearHead
         The last linear map.

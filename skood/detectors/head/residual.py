@@ -45,15 +45,16 @@ class Residual(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    origin_ : ndarray of shape (d,)
+    origin_ : ndarray of shape (n_features,)
         u.
-    residual_axes_ : ndarray of shape (d, d - D)
+    residual_axes_ : ndarray of shape (n_features, n_features - n_components)
         R.
     head_ : LinearHead
         The last linear map.

@@ -30,13 +30,14 @@ class SHE(HeadDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    patterns_ : ndarray of shape (C, d)
+    patterns_ : ndarray of shape (n_classes, n_features)
         :math:`S_k`.
     head_ : LinearHead
         The last linear map.

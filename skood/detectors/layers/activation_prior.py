@@ -47,7 +47,8 @@ class ActivationPrior(BaseDetector):
     energy_weight : float, default=0.0
         w, in [0, 1].
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 

@@ -57,15 +57,17 @@ class Gram(BaseDetector):
     layers : str or sequence of str, optional
         The layers to use; None takes all that have the statistic.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    lower_, upper_ : dict of (str, str) to ndarray of shape (C, n_columns)
-        The ranges, by layer and statistic.
-    normalisers_ : ndarray of shape (n_layers,)
+    lower_, upper_ : dict of (layer, statistic) to ndarray of shape \
+            (n_classes, n_columns)
+        The ranges.
+    normalisers_ : dict of (layer, statistic) to float
         The mean deviations.
     offset_ : float
         The threshold on ``score_samples``.
@@ -106,23 +108,23 @@ class Gram(BaseDetector):
 
     def _fit(self, training: Training) -> None:
         features = training.features
-        self.lower_, self.upper_, self._next, means = {}, {}, {}, []
+        self.lower_, self.upper_, self._next, self.normalisers_ = {}, {}, {}, {}
         for name in features.block_names[:-1]:
             of_layer = features.select_blocks([name, (LOGITS, LOGITS)])
             of_chunk = partial(self._ranges, name=name)
             ranges = merged_statistics(of_chunk, of_layer)
-            means.append(ranges.own_deviation(SMALL) / len(features))
+            mean = ranges.own_deviation(SMALL) / len(features)
             (self.lower_[name], next_lower), (self.upper_[name], next_upper) = (
                 ranges.ends()
             )
             self._next[name] = next_lower, next_upper
-            if not means[-1] > 0:
+            if not mean > 0:
                 raise ValueError(
                     f"no row deviates from the range of the others in layer {name[0]!r}"
                     f", of {len(features)} rows: Gram needs more of them, or a layer "
                     "that varies."
                 )
-        self.normalisers_ = np.array(means)
+            self.normalisers_[name] = mean
 
     def _ranges(self, chunk: LayerFeatures, *, name: Key) -> Ranges:
         values = to_numpy(self._array(chunk, *name)).astype(np.float64)
@@ -163,9 +165,9 @@ class Gram(BaseDetector):
 
     def _score(self, chunk: LayerFeatures, unseen: bool = False) -> Any:
         _, _, log_best = self._predictions(chunk)
-        layers = zip(self.lower_, self.normalisers_, strict=True)
         total = sum(
-            self._deviation(chunk, name, unseen) / mean for name, mean in layers
+            self._deviation(chunk, name, unseen) / mean
+            for name, mean in self.normalisers_.items()
         )
         return -total / array_namespace(log_best).exp(log_best)
 

@@ -59,18 +59,19 @@ class LayerEnergy(BaseDetector):
     aggregation : {"zscore", "mahalanobis", "signed"}, default="zscore"
         How the energies make one score.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    means_ : ndarray of shape (L,)
+    means_ : ndarray of shape (n_layers,)
         The layers' mean energies, in the order of the layers; of a plain array,
         whose columns stand for the layers' ``"lse"``, in the order of the columns.
-    scales_ : ndarray of shape (L,)
+    scales_ : ndarray of shape (n_layers,)
         Their standard deviations (divided by n).
-    signs_ : ndarray of shape (L,) or None
+    signs_ : ndarray of shape (n_layers,) or None
         With ``aggregation="signed"``, -1 where a lower energy is in-distribution and 1
         where a higher one is.
     offset_ : float

@@ -91,9 +91,9 @@ class LSGM(LayerDetector):
         Divide each layer's log densities by its number of features, so that a wide
         layer does not outweigh the others. Not in the paper.
     reg_covar : float, default=1e-6
-        Added to each feature's variance, times its variance over all rows, so that
-        units are no matter. (scikit-learn adds it as it is.) A feature that is constant
-        counts as one with the median of the others' variances.
+        The ridge: added to each feature's variance, times its variance over all rows,
+        so that units are no matter. (scikit-learn adds it as it is.) A feature that is
+        constant counts as one with the median of the others' variances.
     max_iter : int, default=1000
         At most so many passes of expectation maximisation a layer.
     tol : float, default=1e-3
@@ -101,10 +101,11 @@ class LSGM(LayerDetector):
         process scikit-learn asks this of the sum over rows.)
     n_init : int, default=1
         Fits a layer, from different starts; the one with the best bound is kept.
-    random_state : int, RandomState instance or None, default=None
-        Draws the k-means starts. An int makes fits repeatable.
+    random_state : int, RandomState instance or None, default=0
+        Draws the k-means starts.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -114,11 +115,11 @@ class LSGM(LayerDetector):
         With ``weights``, ``means``, ``covariances``, ``log_joint(x)``.
     transition_matrix_ : list of ndarray of shape (K of layer l, K of layer l + 1)
         Transition probabilities from each layer to the next.
-    n_iter_ : ndarray of int, shape (L,)
+    n_iter_ : ndarray of int, shape (n_layers,)
         Passes of expectation maximisation.
-    converged_ : ndarray of bool, shape (L,)
+    converged_ : ndarray of bool, shape (n_layers,)
         Whether the last pass changed the bound by less than ``tol``.
-    lower_bound_ : ndarray of shape (L,)
+    lower_bound_ : ndarray of shape (n_layers,)
         The mean log-likelihood of a row; under a Dirichlet process the variational
         bound of all rows, up to a constant.
     class_labels_ : ndarray or None
@@ -201,7 +202,7 @@ class LSGM(LayerDetector):
     max_iter: int = 1000
     tol: float = 1e-3
     n_init: int = 1
-    random_state: Any = None
+    random_state: Any = 0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
@@ -305,12 +306,12 @@ class LSGM(LayerDetector):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             With the blocks seen in ``fit``.
 
         Returns
         -------
-        ndarray of int, shape (n, L)
+        ndarray of int, shape (n_samples, n_layers)
             The component in each layer; together they are the likeliest (Viterbi),
             with the weights where ``weighting`` puts them.
         """
@@ -331,7 +332,7 @@ class LSGM(LayerDetector):
 
         Parameters
         ----------
-        X : LayerFeatures or array-like of shape (n, d)
+        X : LayerFeatures or array-like of shape (n_samples, n_features)
             With the blocks seen in ``fit``.
         from_layer, to_layer : str
             Two of the fitted layers, next to each other or not.

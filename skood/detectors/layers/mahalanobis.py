@@ -68,30 +68,33 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         Take all layers as one vector, with one covariance that knows how they go
         together, instead of a sum over layers. With `normalize` each layer's part has
         length one.
-    ridge : float, default=1e-12
-        Added to each feature's variance, relative to it, so that units are no matter.
-        (A feature that is constant counts as one with the median of the others'
-        variances: it says nothing about the training rows, and a new row that differs
-        in it is far away.)
+    reg_covar : float, default=1e-12
+        The ridge: added to each feature's variance, relative to it, so that units are
+        no matter. (A feature that is constant counts as one with the median of the
+        others' variances: it says nothing about the training rows, and a new row that
+        differs in it is far away.)
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    class_labels_ : ndarray of shape (C,) or None
+    class_labels_ : ndarray of shape (n_classes,) or None
         The class labels; None when fitted without ``y``.
-    means_ : dict of (layer, statistic) to ndarray of shape (C, d)
+    means_ : dict of (layer, statistic) to ndarray of shape (n_classes, n_features)
         The class means.
-    whitenings_ : dict of (layer, statistic) to ndarray of shape (d, d)
+    whitenings_ : dict of (layer, statistic) to ndarray of shape \
+            (n_features, n_features)
         W with W W^T the inverse of the tied covariance: ``x @ W`` is white.
-    covariances_ : dict of (layer, statistic) to ndarray of shape (d, d)
+    covariances_ : dict of (layer, statistic) to ndarray of shape \
+            (n_features, n_features)
         The tied covariance, with ridge and shrinkage.
     shrinkages_ : dict of (layer, statistic) to float
         How far each covariance was drawn to a multiple of the identity; 0 for
         ``"empirical"``.
-    layer_weights_ : ndarray of shape (L,)
+    layer_weights_ : dict of (layer, statistic) to float
         The layers' weights in the score; ones unless learnt.
     offset_ : float
         The threshold on ``score_samples``.
@@ -100,8 +103,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     ------
     ValueError
         In ``fit``: constant features, or values whose squares do not fit; classes of
-        one row only; a singular covariance with ``ridge=0``; ``relative=True`` without
-        two classes; ``layer_weights="logistic"`` without outliers, or with
+        one row only; a singular covariance with ``reg_covar=0``; ``relative=True``
+        without two classes; ``layer_weights="logistic"`` without outliers, or with
         ``joint=True``. In ``partial_fit``: ``layer_weights="logistic"``,
         ``covariance="ledoit_wolf"``.
 
@@ -149,7 +152,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     layer_weights: str = "sum"
     covariance: str = "empirical"
     joint: bool = False
-    ridge: float = 1e-12
+    reg_covar: float = 1e-12
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "relative": ["boolean"],
@@ -157,7 +160,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         "layer_weights": [StrOptions({"sum", "logistic"})],
         "covariance": [StrOptions({"empirical", *SHRUNK})],
         "joint": ["boolean"],
-        "ridge": [Interval(Real, 0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0, None, closed="left")],
     }
 
     def _fit(self, training: Training) -> None:
@@ -188,7 +191,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
             }
         self._set_gaussians(moments)
         self._so_far: dict[Key, ClassMoments] = moments
-        self.layer_weights_ = np.ones(len(moments))
+        self.layer_weights_ = dict.fromkeys(moments, 1.0)
 
     def _check_background(self, n_classes: int) -> None:
         if self.relative and n_classes < 2:
@@ -290,7 +293,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         needed: list[float | None] = [*(fourths or (None, None))]
         return tuple(
             TiedGaussian.of(
-                kind, self.ridge, Shrinkage.of(self.covariance, kind, fourth)
+                kind, self.reg_covar, Shrinkage.of(self.covariance, kind, fourth)
             )
             for kind, fourth in zip(kinds, needed, strict=False)
         )
@@ -352,15 +355,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         return to_numpy(_margin(distances))
 
     def _weighted(self, layer_scores: list[Any]) -> Any:
-        total = self.layer_weights_[0] * layer_scores[0]
-        for weight, scores in zip(
-            self.layer_weights_[1:], layer_scores[1:], strict=True
-        ):
-            total = total + weight * scores
-        return total
+        weights = self.layer_weights_.values()
+        return sum(w * s for w, s in zip(weights, layer_scores, strict=True))
 
     def _weigh_layers(self, training: Training) -> None:
-        self.layer_weights_ = np.ones(len(self._gaussians))
+        self.layer_weights_ = dict.fromkeys(self._gaussians, 1.0)
         if self.layer_weights == "sum":
             return
         if self.joint:
@@ -378,13 +377,14 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
             raise ValueError(
                 "layer_weights='logistic' compares outliers with leave-one-out scores, "
                 "and rounding decides these: single rows span directions of their own. "
-                "Use covariance='oas' or 'ledoit_wolf', or a larger ridge (1e-4)."
+                "Use covariance='oas' or 'ledoit_wolf', or a larger reg_covar (1e-4)."
             )
         known = np.column_stack(scores)
         unlike = np.column_stack(
             [self._layer_scores(training.outliers, name) for name in self._gaussians]
         )
-        self.layer_weights_ = _separating_weights(known, unlike)
+        learnt = _separating_weights(known, unlike).tolist()
+        self.layer_weights_ = dict(zip(self._gaussians, learnt, strict=True))
 
     def _layer_scores(
         self, features: LayerFeatures, name: tuple[str, str]
@@ -448,8 +448,8 @@ def _warn_of_singular(gaussians: dict[Key, TiedGaussian]) -> None:
         warnings.warn(
             f"the covariance of layer {'; '.join(singular)}: it is singular, and the "
             "ridge alone decides how far a row is where the training rows do not vary. "
-            "Use covariance='oas' or 'ledoit_wolf', a larger ridge (1e-4), more rows, "
-            "or fewer features (sklearn.decomposition.PCA).",
+            "Use covariance='oas' or 'ledoit_wolf', a larger reg_covar (1e-4), more "
+            "rows, or fewer features (sklearn.decomposition.PCA).",
             UserWarning,
             stacklevel=6,
         )

@@ -15,7 +15,7 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
 from skood.numerics.device import array_namespace
-from skood.numerics.rows import cache_blocks
+from skood.numerics.rows import cache_slices
 
 __all__ = ["LearnedLogitDetector", "LogitDetector", "LogitsOf"]
 
@@ -32,13 +32,17 @@ class LearnedLogitDetector(BaseDetector):
     Parameters
     ----------
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
     """
 
     _several_classes: ClassVar[bool] = False
     """Whether one column of logits, whose softmax is always 1, tells nothing."""
+
+    _least_rows: ClassVar[int] = 1
+    """How many rows are scored at once, even if they do not stay in the cache."""
 
     @abstractmethod
     def _logit_scores(self, logits: Any) -> Any:
@@ -95,7 +99,8 @@ class LearnedLogitDetector(BaseDetector):
 
     def _scores_of_logits(self, logits: Any) -> Any:
         """Return the scores, computed block by block."""
-        scores = [self._logit_scores(block) for block in cache_blocks(logits)]
+        slices = cache_slices(logits, logits.shape[1], self._least_rows)
+        scores = [self._logit_scores(logits[rows]) for rows in slices]
         return array_namespace(scores[0]).concat(scores)
 
 
@@ -111,7 +116,8 @@ class LogitDetector(LearnedLogitDetector, IncrementalDetector):
     Parameters
     ----------
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
     """

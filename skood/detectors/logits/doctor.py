@@ -35,7 +35,8 @@ class DOCTOR(LogitDetector):
     temperature : float, default=1.0
         What the logits are divided by, positive.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 

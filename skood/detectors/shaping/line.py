@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums
-from skood.detectors.head.base import in_float64, logits_of, product
+from skood.detectors.head.base import logits_of, product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import in_graph
+from skood.numerics.rows import in_float64
 
 __all__ = ["LINe"]
 
@@ -53,7 +54,8 @@ class LINe(ShapingDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
@@ -61,11 +63,11 @@ class LINe(ShapingDetector):
     ----------
     limit_ : float
         The largest activation that counts.
-    importance_ : ndarray of shape (C, d)
+    importance_ : ndarray of shape (n_classes, n_features)
         s.
-    unit_mask_ : ndarray of bool, shape (C, d)
+    unit_mask_ : ndarray of bool, shape (n_classes, n_features)
         The units that count for each class.
-    weight_limits_ : ndarray of shape (C,)
+    weight_limits_ : ndarray of shape (n_classes,)
         What the products of s and the weights have to exceed, for each class.
     head_ : LinearHead
         The last linear map.

@@ -35,13 +35,14 @@ class RAS(ShapingDetector):
     head : LinearHead, optional
         The network's last linear map; None takes the one of the features, or finds it.
     contamination : float, default=0.05
-        Share of new in-distribution data that may be rejected, in (0, 0.5].
+        Share of new in-distribution rows that are flagged, in (0, 0.5]. See
+        :term:`contamination`.
     device : str, default="auto"
         ``"cpu"``, a torch device, or ``"auto"``.
 
     Attributes
     ----------
-    profile_ : ndarray of shape (d,)
+    profile_ : ndarray of shape (n_features,)
         m, in ascending order.
     head_ : LinearHead
         The last linear map.
@@ -75,12 +76,13 @@ class RAS(ShapingDetector):
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
+        order, profile = ascending_order(h), like(self.profile_, h)
         if in_graph():
-            return like(self.profile_, h)[ascending_order(ascending_order(h))]
+            return h.scatter(1, order, profile.expand_as(h))
         xp = array_namespace(h)
-        order, shaped = ascending_order(h), xp.empty_like(h)
+        shaped = xp.empty_like(h)
         rows = xp.arange(len(h))[:, None]
-        shaped[rows, order] = like(self.profile_, h)
+        shaped[rows, order] = profile
         return shaped
 
 

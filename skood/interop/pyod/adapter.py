@@ -60,11 +60,11 @@ class SkoodOD(PyODBase):
     ----------
     detector_ : estimator
         The fitted detector.
-    decision_scores_ : ndarray of shape (n,)
+    decision_scores_ : ndarray of shape (n_samples,)
         The scores of the rows given to ``fit``.
     threshold_ : float
         A row is an outlier above it.
-    labels_ : ndarray of shape (n,)
+    labels_ : ndarray of shape (n_samples,)
         1 for the rows given to ``fit`` that are outliers, else 0.
 
     Raises
@@ -98,7 +98,7 @@ class SkoodOD(PyODBase):
         ----------
         X : array-like of length n
             What the detector takes: an array, or LayerFeatures.
-        y : array-like of shape (n,), optional
+        y : array-like of shape (n_samples,), optional
             Class labels, for the detectors that use them. Rows of label -1 are known
             outliers: they are not fitted on, but scored as all others, and count in
             ``decision_scores_`` and `contamination`. PyOD's own ground truth, where 1
@@ -127,7 +127,7 @@ class SkoodOD(PyODBase):
 
         Returns
         -------
-        ndarray of float64, shape (n,)
+        ndarray of float64, shape (n_samples,)
             Minus the detector's score.
         """
         check_is_fitted(self, ["decision_scores_", "threshold_", "labels_"])

@@ -26,8 +26,8 @@ class SkoodEncoder(BaseEncoder, BaseEstimator):
     ----------
     transformer : transformer
         A LayerFeatureTransformer, which learns nothing and need not be fitted, or any
-        other whose output is features of shape (n, d), fitted: PyOD's encoders do not
-        know which rows are there to be fitted on.
+        other whose output is features of shape (n_samples, n_features), fitted: PyOD's
+        encoders do not know which rows are there to be fitted on.
 
     Examples
     --------
@@ -62,7 +62,7 @@ class SkoodEncoder(BaseEncoder, BaseEstimator):
 
         Returns
         -------
-        ndarray of float64, shape (n, d)
+        ndarray of float64, shape (n_samples, n_features)
 
         Raises
         ------
