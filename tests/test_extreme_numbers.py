@@ -39,6 +39,14 @@ def test_lengths_of_rows_whose_squares_do_not_fit(of):
     assert found[0] == np.sqrt(np.sum(x[0] ** 2))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_what_has_no_length_ends(entry):
+    found = lengths(np.array([[entry, 1.0], [3.0, 4.0]]))
+    assert not np.isfinite(found[0])
+    assert found[1] == 5.0
+
+
 def test_only_a_divisor_of_zero_becomes_one():
     found = nonzero(np.array([0.0, np.inf, 2.0, -3.0]))
     np.testing.assert_array_equal(found, [1.0, np.inf, 2.0, -3.0])
