@@ -162,7 +162,7 @@ def _root(slope: Callable[[float], Slope]) -> float:
         lower, upper = (place, upper) if value < 0 else (lower, place)
         step = place - value / rise if rise > 0 else np.inf
         if not lower < step < upper:
-            step = 2 * lower if np.isinf(upper) else (lower + upper) / 2
+            step = max(2 * lower, 1) if np.isinf(upper) else (lower + upper) / 2
         if abs(step - place) <= 1e-14 * step:
             break
         place = step
