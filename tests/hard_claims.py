@@ -99,8 +99,7 @@ UNITS = {
     "Mahalanobis normalize": None,
     "GaussianMixtureDetector": None,  # shrunk towards equal variances
     "LSGM": None,  # variances are kept from zero by a share of their mean
-    "NAP": None,  # ties are broken by angles
-    "NAP tie_break": SAME,  # each column has its own percentile
+    "NAP": None,  # the units of a row are compared with one another
     "LayerEnergy": SAME,
     "ActivationPrior": None,
 }

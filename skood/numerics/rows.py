@@ -71,12 +71,14 @@ def lengths(x: Any) -> Any:
     Also of rows whose squares do not fit the type.
     """
     xp = array_namespace(x)
-    found = xp.sqrt(row_dots(x, x))
+    with np.errstate(over="ignore"):
+        found = xp.sqrt(row_dots(x, x))
     if in_graph() or bool(xp.all(xp.isfinite(found))):
         return found
     largest = xp.max(xp.abs(x), axis=1)
     scaled = x / nonzero(largest)[:, None]
-    return xp.where(xp.isfinite(found), found, largest * lengths(scaled))
+    safe = largest * xp.sqrt(row_dots(scaled, scaled))
+    return xp.where(xp.isfinite(found), found, safe)
 
 
 def nonzero(divisor: Any) -> Any:

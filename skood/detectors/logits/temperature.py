@@ -94,7 +94,8 @@ class TemperatureScaledMSP(LearnedLogitDetector):
             )
             return merged_statistics(of_chunk, training.features, columns)
 
-        lead = -slope(0.0, 1.0).value / len(training)
+        with np.errstate(over="ignore"):  # of squares, for which there is no unit yet
+            lead = -slope(0.0, 1.0).value / len(training)
         if not lead > 0:
             raise ValueError(
                 "the logits of the rows' labels are not above the mean of their row's "
@@ -161,7 +162,7 @@ def _root(slope: Callable[[float], Slope]) -> float:
         lower, upper = (place, upper) if value < 0 else (lower, place)
         step = place - value / rise if rise > 0 else np.inf
         if not lower < step < upper:
-            step = 2 * lower if np.isinf(upper) else (lower + upper) / 2
+            step = max(2 * lower, 1) if np.isinf(upper) else (lower + upper) / 2
         if abs(step - place) <= 1e-14 * step:
             break
         place = step
