@@ -55,6 +55,7 @@ CORRUPTIONS = {
     "jitter, blur": ImageCorruption(scale=None, flip=0.0, grayscale=0.0),
     "flip, grey": ImageCorruption(scale=None, jitter=0.0),
     "crop": ImageCorruption(flip=0.0, jitter=0.0, grayscale=0.0),
+    "all but crop": ImageCorruption(scale=None),
     "all": ImageCorruption(),
 }
 KNOWN = 2000
@@ -205,6 +206,8 @@ def posthoc(net: Any, data: Data) -> Iterator[tuple[str, dict[str, np.ndarray]]]
         "Mahalanobis": Mahalanobis("penultimate"),
         "KNN": KNN(layers="penultimate"),
     }
+    for layer in layers:
+        detectors[f"LayerEnergy, {layer} alone"] = LayerEnergy(layer)
     for name, detector in detectors.items():
         detector.fit(train, data.y_train)
         yield name, {source: detector.score_samples(X) for source, X in tests.items()}
@@ -309,7 +312,8 @@ def embedding_rows(net: Any, data: Data, seed: int) -> Iterator[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return means over the seeds, with their standard deviations."""
-    groups = pd.DataFrame(rows).groupby("method", sort=False)
+    frame = pd.DataFrame(rows).drop(columns="seed")
+    groups = frame.groupby("method", sort=False)
     mean, spread = groups.mean(), groups.std(ddof=0)
     return mean.map("{:.1f}".format) + "±" + spread.map("{:.1f}".format)
 
@@ -321,22 +325,23 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument(
         "--ablation",
         action="store_const",
-        const=[("jitter, blur", 1), ("flip, grey", 1), ("crop", 1)],
+        const=[(part, 1) for part in list(CORRUPTIONS)[1:-1]],
         default=[],
-        help="train with each part of the corruption alone, too (the paper's table 8)",
+        help="train with parts of the corruption, too (the paper's table 8)",
     )
     parser.add_argument("--out", type=Path, help="file for the rows of all seeds, csv")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         data = DATA[args.data](args.train_rows, args.test_rows, args.epochs, seed)
         start = time.perf_counter()
         for new in run(data, seed, args):
             print(f"{time.perf_counter() - start:6.0f} s  {new['method']}", flush=True)
-            rows.append(new)
+            rows.append({"seed": seed, **new})
         if args.out:
             pd.DataFrame(rows).to_csv(args.out, index=False)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

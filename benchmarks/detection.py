@@ -97,8 +97,9 @@ def detectors(network: Published) -> dict[str, Entry]:
         "Energy": Entry(skood.Energy()),
         "KNN": Entry(skood.KNN(50, layers="penultimate")),
         "Mahalanobis": Entry(skood.Mahalanobis("penultimate")),
-        "Mahalanobis, ridge 1e-4": Entry(
-            skood.Mahalanobis("penultimate", reg_covar=1e-4)
+        "Mahalanobis, OAS": Entry(skood.Mahalanobis("penultimate", covariance="oas")),
+        "Mahalanobis++, OAS": Entry(
+            skood.Mahalanobis("penultimate", covariance="oas", normalize=True)
         ),
         "Mahalanobis, all blocks": Entry(skood.Mahalanobis(network.blocks)),
         "Mahalanobis, all blocks as one, OAS": Entry(one_covariance),

@@ -76,13 +76,10 @@ class Sets(NamedTuple):
     outliers: dict[str, LayerFeatures]
 
 
-def extracted(
-    network: Published, sizes: tuple[int, int, int], cache: Path | None
-) -> Sets:
-    """Return the features of all sets; the in-distribution has twice the test rows."""
-    train_rows, held_out, test_rows = sizes
+def transformer_of(network: Published) -> skood.LayerFeatureTransformer:
+    """Return what extracts every statistic that some detector reads."""
     extra = [(layer, s) for layer in network.blocks for s in ("gram", "lse")]
-    transformer = skood.LayerFeatureTransformer(
+    return skood.LayerFeatureTransformer(
         network.loaded(data.data_folder()),
         [*network.layers, *extra],
         ("avg", "max", "l2"),
@@ -90,6 +87,14 @@ def extracted(
         batch_size=8,
         views={"jigsaw": skood.Jigsaw(grid=3)},
     )
+
+
+def extracted(
+    network: Published, sizes: tuple[int, int, int], cache: Path | None
+) -> Sets:
+    """Return the features of all sets; the in-distribution has twice the test rows."""
+    train_rows, held_out, test_rows = sizes
+    transformer = transformer_of(network)
     images, labels = data.train_set(network.inliers, train_rows)
     train = cached(cache, "train", images, transformer.fit_transform)
     transformer.fit(images[:2])

@@ -59,6 +59,13 @@ def auto(network: str) -> Step:
     return Step(f"auto/{network}", arguments, f"{arguments} {quick}", True)
 
 
+def paper(name: str, quick: str) -> Step:
+    """Return the step that makes the tables beside a paper's."""
+    arguments = f"paper_{name}.py --cache {{cache}}/papers --out {{out}}"
+    few = f"--only {quick} --train-rows 500 --held-out 200 --test-rows 200 --seeds 1"
+    return Step(f"papers/{name}", arguments, f"{arguments} {few}", True)
+
+
 CELLS = "false_alarms.py --cells {out}/cells.jsonl --table {out}/false_alarms.csv"
 
 STEPS = [
@@ -77,13 +84,31 @@ STEPS = [
     auto("densenet_mahalanobis"),
     auto("densenet_dice"),
     auto("minilm_clinc150")._replace(quick=""),
+    auto("minilm_banking77")._replace(quick=""),
     Step(
         "auto/false_alarms",
         "auto_false_alarms.py --cache {cache} --out {out}/false_alarms.csv",
         "",
         True,
     ),
-    Step("trained", "amp.py --out {out}/amp.csv", "", True),
+    Step("auto/tables", "auto_tables.py --out {out}/tables.csv", "", True),
+    paper("lsgm", "resnet"),
+    paper("nap", "mnist_convnet"),
+    paper("feature_norm", "mnist_convnet"),
+    paper("layer_energy", "mnist_convnet"),
+    Step(
+        "trained",
+        "amp.py --train-rows 3000 --epochs 6 --test-rows 500 --ablation "
+        "--out {out}/rows.csv",
+        "",
+        True,
+    ),
+    Step(
+        "papers/trained",
+        "paper_trained.py --rows {root}/trained/rows.csv --out {out}",
+        "",
+        True,
+    ),
     Step("tuning", "tuning.py --data digits", "tuning.py --data digits --rows 60"),
     Step(
         "false_alarms",
@@ -150,7 +175,7 @@ def done(step: Step, command: str, out: Path, about: dict[str, Any]) -> dict[str
     """Run a step and return what is to be said of it."""
     folder = out / step.name
     folder.mkdir(parents=True, exist_ok=True)
-    places = {"out": folder, "cache": out / "cache"}
+    places = {"root": out, "out": folder, "cache": out / "cache"}
     script, *arguments = [part.format(**places) for part in command.split()]
     words = [sys.executable, str(HERE / script), *arguments]
     started, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.perf_counter()

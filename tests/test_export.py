@@ -186,6 +186,11 @@ def test_the_module_is_the_pipeline(network):
     torch.testing.assert_close(found[0], own["logits"] if kind == "text" else own)
 
 
+# The others, and every detector, are in test_export_detectors.py, part by part.
+WITH_NAMES = pytest.mark.parametrize("network", ["text"], indirect=True)
+
+
+@WITH_NAMES
 def test_it_can_be_exported_for_any_number_of_rows(network):
     kind, pipeline, new, module = network
     some = [*tokens(new[:3]).values()] if kind == "text" else [torch.as_tensor(new[:3])]
@@ -199,6 +204,7 @@ def test_it_can_be_exported_for_any_number_of_rows(network):
     check(pipeline, new, program.module()(*all_))
 
 
+@WITH_NAMES
 def test_it_can_be_compiled_as_a_whole(network):
     _, pipeline, new, module = network
     torch._dynamo.reset()

@@ -162,6 +162,7 @@ def _table(name):
     units = np.geomspace(1, 1e6, 24)
     return {
         "embedding": embedding,
+        "dying embedding": np.hstack([embedding, 1e-6 * embedding, 1e-4 * embedding]),
         "signed embedding": rng.normal(size=(400, 24)) + rng.normal(size=24),
         "few columns": embedding[:, :8],
         "flags": np.c_[embedding, rng.integers(0, 2, 400)],
@@ -170,7 +171,7 @@ def _table(name):
     }[name]
 
 
-@pytest.mark.parametrize("name", ["embedding", "signed embedding"])
+@pytest.mark.parametrize("name", ["embedding", "dying embedding", "signed embedding"])
 def test_embeddings_are_normalised(name):
     assert not reference.is_table(_table(name))
     assert list(KNN().fit(_table(name)).normalize_.values()) == [True]

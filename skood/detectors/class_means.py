@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import class_sums
-from skood.numerics.rows import cache_slices
+from skood.numerics.rows import cache_slices, in_float64
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
@@ -90,10 +90,12 @@ def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
 
     def of(h: Any, _z: Any, _classes: Any) -> ClassSums:
-        parts = [to_numpy(h[rows].sum(0)) for rows in cache_slices(h, h.shape[1])]
+        slices = cache_slices(h, h.shape[1])
+        parts = [to_numpy(in_float64(h[rows]).sum(0)) for rows in slices]
         return ClassSums(np.array([float(len(h))]), np.sum(parts, axis=0)[None])
 
-    return detector._gathered(of, training, logits=False).overall
+    found = detector._gathered(of, training, logits=False, whole_blocks=True)
+    return found.overall
 
 
 def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:

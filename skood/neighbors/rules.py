@@ -17,8 +17,8 @@ FEWEST_NEIGHBORS = 5
 FEW_COLUMNS = 16
 """Fewer than so many columns are no embedding."""
 
-UNEQUAL = 1000.0
-"""Spreads that differ by more come of different units."""
+DEAD = 1000.0
+"""A column whose spread is so many times less than others' counts for nothing."""
 
 CENTRED = 0.1
 """Means within so many standard deviations of zero were taken off on purpose."""
@@ -63,15 +63,16 @@ def is_table(rows: NDArray[Any]) -> bool:
 
     The lengths of an embedding's rows tell little of what they mean. Those of a table
     do: scaled to length one, rows that differ in size alone are the same. A table is
-    what has one of these signs, by the columns that are not constant:
+    what has one of these signs:
 
-    * fewer than 16 columns;
-    * a column of whole numbers only: flags, codes or counts;
-    * units that differ: the standard deviations of columns are, from the 5 % to the
-      95 % quantile, more than a factor of 1,000 apart;
-    * centred columns: half of them have a mean within a tenth of the standard
-      deviation of zero, as after ``StandardScaler``. Directions from zero mean nothing
-      then.
+    * fewer than 16 columns that count in a distance: those whose standard deviation is
+      at least a thousandth of that of the widest (the 95 % quantile). Where units
+      differ, a few columns drown the others; an embedding, too, has units that are
+      dead or next to it, often more than half, but many that are not;
+    * a column of whole numbers only that is not constant: flags, codes or counts;
+    * centred columns: half of those that count have a mean within a tenth of the
+      standard deviation of zero, as after ``StandardScaler``. Directions from zero mean
+      nothing then.
 
     Parameters
     ----------
@@ -109,12 +110,12 @@ def is_table(rows: NDArray[Any]) -> bool:
         square += ((block / largest - mean) ** 2).sum(axis=0) / n
     spread = np.sqrt(square)
     varies = spread > 1e-12 * np.abs(mean)  # rounding makes constants vary
-    spread, mean = spread[varies], mean[varies]
-    if len(spread) < FEW_COLUMNS or whole[varies].any():
+    if not varies.any() or whole[varies].any():
         return True
-    low, high = np.quantile(spread, [0.05, 0.95])
-    centred = np.median(np.abs(mean) / spread) <= CENTRED
-    return bool(high > UNEQUAL * low or centred)
+    counts = varies & (DEAD * spread >= np.quantile(spread[varies], 0.95))
+    if np.count_nonzero(counts) < FEW_COLUMNS:
+        return True
+    return bool(np.median(np.abs(mean[counts]) / spread[counts]) <= CENTRED)
 
 
 def check_sizes(rows: NDArray[Any], name: str) -> None:

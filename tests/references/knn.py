@@ -17,12 +17,13 @@ def scores(X_train, X, k, normalize=True):
 def is_table(rows):
     """The signs that are stated for normalize="auto", column by column."""
     varying = [c for c in np.asarray(rows, dtype=float).T if np.ptp(c) > 0]
-    if len(varying) < 16 or any((c == np.round(c)).all() for c in varying):
+    if not varying or any((c == np.round(c)).all() for c in varying):
         return True
-    spreads = [np.std(c) for c in varying]
-    if np.quantile(spreads, 0.95) > 1000 * np.quantile(spreads, 0.05):
+    widest = np.quantile([np.std(c) for c in varying], 0.95)
+    counting = [c for c in varying if np.std(c) >= widest / 1000]
+    if len(counting) < 16:
         return True
-    return np.median([abs(np.mean(c)) / np.std(c) for c in varying]) <= 0.1
+    return np.median([abs(np.mean(c)) / np.std(c) for c in counting]) <= 0.1
 
 
 def neighbors(y):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,17 +17,24 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.numerics.arrays import as_array
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import row_slices
 from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.rows import (
-    best_logit,
     cache_slices,
+    exponentials,
+    in_float64,
     lengths,
+    less_best,
     nonzero,
+    row_sums,
     unit_rows,
 )
 from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["ConceptMatching"]
+
+BLOCK_ELEMENTS = 1 << 20
+"""Numbers of the images, or of their products with the texts, at a time."""
 
 
 class ConceptMatching(BaseDetector):
@@ -49,6 +57,7 @@ class ConceptMatching(BaseDetector):
              {\sum_k e^{v \cdot t_k / \tau} + \sum_{t \in N} e^{v \cdot t / \tau}} .
 
     Networks that were trained with a sigmoid, as SigLIP, have no softmax to match.
+    Products are in float32 where both embeddings are and the temperature is 1 or more.
     Nothing is learned from images: the threshold comes from the scores of the rows
     given to ``fit``.
 
@@ -171,7 +180,7 @@ class ConceptMatching(BaseDetector):
             )
         return training.features.head.weight
 
-    def _grouped(self, negatives: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _grouped(self, negatives: NDArray[np.floating]) -> NDArray[np.floating]:
         size = len(negatives) // self.groups
         if size == 0:
             raise ValueError(
@@ -184,34 +193,51 @@ class ConceptMatching(BaseDetector):
 
     def _score(self, chunk: LayerFeatures) -> Any:
         (images,) = self._arrays(chunk)
-        width = max(images.shape[1], len(self.text_embeddings_) // 8)
-        scores = [self._matched(images[r]) for r in cache_slices(images, width)]
+        if self._temperature < 1 or self.text_embeddings_.dtype == np.float64:
+            images = in_float64(images)  # what float32 rounds would be magnified
+        step = BLOCK_ELEMENTS // max(images.shape[1], len(self.text_embeddings_))
+        blocks = (images[rows] for rows in row_slices(images, max(1, step)))
+        scores = [score for block in blocks for score in self._matched(block)]
         return array_namespace(images).concat(scores)
 
-    def _matched(self, images: Any) -> Any:
-        xp = array_namespace(images)
-        images = xp.astype(images, xp.float64)
-        size = nonzero(lengths(images))[:, None]
-        temperature = self.temperature
-        if temperature is None:
-            temperature = 1.0 if self.negatives_ is None else 0.01
-        size = temperature * size
-        near = images @ like(self.text_embeddings_, images).T / size
-        if self.negatives_ is None:
-            return xp.exp(best_logit(near) - log_sum_exp(near))
-        known, total = log_sum_exp(near), 0.0
+    def _matched(self, images: Any) -> Iterator[Any]:
+        """Yield the scores of some rows after the other."""
+        near = images @ like(self.text_embeddings_, images).T
+        slices = cache_slices(images, images.shape[1])
+        sizes = [lengths(in_float64(images[rows])) for rows in slices]
+        size = nonzero(array_namespace(images).concat(sizes))[:, None]
+        size *= self._temperature
+        for rows in cache_slices(near, near.shape[1]):
+            known = in_float64(near[rows]) / size[rows]
+            if self.negatives_ is None:
+                yield 1 / row_sums(exponentials(less_best(known)[1]))
+            else:
+                some = in_float64(images[rows]) / size[rows]
+                yield self._share(some, log_sum_exp(known))
+
+    def _share(self, images: Any, known: Any) -> Any:
+        """Return how much of the softmax falls on classes, in the mean of groups."""
+        xp, total = array_namespace(images), 0.0
         for group in self.negatives_:
-            far = log_sum_exp(images @ like(group, images).T / size)
+            far = log_sum_exp(images @ like(group, images).T)
             total = total + 1 / (1 + xp.exp(far - known))
         return total / self.groups
 
+    @property
+    def _temperature(self) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        return 1.0 if self.negatives_ is None else 0.01
 
-def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:
-    """Return embeddings of length 1."""
+
+def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.floating]:
+    """Return embeddings of length 1, in float32 if they are given in that."""
     array = np.atleast_2d(as_array(rows, name, np.float64))
     if array.shape[1] != width or not np.isfinite(array).all():
         raise ValueError(
             f"{name} has shape {array.shape}, and the image embeddings have {width} "
             "columns: give finite texts' embeddings of the same network."
         )
-    return np.asarray(unit_rows(array))
+    given = getattr(rows, "dtype", None)
+    narrow = isinstance(given, np.dtype) and given in (np.float16, np.float32)
+    return unit_rows(array).astype(np.float32 if narrow else np.float64, copy=False)
