@@ -74,15 +74,14 @@ PYOD_BATTERY = [
     PyODDetector(GMM(reg_covar=1e-14, random_state=0)),
     PyODDetector(OCSVM(gamma="scale")),
     PyODDetector(INNE(n_estimators=5, random_state=0)),
-    PyODDetector(ABOD(n_neighbors=3)),
+    PyODDetector(ABOD()),
     PyODDetector(Sampling(subset_size=7, random_state=0)),
 ]
 """PyOD's detectors; scikit-learn's battery and ours run on each."""
 
 PYOD_SKLEARN_ONLY = [
     PyODDetector(ECOD()),  # a call for each row takes our battery too long
-    # Its determinant underflows in small units; rows are held out once, as it is slow.
-    PyODDetector(MCD(random_state=0), held_out=0.2),
+    PyODDetector(MCD(random_state=0)),  # its determinant underflows in small units
     PyODDetector(KDE()),  # its bandwidth is a number, in the units of the features
 ]
 """Scikit-learn's battery alone runs on them."""
