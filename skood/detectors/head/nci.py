@@ -57,7 +57,7 @@ class NCI(HeadDetector):
         From where the norm is counted; 0 if ``alpha`` is given.
     mean_ : ndarray of shape (n_features,)
         :math:`\mu`, the mean of the training rows.
-    mean_logits_ : ndarray of shape (C,)
+    mean_logits_ : ndarray of shape (n_classes,)
         Its logits.
     head_ : LinearHead
         The last linear map.
