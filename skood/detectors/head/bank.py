@@ -157,7 +157,8 @@ class BankDetector(HeadDetector):
 class NearestDetector(BankDetector):
     """Base class of detectors by the products with the few nearest of the kept rows.
 
-    In ``_scores_of``, ``compared`` is the mean of the largest products, shape (n,).
+    In ``_scores_of``, ``compared`` is the mean of the largest products, shape
+    (n_samples,).
 
     Parameters
     ----------
