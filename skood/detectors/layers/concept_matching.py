@@ -224,21 +224,22 @@ class ConceptMatching(BaseDetector):
                 yield 1 / row_sums(exponentials(less_best(known)[1]))
             else:
                 some = in_float64(images[rows]) / size[rows]
-                yield self._share(some, log_sum_exp(known))
-
-    def _share(self, images: Any, known: Any) -> Any:
-        """Return how much of the softmax falls on classes, in the mean of groups."""
-        xp, total = array_namespace(images), 0.0
-        for group in self.negatives_:
-            far = log_sum_exp(images @ like(group, images).T)
-            total = total + 1 / (1 + xp.exp(far - known))
-        return total / self.groups
+                yield _shares(some, log_sum_exp(known), self.negatives_)
 
     @property
     def _temperature(self) -> float:
         if self.temperature is not None:
             return self.temperature
         return 1.0 if self.negatives is None else 0.01
+
+
+def _shares(images: Any, known: Any, groups: NDArray[np.float64]) -> Any:
+    """Return how much of each softmax falls on classes, in the mean of groups."""
+    xp, total = array_namespace(images), 0.0
+    for group in groups:
+        far = log_sum_exp(images @ like(group, images).T)
+        total = total + 1 / (1 + xp.exp(far - known))
+    return total / len(groups)
 
 
 def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:
