@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -31,17 +32,22 @@ DETECTORS = {
 
 
 def main() -> None:
-    """Print AUROC in per cent, the mean over seeds."""
+    """Print AUROC in per cent, the mean over seeds, and write it as CSV."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--out", type=Path, help="the table's file")
+    options = parser.parse_args()
+    seeds = options.seeds
     table = {}
     for path in sorted((data.data_folder() / "adbench").glob("*.npz")):
         file = np.load(path)
         X, odd = file["X"].astype(float), file["y"] == 1
-        areas = [_areas(X, odd, seed) for seed in range(seeds)]
-        table[path.stem] = pd.DataFrame(areas).mean()
-    print(pd.DataFrame(table).round(1).to_string())
+        by_seed = [_areas(X, odd, seed) for seed in range(seeds)]
+        table[path.stem] = pd.DataFrame(by_seed).mean()
+    areas = pd.DataFrame(table).round(1)
+    print(areas.to_string())
+    if options.out:
+        areas.to_csv(options.out, index_label="AUROC")
 
 
 def _areas(X: np.ndarray, odd: np.ndarray, seed: int) -> dict[str, float]:

@@ -5,10 +5,11 @@ the head run on the same made-up rows; pytorch-ood's counterpart, where it has o
 takes arrays, runs beside in the same rounds. ``fit`` gets rows for the threshold, so
 that it learns once, as pytorch-ood does. Times are those of the processor, of one
 thread; memory is the growth of the peak beyond the data; a rank correlation of the two
-scores says whether they mean the same.
+scores says whether they mean the same. With ``--csv``, detectors that are in the table
+are not run again, so that a run that was broken off goes on.
 
     python benchmarks/posthoc.py --d 512 --classes 10 --csv wide.csv
-    python benchmarks/posthoc.py --d 2048 --classes 1000
+    python benchmarks/posthoc.py --d 2048 --classes 1000 --data rows --csv large.csv
     python benchmarks/posthoc.py --n 5000 --d 64 --only GEN ReAct SCALE --rounds 1
 """
 
@@ -40,6 +41,8 @@ from skood.detectors.registry import REGISTRY
 AVAILABLE = {"logits", "head", "labels", "max"}
 """What the made-up features have, of all that an entry may need."""
 
+PEERS = ("skood", "pytorch-ood")
+
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "LTS": ("SCALE", {"transform": "square"}),
     "RelativeMahalanobis": ("Mahalanobis", {"relative": True}),
@@ -61,8 +64,8 @@ PART = {
     "ActSub": 20,
     "DICE": 20,
     "GradNorm": 20,
-    "KNN": 20,
-    "NNGuide": 20,
+    "KNN": 10,
+    "NNGuide": 5,
     "OpenMax": 50,
     "RelationGraph": 20,
     "WeiPer": 50,
@@ -78,7 +81,12 @@ TOO_LARGE = {"GaussianMixtureDetector": 200_000_000}
 
 
 def write_data(folder: Path, n: int, d: int, classes: int) -> None:
-    """Write rows behind a ReLU around class means, a head that reads them, queries."""
+    """Write rows behind a ReLU around class means, a head that reads them, queries.
+
+    A folder that has them is left as it is.
+    """
+    if any(folder.glob("*.npy")):
+        return
     rng = np.random.default_rng(0)
     means = rng.exponential(size=(classes, d)) * (rng.random((classes, d)) < 0.2)
     centred = (means - means.mean(axis=0)).astype(np.float32)
@@ -200,7 +208,7 @@ def row_of(folder: Path, name: str, rounds: int, part: int) -> dict[str, Any]:
     row: dict[str, Any] = {"detector": name}
     for peer, figures in times.iterrows():
         for figure, value in figures.items():
-            row[f"{peer} {figure}"] = round(value, 3)
+            row[f"{peer} {figure}"] = round(value, 4 if figure.endswith("_s") else 1)
     both = [found for found in answers.values() if isinstance(found, np.ndarray)]
     if len(both) == 2:
         row["rank correlation"] = round(float(spearmanr(*both).statistic), 6)
@@ -213,10 +221,11 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     Where the peer has nothing to fit, ours does no more in ``fit`` than to set a
     threshold, which is not compared.
     """
+    figures = [f"{peer} {stage}_s" for peer in PEERS for stage in ("fit", "score")]
+    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *figures])])
     fits = np.array([name not in posthoc_rivals.NOTHING_TO_FIT for name in table.index])
     sums = {
-        peer: table[f"{peer} fit_s"] * fits + table[f"{peer} score_s"]
-        for peer in ("skood", "pytorch-ood")
+        peer: table[f"{peer} fit_s"] * fits + table[f"{peer} score_s"] for peer in PEERS
     }
     return table.assign(times=(sums["pytorch-ood"] / sums["skood"]).round(2))
 
@@ -226,7 +235,7 @@ def summary(table: pd.DataFrame) -> str:
     both = table.dropna(subset=["times"])
     sums = {
         peer: both[[f"{peer} fit_s", f"{peer} score_s"]].to_numpy().sum()
-        for peer in ("skood", "pytorch-ood")
+        for peer in PEERS
     }
     slower = ", ".join(both.index[both["times"] < 1])
     middle = np.exp(np.log(both["times"]).mean())
@@ -244,25 +253,29 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="names of detectors")
-    parser.add_argument("--csv", type=Path, help="where to write the table")
+    parser.add_argument("--csv", type=Path, help="the table; what is in it is not run")
+    parser.add_argument("--data", type=Path, help="folder that keeps the made-up rows")
     given = parser.parse_args()
-    rows = []
+    known = given.csv is not None and given.csv.exists()
+    table = pd.read_csv(given.csv, index_col="detector") if known else pd.DataFrame()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = given.data or Path(temporary)
+        folder.mkdir(exist_ok=True)
         write_data(folder, given.n, given.d, given.classes)
         load_what_is_shared(folder)
         for name in given.only or [*REGISTRY, *VARIANTS]:
             entry = REGISTRY[VARIANTS.get(name, (name, {}))[0]]
             reason = missing(entry, given.d, given.classes)
-            if reason:
-                print(f"{name}: left out, {reason}")
+            if name in table.index or reason:
+                print(f"{name}: {reason or 'is there'}")
                 continue
-            rows.append(row_of(folder, name, given.rounds, PART.get(name, 1)))
-            print(rows[-1], flush=True)
-    table = with_ratios(pd.DataFrame(rows).set_index("detector"))
+            row = row_of(folder, name, given.rounds, PART.get(name, 1))
+            print(row, flush=True)
+            one = pd.DataFrame([row]).set_index("detector")
+            table = with_ratios(pd.concat([table, one]))
+            if given.csv:
+                table.to_csv(given.csv)
     print(f"{table.to_string()}\n{summary(table)}")
-    if given.csv:
-        table.to_csv(given.csv)
 
 
 if __name__ == "__main__":

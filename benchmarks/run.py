@@ -84,12 +84,14 @@ STEPS = [
     auto("densenet_mahalanobis"),
     auto("densenet_dice"),
     auto("minilm_clinc150")._replace(quick=""),
+    auto("minilm_banking77")._replace(quick=""),
     Step(
         "auto/false_alarms",
         "auto_false_alarms.py --cache {cache} --out {out}/false_alarms.csv",
         "",
         True,
     ),
+    Step("auto/tables", "auto_tables.py --out {out}/tables.csv", "", True),
     paper("lsgm", "resnet"),
     paper("nap", "mnist_convnet"),
     paper("feature_norm", "mnist_convnet"),
@@ -137,6 +139,12 @@ STEPS = [
     ),
     Step("store", "store.py", "store.py --mb 16 --images 16 --rounds 1"),
     Step("serving", "serving.py --fastapi", "serving.py --rounds 5"),
+    Step("serving/overhead", "serving.py --overhead --csv {out}/overhead.csv", ""),
+    Step(
+        "export_matrix",
+        "export_matrix.py --out {out}",
+        "export_matrix.py --out {out} --kinds arrays --detectors KNN Energy",
+    ),
 ]
 """A step without quick arguments is a long one, and left out of a quick run."""
 

@@ -1,7 +1,7 @@
 """One row and 64 rows through a pipeline that serves, beside the bare network.
 
-    python benchmarks/serving.py               # times a call
-    python benchmarks/serving.py --overhead    # of every detector, over a ResNet-18
+    python benchmarks/serving.py --csv calls.csv                # times a call
+    python benchmarks/serving.py --overhead --csv overhead.csv  # over a ResNet-18
     python benchmarks/serving.py --misses 10000   # single rows that a cache has not
 
 The network is small (two convolutions, 32 x 32 pixels), so that what is around it
@@ -12,10 +12,11 @@ application of FastAPI that has the pipeline, through its test client. The round
 of them are interleaved; the figures are medians in milliseconds, and what the pipeline
 takes over the bare forward.
 
-``--overhead`` prints for every detector that can be exported what its part of a module
-and of a file of ONNX takes for 1 and 64 rows, in per cent of the forward of a ResNet-18
-at 32 x 32 pixels. They are fitted on made-up features of 512 columns, 10 classes and
-1,000 rows, which are also what banks hold.
+``--overhead`` says for every detector that can be exported what its part of a module
+and of a file of ONNX takes for 64 rows and for 1, in per cent of the forward of a
+ResNet-18 at 32 x 32 pixels. They are fitted on made-up features of 512 columns, 10
+classes and 1,000 rows, which are also what banks hold. With ``--kept`` what is exported
+stays in a folder, so that the times can be taken again without making it again.
 
 ``--misses`` sends so many different rows one by one through a transformer with a cache
 in a folder, in that mode, and prints the files there, the medians of the first hundred
@@ -26,6 +27,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
+import pickle
 import statistics
 import tempfile
 import time
@@ -50,6 +53,7 @@ from skood import (
     to_module,
 )
 from skood.detectors.registry import REGISTRY
+from skood.export.banks import bounded
 from skood.export.onnx import onnx_model
 
 
@@ -113,7 +117,8 @@ def calls_of(network: nn.Module, pipeline: Pipeline, n: int) -> dict[str, Any]:
             return network(tensor)
 
     module = to_module(pipeline)
-    session = session_of(module, X[:2])
+    called = (torch.as_tensor(images(2)),), {}
+    session = on_one_thread(onnx_model(module, called, (0,)).SerializeToString())
     return {
         "forward": forward,
         "transform": lambda: pipeline[0].transform(X),
@@ -129,15 +134,13 @@ def without_gradients(module: nn.Module, *given: torch.Tensor) -> Any:
         return module(*given)
 
 
-def session_of(module: nn.Module, *example: np.ndarray) -> Any:
-    """Return a session of onnxruntime on one thread."""
+def on_one_thread(file: bytes) -> Any:
+    """Return a session of onnxruntime."""
     import onnxruntime
 
-    called = tuple(map(torch.as_tensor, example)), {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    model = onnx_model(module, called, (0,)).SerializeToString()
-    return onnxruntime.InferenceSession(model, options)
+    return onnxruntime.InferenceSession(file, options)
 
 
 def request_to(pipeline: Pipeline, n: int) -> Callable[[], Any]:
@@ -160,21 +163,24 @@ def request_to(pipeline: Pipeline, n: int) -> Callable[[], Any]:
     return lambda: client.post("/score", content=body).raise_for_status()
 
 
-def table(rounds: int, with_fastapi: bool) -> None:
+def table(rounds: int, with_fastapi: bool) -> list[dict[str, Any]]:
+    """Return the milliseconds of each call, a row a mode and number of rows."""
     network = small_network()
-    pipeline = fitted_pipeline(network)
+    pipeline, found = fitted_pipeline(network), []
     for mode in ("as it is", "frozen"):
-        if mode == "frozen" and not hasattr(pipeline[0], "frozen"):
-            continue
         with serving(pipeline[0]) if mode == "frozen" else contextlib.nullcontext():
             for n in (1, 64):
                 calls = calls_of(network, pipeline, n)
                 if with_fastapi:
                     calls["request"] = request_to(pipeline, n)
-                found = milliseconds(calls, rounds)
-                shown = ", ".join(f"{k} {v:.2f}" for k, v in found.items())
-                over = found["pipeline"] / found["forward"]
-                print(f"{mode}, {n} rows: {shown} ms; pipeline / forward {over:.2f}")
+                times = milliseconds(calls, rounds)
+                over = {
+                    f"{name} / forward": times[name] / times["forward"]
+                    for name in ("pipeline", "module")
+                }
+                found.append({"mode": mode, "rows": n, **times, **over})
+                print(found[-1], flush=True)
+    return found
 
 
 # The detectors' part ----------------------------------------------------------------
@@ -194,45 +200,73 @@ def made_up_features(n: int, seed: int) -> tuple[LayerFeatures, np.ndarray]:
     return LayerFeatures(blocks, head=head), y
 
 
-def overhead(rounds: int) -> None:
+def overhead(rounds: int, kept: Path, wanted: list[str]) -> list[dict[str, Any]]:
+    """Return what detectors take, in per cent of the forward of a ResNet-18."""
+    parts = {name: part_of(REGISTRY[name], kept / name) for name in wanted}
     torch.manual_seed(0)
-    network = ResNet18().eval()
-    X, y = made_up_features(1000, 1)
-    for n in (1, 64):
+    network, base = ResNet18().eval(), {}
+    for n in (64, 1):
         forward = partial(without_gradients, network, torch.as_tensor(images(n)))
-        base = milliseconds({"ResNet-18": forward}, max(rounds // 10, 5))["ResNet-18"]
-        print(f"{n} rows: the forward of ResNet-18 takes {base:.1f} ms; over it, in %:")
-        new, _ = made_up_features(n, 2)
-        for name, entry in REGISTRY.items():
-            if not entry.no_graph:
-                print(f"  {name}: {shares(entry, X, y, new, base, rounds)}", flush=True)
+        base[n] = milliseconds({"": forward}, 10)[""]
+    print("the forward of a ResNet-18 takes, in milliseconds:", base)
+    found = []
+    for name, part in parts.items():
+        found.append({"detector": name, **shares(*part, base, rounds)})
+        print(found[-1], flush=True)
+    return found
+
+
+def part_of(entry: Any, kept: Path) -> tuple[nn.Module, bytes, bool]:
+    """Return a fitted detector as a module and a file, and whether it keeps rows.
+
+    They are made once, and kept: it takes much longer than they take to score.
+    """
+    if not kept.exists():
+        X, y = made_up_features(1000, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector = entry.detector(**(entry.on_features or ({},))[0]).fit(X, y)
+            module = to_module(detector, X[:2])
+            called = tuple(torch.as_tensor(X[:2].block(*n)) for n in module.blocks), {}
+            file = onnx_model(module, called, (0,)).SerializeToString()
+        made = module, file, bounded(detector, 1) is not detector
+        kept.write_bytes(pickle.dumps(made))
+    found: tuple[nn.Module, bytes, bool] = pickle.loads(kept.read_bytes())
+    return found
 
 
 def shares(
-    entry: Any, X: LayerFeatures, y: np.ndarray, new: LayerFeatures, base: float, r: int
-) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            detector = entry.detector(**(entry.on_features or ({},))[0]).fit(X, y)
-        except ValueError as error:
-            return f"not fitted ({error})"[:80]
-        module = to_module(detector, X[:2])
-    arrays = [new.block(*name) for name in module.blocks]
-    session = session_of(module, *(X[:2].block(*name) for name in module.blocks))
-    names = [one.name for one in session.get_inputs()]
-    given, tensors = (
-        dict(zip(names, arrays, strict=True)),
-        [*map(torch.as_tensor, arrays)],
-    )
-    found = milliseconds(
-        {
-            "module": lambda: without_gradients(module, *tensors),
-            "ONNX": lambda: session.run(None, given),
-        },
-        r,
-    )
-    return ", ".join(f"{k} {100 * v / base:.1f}" for k, v in found.items())
+    module: Any, file: bytes, bank: bool, base: dict[int, float], rounds: int
+) -> dict[str, Any]:
+    session, found = on_one_thread(file), {"bank": bank}
+    for n, forward in base.items():
+        new, _ = made_up_features(n, 2)
+        arrays = [new.block(*name) for name in module.blocks]
+        inputs = (one.name for one in session.get_inputs())
+        calls = {
+            "module": partial(without_gradients, module, *map(torch.as_tensor, arrays)),
+            "ONNX": partial(session.run, None, dict(zip(inputs, arrays, strict=True))),
+        }
+        times = milliseconds(calls, rounds)
+        found |= {f"{k} {n}": 100 * v / forward for k, v in times.items()}
+    return found
+
+
+def write(rows: list[dict[str, Any]], file: str | None) -> None:
+    """Write a table, its numbers with three digits."""
+    if file is None:
+        return
+    with open(file, "w", newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, [*rows[0]], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: _short(v) for k, v in row.items()})
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def misses(n: int) -> None:
@@ -261,14 +295,22 @@ def main() -> None:
     parser.add_argument("--misses", type=int, default=0)
     parser.add_argument("--fastapi", action="store_true")
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--csv", help="a file for the table")
+    exported = [name for name, entry in REGISTRY.items() if not entry.no_graph]
+    parser.add_argument("--detectors", nargs="+", default=exported)
+    parser.add_argument("--kept", help="a folder for what --overhead exports")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.misses:
         misses(arguments.misses)
     elif arguments.overhead:
-        overhead(arguments.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(arguments.kept or folder)
+            kept.mkdir(exist_ok=True)
+            found = overhead(arguments.rounds, kept, arguments.detectors)
+            write(found, arguments.csv)
     else:
-        table(arguments.rounds, arguments.fastapi)
+        write(table(arguments.rounds, arguments.fastapi), arguments.csv)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from skood import LayerFeatureTransformer
+
+LAYERS = ["first", "second", "logits"]
+
 
 def name_of(row) -> str:
     return hashlib.md5(row.detach().numpy().tobytes()).hexdigest()
@@ -48,3 +52,15 @@ class Counting(nn.Module):
 
 def images() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(90, 3, 6, 6)).astype(np.float32)
+
+
+def plain(network, X, **parameters):
+    features = LayerFeatureTransformer(network, LAYERS, **parameters).fit_transform(X)
+    network.seen()
+    return features
+
+
+def same(one, other):
+    assert one.block_names == other.block_names
+    for name in one.block_names:
+        np.testing.assert_allclose(one.block(*name), other.block(*name), atol=1e-5)

@@ -69,10 +69,11 @@ AROUND_FEATURES = [
         cv=InlierKFold(2),
     ),
 ]
+ONE_A_CLASS = {type(estimator): estimator for estimator in SKLEARN_BATTERY}
 ESTIMATORS = {
     "ndarray": [*SKLEARN_BATTERY, *AROUND_MATRICES],
     "LayerFeatures": [*OOD_BATTERY, *AROUND_FEATURES],
-    "DataFrame": [*SKLEARN_BATTERY, *AROUND_MATRICES],
+    "DataFrame": [*ONE_A_CLASS.values(), *AROUND_MATRICES],
 }
 """By the kind of their data."""
 

@@ -60,7 +60,7 @@ def extracted(store, X, seconds):
 
 
 def store_at(folder):
-    return FeatureStore(folder, shard_bytes=3000, flush_seconds=0.05)
+    return FeatureStore(folder, shard_bytes=3000, flush_seconds=0.02)
 
 
 def noted(folder, message, *_):
@@ -68,8 +68,16 @@ def noted(folder, message, *_):
         file.write(f"{message}\n")
 
 
+def set_aside(folder):
+    return {file.stem for file in (folder / "quarantine").glob("*")}
+
+
 def killed(folder, X, rng, seconds):
-    """Run an extraction for a moment, and kill it."""
+    """Run an extraction for a moment and kill it; return the shards it set aside.
+
+    Death may have come before it could name them.
+    """
+    before = set_aside(folder)
     child = os.fork()
     if child == 0:
         try:
@@ -77,9 +85,10 @@ def killed(folder, X, rng, seconds):
             extracted(store_at(folder), X, seconds)
         finally:
             os._exit(0)
-    time.sleep(rng.uniform(0, 0.6))
+    time.sleep(rng.uniform(0, 30 * seconds))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    return set_aside(folder) - before
 
 
 def damaged(folder, rng):
@@ -159,17 +168,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=0.02)
+    parser.add_argument("--seconds", type=float, default=0.008)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rng, X = random.Random(arguments.seed), inputs(arguments.rows)
-    expected, faults, rows = expected_rows(X), Counter(), []
+    expected, faults, rows, untold = expected_rows(X), Counter(), [], set()
     warnings.simplefilter("always")
     warnings.showwarning = partial(noted, arguments.folder)
     for _ in range(arguments.kills):
-        killed(arguments.folder, X, rng, arguments.seconds)
+        untold |= killed(arguments.folder, X, rng, arguments.seconds)
         faults[damaged(arguments.folder, rng)] += 1
         rows.append(returned_rows(arguments.folder, expected))
     resumed = sound_rows(arguments.folder)
@@ -181,10 +190,10 @@ def main():
     store = FeatureStore(arguments.folder)
     assert np.array_equal(store.labels, np.arange(len(X)))
     assert store.verify() == []
-    aside = sorted(p.stem for p in (arguments.folder / "quarantine").glob("*"))
+    aside = set_aside(arguments.folder)
     told = arguments.folder.with_name("told")
     told = told.read_text() if told.exists() else ""
-    assert all(name in told for name in aside)
+    assert all(name in told for name in aside - untold)
     about = {
         "kills": arguments.kills,
         "faults": faults,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from skood import KNN, LayerFeatures, all_detectors, load, save
-from skood.neighbors.drift import Nearest, drift
+from skood.neighbors.least import Nearest
 from skood.numerics.balanced import KeptRows, balanced_sample
+from skood.numerics.drift import drift
 
 RNG = np.random.default_rng(0)
 

@@ -17,7 +17,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import skood
-from skood import KNN, ConformalDetector, LayerFeatures, Mahalanobis
+from skood import (
+    KNN,
+    ConformalDetector,
+    LayerFeatures,
+    Mahalanobis,
+    TargetRateThreshold,
+)
 from skood.cli import main, make_parser
 from skood.cli.data import Data, read, read_labels
 from skood.cli.objects import DETECTORS, made_detector, settings_of
@@ -274,6 +280,50 @@ def test_fit_with_labels_and_thresholds(skood_):
     assert skood_("fit", *line[:2], "rated", "--overwrite")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ((), lambda d, X, new: d.fit(X, threshold_data=new)),
+        (
+            ("--max-false-alarm", 0.1, "--confidence", 0.8),
+            lambda d, X, new: TargetRateThreshold(
+                d.fit(X), 0.1, cv="prefit", confidence=0.8
+            ).fit(new),
+        ),
+        (
+            ("--alpha", 0.2),
+            lambda d, X, new: ConformalDetector(d.fit(X), 0.2, cv="prefit").fit(new),
+        ),
+    ],
+    ids=["contamination", "rate", "p-values"],
+)
+@pytest.mark.parametrize("network", [False, True], ids=["features", "network"])
+def test_rows_apart_set_the_threshold(skood_, tmp_path, options, wanted, network):
+    if network:
+        X = np.random.default_rng(1).random((60, 3, 8, 8), dtype=np.float32)
+        reading = ("--network", "cli_nets:small", "--layers", 1)
+    else:
+        X, reading = np.random.default_rng(1).normal(size=(120, 4)), ()
+    (train, new), path = np.split(X, 2), tmp_path / "model"
+    np.save(tmp_path / "train.npy", train)
+    y = np.repeat([0, -1], [len(new), 5])
+    np.savez(tmp_path / "new.npz", X=np.concatenate([new, 9 + new[:5]]), y=y)
+    line = ("fit", "KNN", tmp_path / "train.npy", path, "--json", *reading, *options)
+    code, out, errors = skood_(*line, "--threshold-data", tmp_path / "new.npz")
+    assert code == 0, errors
+    found = json.loads(out)
+    assert (found["rows"], found["threshold_rows"]) == (len(train), len(new))
+    if network:
+        features = skood.LayerFeatureTransformer(sys.modules["cli_nets"].small(), ["1"])
+        train, new = features.fit_transform(train), features.transform(new)
+    detector = wanted(KNN(), train, new)
+    assert found["threshold"] == pytest.approx(detector.offset_, rel=1e-6)
+    line = ("score", path, tmp_path / "new.npz", "--json", *reading[:2])
+    said = json.loads(skood_(*line)[1])["is_inlier"]
+    assert said[: len(new)] == (detector.predict(new) == 1).tolist()
+    assert not any(said[len(new) :])
+
+
 def test_a_pickle_takes_trust(skood_):
     assert skood_("fit", "KNN", "train.npy", "model.joblib")[0] == 0
     code, _, errors = skood_("score", "model.joblib", "test.npy")
@@ -408,6 +458,8 @@ def test_export(skood_, model):
         ("fit KNN train.npy m --layers 1", "--network and --layers go together"),
         ("fit KNN train.npy m --confidence 0.9", "--confidence is of --max-false"),
         ("fit KNN train.npy m --alpha 0.1 --max-false-alarm 0.1", "give one"),
+        ("fit sklearn.svm:OneClassSVM train.npy m --threshold-data test.npy", "or --a"),
+        ("fit KNN train.npy m --threshold-data inputs.npy", "threshold_data: "),
         ("fit KNN labelled.npz m --labels train.npy", "has shape (180, 5)"),
         ("fit no.such:Thing train.npy m", "the detector is 'no.such:Thing', which"),
         ("layers cli_nets", "the network is 'cli_nets': wanted is package.module:name"),

@@ -14,6 +14,7 @@ from torch.export import Dim
 
 from skood import (
     KNN,
+    RAS,
     AutoOOD,
     ConformalDetector,
     DetectorEnsemble,
@@ -30,10 +31,10 @@ from skood.ensemble.in_graph import combined_in_graph
 from skood.ensemble.rules import RULES
 from skood.estimator_checks import synthetic_features
 from skood.export.formula import Formula, traced
-from skood.features import LayerFeatures
+from skood.features import LayerFeatures, LinearHead
 from skood.interop.pyod.detector import PyODDetector
 from skood.numerics.device import array_namespace
-from skood.numerics.graph import becoming_graph
+from skood.numerics.graph import ascending_order, becoming_graph
 
 RTOL = 1e-4
 ONNX = pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
@@ -148,6 +149,15 @@ def test_every_detector_is_a_graph_or_says_why_not(on_features, on_arrays, graph
     print(f"{len(both)} detectors of {len(seen)} classes; refused: {sorted(REFUSED)}")
 
 
+@pytest.fixture(scope="module")
+def program(graph):
+    """The graph, exported once more for rows of any number."""
+    panel, module = graph
+    some = tuple(x[:3] for x in panel.tensors)
+    free = tuple({0: Dim.DYNAMIC} for _ in some)
+    return torch.export.export(module, some, dynamic_shapes=free, strict=False)
+
+
 @pytest.mark.parametrize("name", ["on_features", "on_arrays"])
 def test_formulas_on_tensors_score_as_the_detectors_do(name, request):
     panel = request.getfixturevalue(name)
@@ -164,12 +174,8 @@ def test_graphs_score_as_the_detectors_do(graph):
     print(f"eager graph: {n} scores of {len(panel.detectors)} classes, {near} near")
 
 
-def test_it_can_be_exported_again(graph):
-    panel, module = graph
-    some = tuple(x[:3] for x in panel.tensors)
-    free = tuple({0: Dim.DYNAMIC} for _ in some)
-    program = torch.export.export(module, some, dynamic_shapes=free, strict=False)
-    again = program.module()
+def test_it_can_be_exported_again(graph, program):
+    panel, again = graph[0], program.module()
     scores, _, decisions = again(*panel.tensors)
     panel.check(scores, decisions)
     one, _, _ = again(*(x[:1] for x in panel.tensors))
@@ -184,23 +190,25 @@ def test_it_can_be_compiled(graph):
     panel.check(scores, decisions)
 
 
-def test_it_runs_in_onnxruntime(graph):
-    panel, module = graph
-    some = tuple(x[:3] for x in panel.tensors)
-    free = tuple({0: Dim.DYNAMIC} for _ in some)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, on its own deprecated parts
-        made = torch.onnx.export(
-            module, some, dynamo=True, dynamic_shapes=free, verbose=False
-        )
-    session = ONNX.InferenceSession(made.model_proto.SerializeToString())
-    names = [one.name for one in session.get_inputs()]
+def test_it_runs_in_onnxruntime(graph, program):
+    panel, run = graph[0], in_onnxruntime(program)
     for rows in (slice(None), slice(1)):
-        given = [x[rows].numpy() for x in panel.tensors]
-        scores, _, decisions = session.run(None, dict(zip(names, given, strict=True)))
+        scores, _, decisions = run(*(x[rows] for x in panel.tensors))
         if rows == slice(None):
             n, near = panel.check(scores, decisions)
             print(f"onnxruntime: {n} scores, {near} near the threshold")
+
+
+def in_onnxruntime(program):
+    """Return a function that runs an exported program as a graph of ONNX."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, on its own deprecated parts
+        made = torch.onnx.export(program, dynamo=True, verbose=False)
+    session = ONNX.InferenceSession(made.model_proto.SerializeToString())
+    names = [one.name for one in session.get_inputs()]
+    return lambda *given: session.run(
+        None, dict(zip(names, map(np.asarray, given), strict=True))
+    )
 
 
 # One by one -------------------------------------------------------------------------
@@ -249,6 +257,25 @@ def test_a_module_of_several_blocks_takes_them_in_order():
     output, scores, _, _ = module(*blocks)
     np.testing.assert_allclose(scores, detector.score_samples(X), rtol=1e-9)
     assert output.shape == (66, sum(block.shape[1] for block in blocks))
+
+
+@pytest.mark.parametrize("width", [1, 10, 64, 512])
+def test_ties_keep_their_order(width):
+    """Units behind a ReLU tie at zero, and a sort of many columns moves them."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.normal(size=(40, width)).round(1), 0)
+    with becoming_graph():
+        found = ascending_order(torch.as_tensor(x))
+    np.testing.assert_array_equal(found, np.argsort(x, axis=1, kind="stable"))
+
+
+def test_detectors_that_sort_units_are_graphs_of_wide_layers():
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(4, 64)), np.zeros(4))
+    h = np.maximum(rng.normal(size=(90, 64)), 0)
+    X = LayerFeatures({"penultimate": h, "logits": head.logits(h)}, head=head)
+    detector = RAS().fit(X)
+    to_module(detector, X)  # raises if it scores as another
 
 
 def test_nan_is_no_inlier():

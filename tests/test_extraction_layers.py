@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from network_state import assert_same_state, lived_in, state_of
 from networks import Convolutional, Fragile, SharedActivation, Tokens, convolutional
-from test_extraction_network import assert_same_state, lived_in, state_of
 from torch import nn
 
 from skood import LayerFeatureTransformer, layer_names, list_layers

@@ -33,7 +33,7 @@ from skood import (
     WeiPer,
 )
 from skood.detectors.head.bank import balanced_rows
-from skood.detectors.head.signs import guarded_product
+from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.head.subspaces import origin, row_space
 from skood.detectors.label_columns import label_columns
 from skood.detectors.registry import REGISTRY
@@ -419,3 +419,10 @@ def test_pnml_is_left_out_of_its_moments_exactly():
         for rest in [np.delete(np.arange(60), i)]
     ]
     assert detector.offset_ == pytest.approx(kth_smallest(left_out, 0.1), rel=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.0, -1.0, np.nan])
+def test_what_is_weighed_by_has_to_be_positive(mean):
+    with pytest.raises(ValueError, match=r"the norm is .* and DML weighs by it"):
+        check_positive("DML", "the norm", mean, "rectify them")
+    check_positive("DML", "the norm", 1e-300, "rectify them")

@@ -2,148 +2,37 @@
 
 from __future__ import annotations
 
-import copy
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from language_models import (
+    ENCODERS,
+    SMALL,
+    bert,
+    gpt2,
+    llama,
+    made,
+    make_tokenizer,
+    pooled_by_hand,
+    sentences,
+    tokens,
+    transformers,
+)
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skood import (
     Energy,
-    FeatureStore,
     LayerFeatureTransformer,
     layer_names,
     list_layers,
 )
 from skood.features import LOGITS
-from skood.store.identity.network import (
-    callable_fingerprint,
-    structure_fingerprint,
-)
-
-transformers = pytest.importorskip("transformers", reason="needs skood[hf]")
-tokenizers = pytest.importorskip("tokenizers", reason="needs skood[hf]")
-
-WORDS = list("abcdefghijklmnop")
-MASK = "attention_mask"
-SMALL = {
-    "vocab_size": 20,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 40,
-    "pad_token_id": 0,
-}
-
-
-def sentences(n=20, seed=0):
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, rng.integers(1, 30))) for _ in range(n)]
-
-
-def make_tokenizer(side="right", words=WORDS, **settings):
-    """A fast tokenizer of whole words, as from_pretrained would give one."""
-    vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", *words])}
-    backend = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
-    )
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        single="[CLS] $A", special_tokens=[("[CLS]", 2)]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        padding_side=side,
-        model_max_length=24,
-        model_input_names=["input_ids", "attention_mask"],
-        **settings,
-    )
-
-
-def tokens(tokenizer, texts):
-    return tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-
-
-def made(kind, config, **settings):
-    torch.manual_seed(0)
-    config = getattr(transformers, config)(**settings)
-    return getattr(transformers, kind)(config).eval()
-
-
-def bert(**settings):
-    return made("BertForSequenceClassification", "BertConfig", **SMALL, **settings)
-
-
-def gpt2(kind="GPT2Model"):
-    sizes = {"vocab_size": 20, "n_positions": 40, "n_embd": 16, "n_layer": 3}
-    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 2}
-    return made(kind, "GPT2Config", **sizes, **ends, n_head=2)
-
-
-def llama(kind="LlamaModel", **settings):
-    return made(kind, "LlamaConfig", **SMALL, **settings)
-
-
-# network, the layer whose output is the third hidden state, side of the padding
-ENCODERS = {
-    "BERT": (bert, "bert.encoder.layer.1", "right"),
-    "BERT that returns all": (
-        partial(bert, output_hidden_states=True, output_attentions=True),
-        "bert.encoder.layer.1",
-        "right",
-    ),
-    "DistilBERT": (
-        lambda: made(
-            "DistilBertForSequenceClassification",
-            "DistilBertConfig",
-            **{"vocab_size": 20, "dim": 16, "n_layers": 3, "n_heads": 2},
-            hidden_dim=24,
-        ),
-        "distilbert.transformer.layer.1",
-        "right",
-    ),
-    "T5 encoder": (
-        lambda: made(
-            "T5EncoderModel",
-            "T5Config",
-            **{"vocab_size": 20, "d_model": 16, "d_kv": 8, "d_ff": 24},
-            **{"num_layers": 3, "num_heads": 2},
-        ),
-        "encoder.block.1",
-        "right",
-    ),
-    "GPT-2": (gpt2, "h.1", "right"),
-    "Llama, padded on the left": (llama, "layers.1", "left"),
-}
-
-
-def pooled_by_hand(network, batch):
-    """Mean, maximum and first token of the third hidden state, row by row."""
-    with torch.no_grad():
-        hidden = network(**batch, output_hidden_states=True).hidden_states[2]
-    kept = [row[mask.bool()] for row, mask in zip(hidden, batch[MASK], strict=True)]
-    return {
-        "avg": np.stack([row.mean(0).numpy() for row in kept]),
-        "max": np.stack([row.amax(0).numpy() for row in kept]),
-        "cls": np.stack([row[0].numpy() for row in kept]),
-    }
-
+from skood.store.identity.network import callable_fingerprint
 
 # Values ----------------------------------------------------------------------------
 
@@ -410,191 +299,3 @@ def test_a_tokenizer_that_makes_no_tensors_is_an_error():
     )
     with pytest.raises(TypeError, match=r"'input_ids' a list.*return_tensors='pt'"):
         features.fit(sentences())
-
-
-# Fingerprints ----------------------------------------------------------------------
-
-
-def test_using_a_tokenizer_does_not_change_its_fingerprint():
-    tokenizer = make_tokenizer()
-    before = callable_fingerprint(partial(tokens, tokenizer))
-    tokenizer(["a b", "c"], padding="max_length", max_length=12, truncation=True)
-    tokenizer(["a " * 40])  # noted in the tokenizer as longer than its network takes
-    tokenizer.pad(tokenizer(["a", "b c"]))
-    tokenizer.decode([3, 4])
-    assert callable_fingerprint(partial(tokens, tokenizer)) == before
-    assert callable_fingerprint(partial(tokens, copy.deepcopy(tokenizer))) == before
-    assert callable_fingerprint(partial(tokens, make_tokenizer())) == before
-
-
-def test_a_tokenizer_that_reads_otherwise_has_another_fingerprint():
-    shorter = make_tokenizer()
-    shorter.model_max_length = 12
-    bare = make_tokenizer()
-    bare.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A", special_tokens=[]
-    )
-    more = make_tokenizer()
-    more.add_tokens(["q"])
-    lower = make_tokenizer()
-    lower.backend_tokenizer.normalizer = tokenizers.normalizers.Lowercase()
-    others = [make_tokenizer("left"), make_tokenizer(words=WORDS[::-1])]
-    found = [make_tokenizer(), shorter, bare, more, lower, *others]
-    assert len({*map(callable_fingerprint, found)}) == len(found)
-
-
-def test_where_things_were_loaded_from_does_not_count(tmp_path):
-    tokenizer, network = make_tokenizer(), bert()
-    found = []
-    for folder in (tmp_path / "one", tmp_path / "other"):
-        tokenizer.save_pretrained(folder)
-        network.save_pretrained(folder)
-        loaded = transformers.AutoTokenizer.from_pretrained(folder)
-        kind = transformers.AutoModelForSequenceClassification
-        found += [
-            callable_fingerprint(partial(tokens, loaded)),
-            structure_fingerprint(kind.from_pretrained(folder)),
-        ]
-    assert found[:2] == found[2:]
-
-
-def test_a_tokenizer_that_was_saved_and_loaded_is_the_same(tmp_path):
-    tokenizer = make_tokenizer()
-    before = callable_fingerprint(partial(tokens, tokenizer))
-    tokenizer.save_pretrained(tmp_path)
-    for kind in (type(tokenizer), transformers.AutoTokenizer):
-        loaded = kind.from_pretrained(tmp_path)
-        assert callable_fingerprint(partial(tokens, loaded)) == before
-        loaded.pad_token = "[UNK]"
-        assert callable_fingerprint(partial(tokens, loaded)) != before
-    assert callable_fingerprint(partial(tokens, tokenizer)) == before
-
-
-def test_a_tokenizer_that_is_read_by_name_counts(monkeypatch):
-    monkeypatch.setitem(globals(), "READ", make_tokenizer())
-    preprocess = eval("lambda texts: READ(texts, padding=True)", globals())
-    before = callable_fingerprint(preprocess)
-    preprocess(["a b", "c"])
-    assert callable_fingerprint(preprocess) == before
-    monkeypatch.setitem(globals(), "READ", make_tokenizer("left"))
-    assert callable_fingerprint(preprocess) != before
-
-
-def test_a_network_that_was_saved_and_loaded_is_the_same(tmp_path):
-    network = bert()
-    before = structure_fingerprint(network)
-    network.save_pretrained(tmp_path)
-    assert structure_fingerprint(network) == before
-    assert structure_fingerprint(type(network).from_pretrained(tmp_path)) == before
-
-
-def test_running_a_network_does_not_change_its_fingerprint():
-    network = bert(output_hidden_states=True)
-    before = structure_fingerprint(network)
-    network(**tokens(make_tokenizer(), sentences()))
-    assert structure_fingerprint(network) == before
-
-
-def test_settings_that_are_in_no_weight_count():
-    plain = {"rope_theta": 1e4, "rope_type": "default"}
-    networks = [
-        llama(rope_parameters=plain),
-        llama(rope_parameters={**plain, "rope_theta": 100.0}),
-        llama(rope_parameters=plain, attention_bias=False, rms_norm_eps=1e-3),
-    ]
-    assert len({*map(structure_fingerprint, networks)}) == 3
-
-
-def test_buffers_that_are_in_no_state_count():
-    class Normalised(nn.Module):
-        def __init__(self, mean):
-            super().__init__()
-            self.register_buffer("mean", torch.tensor(mean), persistent=False)
-
-        def forward(self, x):
-            return x - self.mean
-
-    found = [structure_fingerprint(Normalised(mean)) for mean in (0.5, 0.5, 0.25)]
-    assert found[0] == found[1] != found[2]
-
-
-# The cache -------------------------------------------------------------------------
-
-SCRIPT = """
-import sys
-import numpy as np
-from joblib import Parallel, delayed
-from test_huggingface import *
-
-def run(features, texts):
-    return np.asarray(features.transform(texts))
-
-if __name__ == "__main__":
-    store = FeatureStore(sys.argv[1])
-    features = LayerFeatureTransformer(
-        bert(), ["bert.encoder.layer.1", "logits"], cache=store, batch_size=4,
-        preprocess=partial(tokens, make_tokenizer()),
-    )
-    features.fit(sentences())
-    features.transform(sentences())
-    print(store.stats()["misses"])
-    if sys.argv[2] == "first":
-        raise SystemExit
-    search = GridSearchCV(
-        make_pipeline(features.set_params(cache=sys.argv[1]), Energy()),
-        {"energy__temperature": [1.0, 2.0]},
-        cv=KFold(2), n_jobs=2, error_score="raise",
-        scoring=lambda estimator, X, y=None: estimator.score_samples(X).mean(),
-    ).fit(sentences())
-    print(len(FeatureStore(sys.argv[1]).sources))
-"""
-
-
-@pytest.mark.slow
-def test_the_cache_is_found_again_by_other_processes(tmp_path):
-    here = Path(__file__).resolve().parent
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    path = os.pathsep.join([str(here), str(here.parent)])
-    environment = {**os.environ, "PYTHONPATH": path}
-    environment.pop("TOKENIZERS_PARALLELISM", None)
-    printed = []
-    for turn in ("first", "second"):
-        done = subprocess.run(
-            [sys.executable, str(script), str(tmp_path / "store"), turn],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "tokenizers" not in done.stderr  # it warns when a process was forked
-        printed.append(done.stdout.split())
-    assert printed == [["20"], ["0", "1"]]
-
-
-def test_the_cache_is_found_again_after_other_uses_of_the_tokenizer(tmp_path):
-    network, tokenizer = bert(), make_tokenizer()
-    store = FeatureStore(tmp_path)
-    features = LayerFeatureTransformer(
-        network, "logits", preprocess=partial(tokens, tokenizer), cache=store
-    )
-    first = np.asarray(features.fit_transform(sentences()))
-    tokenizer(["a"], padding="max_length", max_length=5, truncation=True)
-    misses = store.stats()["misses"]
-    np.testing.assert_array_equal(features.fit_transform(sentences()), first)
-    assert store.stats()["misses"] == misses
-    assert len(store.sources) == 1
-
-
-def test_a_pipeline_with_a_tokenizer_is_one_file(tmp_path):
-    pipeline = make_pipeline(
-        LayerFeatureTransformer(
-            bert(), "logits", preprocess=partial(tokens, make_tokenizer())
-        ),
-        Energy(),
-    ).fit(sentences())
-    joblib.dump(pipeline, tmp_path / "alarm.joblib")
-    loaded = joblib.load(tmp_path / "alarm.joblib")
-    expected = pipeline.score_samples(sentences(5, seed=1))
-    np.testing.assert_array_equal(loaded.score_samples(sentences(5, seed=1)), expected)

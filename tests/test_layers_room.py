@@ -17,6 +17,7 @@ from skood import (
     Gram,
     LayerFeatures,
 )
+from skood.detectors.layers.gram import Ranges
 from skood.estimator_checks import synthetic_features
 
 
@@ -165,3 +166,13 @@ def test_tensors_score_as_arrays_do(known, detector):
     np.testing.assert_allclose(
         found.numpy(), detector.score_samples(features), rtol=1e-9
     )
+
+
+def test_a_class_without_rows_has_the_range_of_all():
+    values = np.array([[1.0, 5.0], [2.0, 4.0], [3.0, 9.0], [8.0, 7.0]])
+    ranges = Ranges.of(values, np.array([0, 0, 0, 2]), 3)
+    lower, upper = ranges.ends()
+    np.testing.assert_array_equal(lower[0], [[1, 4], [1, 4], [8, 7]])
+    np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [1, 4]])
+    np.testing.assert_array_equal(upper[0], [[3, 9], [8, 9], [8, 7]])
+    np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [8, 9]])

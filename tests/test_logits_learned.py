@@ -20,6 +20,7 @@ from skood import (
     TemperatureScaledMSP,
 )
 from skood.detectors.logits._weibull import weibull_fits
+from skood.detectors.logits.temperature import Slope, _root
 from skood.numerics.probabilities import largest_softmax, log_softmax
 
 
@@ -169,3 +170,21 @@ def test_tensors_score_as_arrays_do(labelled, detector):
     np.testing.assert_allclose(
         np.asarray(found), detector.score_samples(logits), rtol=1e-10
     )
+
+
+def test_three_distances_that_differ_are_enough_for_a_class():
+    tails = np.array([[1.0, 2.0, 4.0, 0.0], [3.0, 3.5, 0.0, 0.0]])
+    shapes, scales = weibull_fits(tails)
+    # scipy's optimiser stops early: its result is a little less likely than ours.
+    shape, _, scale = weibull_min.fit(tails[0, :3], floc=0)
+    np.testing.assert_allclose([shapes[0], scales[0]], [shape, scale], rtol=1e-3)
+    pooled = tails[tails > 0]
+    shape, _, scale = weibull_min.fit(pooled, floc=0)
+    np.testing.assert_allclose([shapes[1], scales[1]], [shape, scale], rtol=1e-3)
+
+
+def test_a_slope_that_does_not_rise_yet_is_gone_up_by_doubling():
+    def slope(place):
+        return Slope(place - 3.0, 0.0 if place < 1 else 1.0)
+
+    assert _root(slope) == pytest.approx(3.0)

@@ -245,6 +245,23 @@ def test_report_has_a_row_per_source_and_their_mean(example):
     assert report.loc["mean", columns].to_dict() == pytest.approx(mean.to_dict())
 
 
+def test_groups_of_sources_have_rows_of_means(example):
+    y, source, scores = example
+    options = {"sources": source, "n_bootstrap": 0}
+    groups = {"near": "both", "far": "both"}
+    report = ood_report(y, scores["good"], groups=groups, **options)
+    assert report.index.tolist() == ["near", "far", "both", "mean"]
+    assert report.loc["both", "auroc"] == report.loc[["near", "far"], "auroc"].mean()
+    assert report.loc["both", "n_ood"] == 80
+    alone = ood_report(y, scores["good"], groups={"far": "distant"}, **options)
+    assert alone.loc["distant", "auroc"] == alone.loc["far", "auroc"]
+    assert alone.loc["distant", "n_ood"] == 50
+    with pytest.raises(ValueError, match=r"groups has \['nowhere'\], which are no"):
+        ood_report(y, scores["good"], groups={"nowhere": "both"}, **options)
+    with pytest.raises(ValueError, match="groups has the name 'far', which another"):
+        ood_report(y, scores["good"], groups={"near": "far"}, **options)
+
+
 def test_report_shapes(example):
     y, source, scores = example
     single = ood_report(y, scores["good"], n_bootstrap=0)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from skood import LayerFeatures, LINe, LinearHead, WeiPer
+from skood import (
+    NCI,
+    ConceptMatching,
+    Energy,
+    GaussianMixtureDetector,
+    LayerFeatures,
+    LINe,
+    LinearHead,
+    WeiPer,
+)
 from skood.detectors.head import pnml
 from skood.detectors.head.base import product
 from skood.detectors.head.histograms import places_among
@@ -11,6 +20,7 @@ from skood.detectors.logits.kl_matching import _nearest
 from skood.detectors.registry import REGISTRY
 from skood.estimator_checks import synthetic_features
 from skood.numerics import rows
+from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.probabilities import largest_softmax, log_softmax, softmax
 
 ROOMS = ("head", "shaping")
@@ -79,6 +89,54 @@ def test_cuts_beside_each_other_are_searched(rng):
     x = rng.uniform(-1, 2, size=(3, 30))
     expected = np.searchsorted(cuts, x, side="right")
     np.testing.assert_array_equal(places_among(x, cuts), expected)
+
+
+def test_blocks_for_products_have_rows_enough(monkeypatch, rng):
+    monkeypatch.setattr(rows, "CACHE_ELEMENTS", 7)
+    slices = [*rows.cache_slices(rng.normal(size=(10, 3)), 3, at_least=4)]
+    assert slices == [slice(0, 4), slice(4, 8), slice(8, 10)]
+
+
+def test_what_is_left_over_is_in_new_memory(rng):
+    logits = rng.normal(size=(20, 3))
+    given = logits.copy()
+    for kernel in (rows.less_best, softmax, log_softmax, log_sum_exp, Energy().fit):
+        kernel(logits)
+        np.testing.assert_array_equal(logits, given)
+
+
+def test_matches_in_float32_are_those_in_float64(rng):
+    texts, images = rng.normal(size=(5, 30)), rng.normal(size=(40, 30))
+    single = images.astype(np.float32)
+    for temperature, rtol in ((1.0, 1e-6), (0.01, 1e-4)):
+        narrow = ConceptMatching(texts.astype(np.float32), temperature=temperature)
+        wide = ConceptMatching(texts, temperature=temperature).fit(single)
+        assert narrow.fit(single).text_embeddings_.dtype == (
+            np.float32 if temperature == 1 else np.float64
+        )
+        np.testing.assert_allclose(
+            narrow.score_samples(single), wide.score_samples(single), rtol=rtol
+        )
+
+
+def test_densities_of_float32_rows_far_from_zero_keep_their_means(rng):
+    x = (1e4 + rng.normal(size=(300, 4))).astype(np.float32)
+    single, double = (
+        GaussianMixtureDetector().fit(x),
+        GaussianMixtureDetector().fit(x.astype(np.float64)),
+    )
+    np.testing.assert_allclose(
+        single.score_samples(x), double.score_samples(x.astype(np.float64)), rtol=1e-9
+    )
+
+
+def test_the_logits_of_the_mean_are_its_product_with_the_head():
+    features, y = synthetic_features()
+    detector = NCI().fit(features, y)
+    head = detector.head_
+    np.testing.assert_allclose(
+        detector.mean_logits_, head.weight @ detector.mean_ + head.bias, rtol=1e-12
+    )
 
 
 def test_the_nearest_template_is_that_of_unrounded_rows(rng):

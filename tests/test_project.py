@@ -95,3 +95,19 @@ def test_what_an_estimator_sends_its_reader_to_is_there(estimator):
         value = skood
         for part in name.removeprefix("skood.").split("."):
             value = getattr(value, part)
+
+
+def test_a_source_distribution_has_what_its_tests_need():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    # These hatchling adds by itself; the rest is git's and continuous integration's.
+    by_itself = {"README.md", "LICENSE", "pyproject.toml"}
+    kept = {
+        path.name
+        for path in REPOSITORY.iterdir()
+        if not path.name.startswith((".", "_")) and path.suffix != ".egg-info"
+    }
+    made = {"demo_output", "benchmark_output", "build", "dist", "PKG-INFO"}
+    listed = {name.removeprefix("/") for name in included}
+    assert kept - made - by_itself <= listed
+    assert listed <= kept

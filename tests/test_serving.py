@@ -18,6 +18,7 @@ import pytest
 import skood
 
 RECIPES = Path(__file__).parents[1] / "examples" / "serving"
+TRANSCRIPTS = Path(__file__).parents[1] / "docs" / "user_guide" / "recipes"
 
 ONNX_INPUTS = {"rows": (np.float32, ["n", 1, 8, 8])}
 ONNX_OUTPUTS = {
@@ -463,3 +464,29 @@ def test_every_recipe_is_listed():
     for name in folders:
         assert (RECIPES / name / "README.md").is_file()
         assert list(RECIPES.joinpath(name).glob("*.py"))
+
+
+@pytest.mark.parametrize("recipe", ["fastapi_service", "mlflow_pyfunc"])
+def test_a_recipe_installs_all_that_it_runs_with(recipe):
+    transcripts = runpy.run_path(str(RECIPES / "transcripts.py"))
+    commands = transcripts["commands_of"]((RECIPES / recipe / "README.md").read_text())
+    (only,) = transcripts["parts_of"](commands)
+    assert only == commands
+    assert only[0].startswith("pip install skood ")
+
+
+def test_a_second_machine_is_an_environment_of_its_own():
+    transcripts = runpy.run_path(str(RECIPES / "transcripts.py"))
+    readme = (RECIPES / "onnxruntime_only" / "README.md").read_text(encoding="utf-8")
+    first, second = transcripts["parts_of"](transcripts["commands_of"](readme))
+    assert "python export_model.py served" in first
+    assert second[0] == "pip install onnxruntime numpy"
+
+
+def test_the_transcripts_are_of_the_commands_of_today():
+    commands_of = runpy.run_path(str(RECIPES / "transcripts.py"))["commands_of"]
+    for transcript in TRANSCRIPTS.glob("*.txt"):
+        readme = RECIPES / transcript.stem / "README.md"
+        lines = transcript.read_text(encoding="utf-8").splitlines()
+        ran = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        assert ran == commands_of(readme.read_text(encoding="utf-8")), transcript.stem

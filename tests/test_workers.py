@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import sys
 from functools import cache
 
 import joblib
@@ -218,6 +219,12 @@ def test_arrays_travel_beside_a_callable_once_for_all_calls():
     assert np.shares_memory(buffers[0], bank)
     assert shipped.__reduce__()[1][1][0] is buffers[0]
     np.testing.assert_array_equal(function(text, buffers, *rest).call(3), bank[3])
+
+
+def test_the_size_of_a_callable_counts_its_arrays():
+    # joblib sends to each of Dask's workers once what is large, by this size.
+    bank = np.zeros((1000, 100))
+    assert sys.getsizeof(_Shipped(lambda n: bank[n])) > bank.nbytes
 
 
 # Threads ---------------------------------------------------------------------------

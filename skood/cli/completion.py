@@ -43,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    from skood.cli.main import make_parser
-
-    print(script(make_parser(), arguments.shell), end="")
+    print(script(arguments.parser, arguments.shell), end="")
     return DONE
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import skood
 from skood.cli.objects import imported
 
-__all__ = ["Data", "kind_of", "read", "read_labels", "read_sets"]
+__all__ = ["Data", "kind_of", "known_rows", "read", "read_labels", "read_sets"]
 
 LABELS = ("y", "labels", "label")
 """Names under which files have labels."""
@@ -107,6 +107,14 @@ def read_labels(name: str | None, data: Data) -> NDArray[Any] | None:
     if values.ndim != 1:
         raise ValueError(f"{name} has shape {values.shape}: wanted is a label a row.")
     return values
+
+
+def known_rows(data: Data) -> Any:
+    """Return rows without those that their file labels as outliers."""
+    if data.y is None or not np.any(data.y == -1):
+        return data.X
+    known = np.flatnonzero(data.y != -1)
+    return data.X.iloc[known] if hasattr(data.X, "iloc") else data.X[known]
 
 
 def read_sets(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, Any]:

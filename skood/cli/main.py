@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
             epilog=command.EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        own.set_defaults(run=command.run)
+        own.set_defaults(run=command.run, parser=parser)
         command.add_arguments(own)
         _add_common(own)
     return parser

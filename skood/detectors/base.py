@@ -44,6 +44,8 @@ __all__ = ["ARRAY", "BaseDetector"]
 ARRAY = "array"
 """The layer name that a plain array gets."""
 
+LARGEST = np.finfo(np.float64).max
+
 
 Self = TypeVar("Self", bound="BaseDetector")
 
@@ -211,10 +213,11 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         Returns
         -------
         ndarray of float64, shape (n_samples,)
-            Higher is more in-distribution.
+            Higher is more in-distribution. Finite: a row so far out that its score
+            would be infinite has the smallest number of float64.
         """
         detector = self._as_fitted()
-        return detector._scores(detector._known_features(X))
+        return _within_float64(detector._scores(detector._known_features(X)))
 
     # Fitting ---------------------------------------------------------------------
 
@@ -404,7 +407,15 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
 
 
 def _chunk_scores(detector: BaseDetector, chunk: LayerFeatures) -> NDArray[np.float64]:
-    return to_numpy(detector._score(chunk))
+    with np.errstate(over="ignore"):  # of a row that is far out, what is right
+        return to_numpy(detector._score(chunk))
+
+
+def _within_float64(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return finite scores: the largest number for what is beyond float64."""
+    if _has_finite_sum(scores):
+        return scores
+    return np.clip(scores, -LARGEST, LARGEST)
 
 
 def _check_not_empty(features: LayerFeatures) -> None:

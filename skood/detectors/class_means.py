@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import class_sums
-from skood.numerics.rows import cache_slices
+from skood.numerics.rows import cache_slices, in_float64
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
     from skood.detectors.training import Training
 
-__all__ = ["ClassSums", "correct_sums", "mean_row", "predicted", "predicted_sums"]
+__all__ = [
+    "ClassSums",
+    "correct_sums",
+    "has_many_classes",
+    "mean_row",
+    "predicted",
+    "predicted_sums",
+]
 
 MANY_CLASSES = 64
 """Above which sums by class have more rows than the few that stay in the cache."""
@@ -90,10 +97,12 @@ def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
 
     def of(h: Any, _z: Any, _classes: Any) -> ClassSums:
-        parts = [to_numpy(h[rows].sum(0)) for rows in cache_slices(h, h.shape[1])]
+        slices = cache_slices(h, h.shape[1])
+        parts = [to_numpy(in_float64(h[rows]).sum(0)) for rows in slices]
         return ClassSums(np.array([float(len(h))]), np.sum(parts, axis=0)[None])
 
-    return detector._gathered(of, training, logits=False).overall
+    found = detector._gathered(of, training, logits=False, whole_blocks=True)
+    return found.overall
 
 
 def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
@@ -101,7 +110,7 @@ def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
     return detector._gathered(
         lambda h, z, _: ClassSums.of(h, predicted(z), z.shape[1]),
         training,
-        whole_blocks=_has_many_classes(detector),
+        whole_blocks=has_many_classes(detector),
     )
 
 
@@ -112,11 +121,11 @@ def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
         right = predicted(z) == columns
         return ClassSums.of(h[right], columns[right], z.shape[1])
 
-    columns, many = detector._label_columns(training), _has_many_classes(detector)
+    columns, many = detector._label_columns(training), has_many_classes(detector)
     return detector._gathered(of, training, columns, whole_blocks=many)
 
 
-def _has_many_classes(detector: HeadDetector) -> bool:
+def has_many_classes(detector: HeadDetector) -> bool:
     """Return whether sums by class are larger than a few rows."""
     assert detector.head_ is not None
     return len(detector.head_.bias) > MANY_CLASSES

@@ -44,7 +44,7 @@ class AutoOOD(NestedEnsemble):
     members : "auto" or list of (str, estimator), default="auto"
         The panel, or the detectors to take: ``"drop"`` in one's place leaves it out.
         ``members__<name>`` and ``members__<name>__<parameter>`` are then parameters,
-        too.
+        too. Members of the panel that keep training rows keep 100,000 at most.
     combine : str, default="auto"
         The rule, as in :class:`DetectorEnsemble`. ``"auto"`` is ``"lda"`` where the
         features have ``views`` that are no noise (jigsaw, mixup, ...) and more rows
@@ -52,8 +52,8 @@ class AutoOOD(NestedEnsemble):
     scale : {"auto", "z", "gaussian"}, default="auto"
         How scores are made comparable, as in :class:`DetectorEnsemble`.
     calibration : float, default=0.2
-        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
-        ``threshold_data``, which then takes the place of these rows.
+        The share of rows that is held out, in (0, 1), of at most 15,000 rows; not used
+        where ``fit`` gets ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skood._sklearn_compat import Interval, StrOptions
 from skood.calibration.p_values import conformal_p_values, p_values_in_graph
 from skood.detectors.base import BaseDetector
-from skood.detectors.threshold import NotFiniteError
+from skood.detectors.threshold import THRESHOLD_ROWS, NotFiniteError
 from skood.detectors.training import Training
 from skood.ensemble.comparable import Comparable
 from skood.ensemble.evidence import Evidence, HeldOutRows, columns
@@ -55,6 +55,9 @@ HELD_OUT = FOR_SCALE + 1
 
 FEWEST = HELD_OUT + 2
 """With two for the members, the fewest that any takes."""
+
+MOST_HELD_OUT = 3 * THRESHOLD_ROWS // 2
+"""Rows held out, at most, two thirds of which set the threshold."""
 
 
 class BaseEnsemble(BaseDetector):
@@ -236,7 +239,8 @@ class BaseEnsemble(BaseDetector):
             rows = self._rows_given(training, threshold_data)
             return self._fitted_on(training, rows)
         most = 1 - (FEWEST - HELD_OUT) / n_rows
-        size = min(max(float(self.calibration), HELD_OUT / n_rows), most)
+        size = min(float(self.calibration), MOST_HELD_OUT / n_rows)
+        size = min(max(size, HELD_OUT / n_rows), most)
         out = share(n_rows, size, None, self.random_state)
         fitted = training.alone(np.setdiff1d(np.arange(n_rows), out))
         return self._fitted_on(fitted, self._rows_out(training, out))

@@ -41,8 +41,8 @@ class LayerEnsemble(BaseEnsemble):
         lower tail. ``"auto"`` is ``"z"`` for the mean and ``"lda"``, and
         ``"gaussian"`` for the others.
     calibration : float, default=0.2
-        The share of rows that is held out, in (0, 1); not used where ``fit`` gets
-        ``threshold_data``, which then takes the place of these rows.
+        The share of rows that is held out, in (0, 1), of at most 15,000 rows; not used
+        where ``fit`` gets ``threshold_data``, which then takes the place of these rows.
     shrinkage : float, default=0.3
         Of the covariance for ``"lda"``, towards a multiple of the identity.
     random_state : int, RandomState instance or None, default=0

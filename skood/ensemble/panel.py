@@ -30,6 +30,9 @@ EARLIER = 3
 ROWS_FOR_MIXTURES = 1000
 """Rows from which the fifty components of LSGM have twenty each."""
 
+BANK_ROWS = 100_000
+"""Rows that a member keeps, at most: beyond, search and memory only grow."""
+
 LOOKED_AT = 1000
 """Rows from which the sign of features is read."""
 
@@ -140,9 +143,9 @@ def default_panel(training: Training) -> list[Member]:
 
 
 def _of_one_layer(options: dict[str, Any]) -> list[Member]:
-    nearest = REGISTRY["KNN"].detector(n_neighbors=1, **options)
+    nearest = _detector("KNN", n_neighbors=1, **options)
     return [
-        Member("KNN", REGISTRY["KNN"].detector(**options), "neighbours"),
+        Member("KNN", _detector("KNN", **options), "neighbours"),
         Member("KNN, nearest", nearest, "nearest"),
         _member("Mahalanobis", "distance", normalize=True, **options),
     ]
@@ -221,8 +224,16 @@ def _of_patterns(carried: Carried) -> Iterator[Member]:
         yield Member("LSGM", trace, "trace")
 
 
+def _detector(name: str, **parameters: Any) -> Any:
+    """Return a detector; one that would keep all rows keeps so many at most."""
+    entry = REGISTRY[name]
+    if entry.parameters().get("max_rows", 0) is None:
+        parameters = {"max_rows": BANK_ROWS, **parameters}
+    return entry.detector(**parameters)
+
+
 def _member(name: str, view: str, **parameters: Any) -> Member:
-    detector = REGISTRY[name].detector(**parameters)
+    detector = _detector(name, **parameters)
     layers = parameters.get("layers")
     return Member(name if layers is None else f"{name}, {layers}", detector, view)
 

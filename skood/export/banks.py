@@ -53,11 +53,15 @@ def _fewer(n_neighbors: int, n_rows: int, most: int) -> int:
 
 
 def _knn(detector: KNN, most: int) -> KNN:
-    n_rows = len(next(iter(detector.banks_.values())))
+    banks, cells = (vars(detector).get(name, {}) for name in ("banks_", "cells_"))
+    n_rows = len(next(iter((banks or cells).values())))
     if n_rows <= most:
         return detector
     rows, other = _drawn(n_rows, most), copy.copy(detector._as_fitted())
-    other.banks_ = {name: bank[rows] for name, bank in detector.banks_.items()}
+    if banks:
+        other.banks_ = {name: bank[rows] for name, bank in banks.items()}
+    if cells:
+        other.cells_ = {name: some.part(rows) for name, some in cells.items()}
     other.n_neighbors_ = _fewer(detector.n_neighbors_, n_rows, most)
     other._prepared = []
     return other

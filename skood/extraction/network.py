@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, cast
@@ -138,11 +139,28 @@ def in_file(network: Any) -> Any:
     -------
     nn.Module or callable
         The bare module; when it has tensors on an accelerator, a copy on the CPU
-        that shares nothing with it.
+        that shares nothing with it; while there are other threads, which may work with
+        it before the file is written, one that shares its tensors.
     """
     if not isinstance(network, nn.Module) and not hasattr(network, "module_"):
         return network
-    return on_cpu(as_module(network))
+    with turn:
+        return at_rest(on_cpu(as_module(network)))
+
+
+def at_rest(module: nn.Module) -> nn.Module:
+    """Return a module that no other thread puts hooks on: itself, or a copy.
+
+    The copy has modules of its own, and the tensors of the original. A network that
+    cannot be copied stands for itself.
+    """
+    if threading.active_count() == 1:
+        return module
+    tensors = {id(tensor): tensor for tensor in _all_tensors(module)}
+    try:
+        return copy.deepcopy(module, {**tensors})
+    except Exception:  # of any kind: it is code of the user's
+        return module
 
 
 def on_cpu(module: nn.Module) -> nn.Module:

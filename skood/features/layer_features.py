@@ -356,10 +356,10 @@ class LayerFeatures:
         rows = self._rows
         if isinstance(rows, range):
             if rows == range(len(block)):
-                return np.asarray(block)
+                return _native(block)
             if rows.step > 0:
-                return np.asarray(block[rows.start : rows.stop : rows.step])
-        return np.asarray(block[np.asarray(rows, dtype=np.intp)])
+                return _native(block[rows.start : rows.stop : rows.step])
+        return _native(block[np.asarray(rows, dtype=np.intp)])
 
     # As an array -----------------------------------------------------------------
 
@@ -647,6 +647,13 @@ def _two_dimensional(key: Key, block: Any) -> Any:
             "one. Leave the layer out, or look at how its columns were chosen."
         )
     return block
+
+
+def _native(block: Any) -> NDArray[Any]:
+    """Return an array whose bytes are in the machine's order, as torch wants them."""
+    array: NDArray[Any] = np.asarray(block)
+    kind = array.dtype
+    return array if kind.isnative else array.astype(kind.newbyteorder("="))
 
 
 def _is_block(array: NDArray[Any]) -> bool:

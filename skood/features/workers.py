@@ -175,13 +175,22 @@ class _Shipped(Generic[R]):
             yield
 
     def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (*self._in_parts(), self._auto, self._config)
+
+    def __sizeof__(self) -> int:
+        # By which joblib sees that Dask's workers should get it once, not in each task.
+        text, buffers = self._in_parts()
+        return object.__sizeof__(self) + len(text) + sum(b.nbytes for b in buffers)
+
+    def _in_parts(self) -> tuple[bytes, list[NDArray[np.uint8]]]:
+        """Return the pickle and the arrays that travel beside it."""
         if self._packed is None:
             found: list[Any] = []
             text = cloudpickle.dumps(
                 self.call, protocol=5, buffer_callback=found.append
             )
             self._packed = text, [np.frombuffer(b.raw(), np.uint8) for b in found]
-        return _arrived, (*self._packed, self._auto, self._config)
+        return self._packed
 
 
 def _arrived(

@@ -64,10 +64,17 @@ def ascending(x: Any) -> Any:
 
 def ascending_order(x: Any) -> Any:
     """Return the columns of each row, the least first, ties in their order, (n, d)."""
-    # Torch sorts on the CPU, and ONNX everywhere, keep ties in order unasked.
-    if in_graph():
-        return x.argsort(dim=1)
-    return array_namespace(x).argsort(x, axis=1, stable=True)
+    xp = array_namespace(x)
+    if not in_graph():
+        return xp.argsort(x, axis=1, stable=True)
+    # A stable sort has no counterpart in ONNX, and torch's other one leaves ties in any
+    # order. So equal entries get one rank, and between them their column decides.
+    ordered, order = x.sort(dim=1)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    ranks = xp.cumulative_sum(xp.astype(differs, xp.int64), axis=1)
+    ranks = xp.concat([xp.zeros_like(order[:, :1]), ranks], axis=1)
+    ranks = xp.zeros_like(order).scatter(1, order, ranks)
+    return (ranks * x.shape[1] + like(np.arange(x.shape[1]), order)).argsort(dim=1)
 
 
 def places(edges: NDArray[np.float64], x: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skood.numerics.device import array_namespace
-from skood.numerics.rows import best_logit, row_sums
+from skood.numerics.rows import exponentials, less_best, row_sums
 
 
 def log_sum_exp(x: Any, temperature: float = 1.0) -> Any:
@@ -30,10 +30,8 @@ def log_sum_exp(x: Any, temperature: float = 1.0) -> Any:
     >>> log_sum_exp(np.array([[1000.0, 1000.0]]))
     array([1000.69314718])
     """
-    xp = array_namespace(x)
-    x = xp.astype(x, xp.float64)
-    top = best_logit(x)
-    below = x - top[:, None]
+    top, below = less_best(x)
     if temperature != 1:
         below = below / temperature
-    return top + temperature * xp.log(row_sums(xp.exp(below)))
+    sums = row_sums(exponentials(below))
+    return top + temperature * array_namespace(x).log(sums)

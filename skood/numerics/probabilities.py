@@ -8,16 +8,17 @@ import numpy as np
 
 from skood.numerics.device import array_namespace
 from skood.numerics.graph import ascending
-from skood.numerics.rows import best_logit, row_sums
+from skood.numerics.rows import exponentials, less_best, row_sums
 
 __all__ = ["behind_best", "largest_softmax", "log_softmax", "softmax"]
 
 
 def softmax(logits: Any) -> Any:
     """Return the probabilities, (n, C), in float64."""
-    xp = array_namespace(logits)
-    weights = xp.exp(_behind(logits))
-    return weights / row_sums(weights)[:, None]
+    _, behind = less_best(logits)
+    weights = exponentials(behind)
+    weights /= row_sums(weights)[:, None]
+    return weights
 
 
 def log_softmax(logits: Any) -> Any:
@@ -27,7 +28,8 @@ def log_softmax(logits: Any) -> Any:
     counts.
     """
     behind, others = behind_best(logits)
-    return behind - array_namespace(others).log1p(row_sums(others))[:, None]
+    behind -= array_namespace(others).log1p(row_sums(others))[:, None]
+    return behind
 
 
 def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
@@ -66,13 +68,7 @@ def behind_best(logits: Any) -> tuple[Any, Any]:
     the others keep their digits where they are small.
     """
     xp = array_namespace(logits)
-    behind = _behind(logits)
+    _, behind = less_best(logits)
     others = xp.exp(behind)
     others[xp.arange(behind.shape[0]), xp.argmax(behind, axis=1)] = 0
     return behind, others
-
-
-def _behind(logits: Any) -> Any:
-    xp = array_namespace(logits)
-    logits = xp.astype(logits, xp.float64)
-    return logits - best_logit(logits)[:, None]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from skood.numerics.device import array_namespace
-from skood.numerics.graph import EVERY_ROW
+from skood.numerics.graph import EVERY_ROW, in_graph
 
 __all__ = [
     "best_logit",
     "cache_blocks",
     "cache_slices",
+    "exponentials",
+    "in_float64",
     "lengths",
+    "less_best",
     "nonzero",
+    "power_of_two",
     "powers",
     "row_dots",
     "row_sums",
@@ -29,16 +34,17 @@ CACHE_ELEMENTS = 1 << 17
 """Numbers of a block on the CPU: a few arrays of that size stay in a core's cache."""
 
 
-def cache_slices(x: Any, width: int) -> Iterator[slice]:
+def cache_slices(x: Any, width: int, at_least: int = 1) -> Iterator[slice]:
     """Yield slices of the rows of x that stay in the cache; one on an accelerator.
 
     For formulas of many steps, each of which would else go through the main memory.
-    ``width`` is how many numbers a row has in the widest of their arrays.
+    ``width`` is how many numbers a row has in the widest of their arrays. Products of
+    few rows are slow: there can be ``at_least`` so many, whatever the cache holds.
     """
     if not isinstance(x, np.ndarray):
         yield EVERY_ROW
         return
-    step = max(1, CACHE_ELEMENTS // width)
+    step = max(at_least, CACHE_ELEMENTS // width)
     for start in range(0, len(x), step):
         yield slice(start, min(start + step, len(x)))
 
@@ -48,14 +54,37 @@ def cache_blocks(x: Any) -> Iterator[Any]:
     return (x[rows] for rows in cache_slices(x, x.shape[1]))
 
 
+def in_float64(x: Any) -> Any:
+    """Return an array in float64, not a copy if it is."""
+    xp = array_namespace(x)
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def exponentials(x: Any) -> Any:
+    """Return the exponentials of an array's entries, in its own memory on the CPU."""
+    return np.exp(x, out=x) if isinstance(x, np.ndarray) else array_namespace(x).exp(x)
+
+
 def lengths(x: Any) -> Any:
-    """Return the Euclidean length of each row, shape (n,)."""
-    return array_namespace(x).sqrt(row_dots(x, x))
+    """Return the Euclidean length of each row, shape (n,).
+
+    Also of rows whose squares do not fit the type.
+    """
+    xp = array_namespace(x)
+    with np.errstate(over="ignore"):
+        found = xp.sqrt(row_dots(x, x))
+    if in_graph() or bool(xp.all(xp.isfinite(found))):
+        return found
+    largest = xp.max(xp.abs(x), axis=1)
+    scaled = x / nonzero(largest)[:, None]
+    safe = largest * xp.sqrt(row_dots(scaled, scaled))
+    return xp.where(xp.isfinite(found), found, safe)
 
 
 def nonzero(divisor: Any) -> Any:
     """Return a divisor with ones for zeros: what is divided by zero stays as it is."""
-    return array_namespace(divisor).where(divisor == 0, 0 * divisor + 1, divisor)
+    xp = array_namespace(divisor)
+    return xp.where(divisor == 0, xp.ones_like(divisor), divisor)
 
 
 def best_logit(z: Any) -> Any:
@@ -63,6 +92,15 @@ def best_logit(z: Any) -> Any:
     if isinstance(z, np.ndarray) and z.shape[1] <= NARROW:
         return np.ascontiguousarray(z.T).max(axis=0)
     return array_namespace(z).max(z, axis=1)
+
+
+def less_best(z: Any) -> tuple[Any, Any]:
+    """Return the largest entry of each row, and all less it, a new array in float64."""
+    xp = array_namespace(z)
+    z = xp.astype(z, xp.float64)
+    best = best_logit(z)
+    z -= best[:, None]
+    return best, z
 
 
 def row_sums(x: Any) -> Any:
@@ -79,10 +117,18 @@ def powers(x: Any, exponent: float) -> Any:
         return xp.exp(exponent * xp.log(x))
 
 
+def power_of_two(size: float) -> float:
+    """Return a power of two near a size: a unit by which nothing is rounded.
+
+    1 for zero and for what is not finite.
+    """
+    return 2.0 ** (math.frexp(size)[1] - 1) if 0 < size < math.inf else 1.0
+
+
 def row_dots(x: Any, y: Any) -> Any:
     """Return the inner product of each row of x with that row of y, shape (n,)."""
     if isinstance(x, np.ndarray):
-        return np.einsum("ij,ij->i", x, y)
+        return np.asarray(np.vecdot(x, y))
     return array_namespace(x).linalg.vecdot(x, y)
 
 

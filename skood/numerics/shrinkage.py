@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skood.numerics.moments import ClassMoments
+from skood.numerics.rows import power_of_two
 
 SHRUNK = ("ledoit_wolf", "oas")
 
@@ -56,14 +57,16 @@ class Shrinkage:
         level = float(moments.variances().mean())
         if n_features == 1:
             return cls(0.0, level)
-        lower = moments.scatter / n
+        # The shares are those of the rows in other units, whose fourth powers fit.
+        unit = power_of_two(level)
+        lower, level_in_units = moments.scatter / n / unit, level / unit
         # The squares of the whole symmetric matrix, of which one triangle is kept.
         squares = 2 * np.vdot(lower, lower) - np.vdot(np.diag(lower), np.diag(lower))
-        distance = float(squares) - n_features * level**2
         if kind == "oas":
-            return cls(_oas(n, n_features, level, float(squares)), level)
+            return cls(_oas(n, n_features, level_in_units, float(squares)), level)
         assert fourth is not None
-        noise = (fourth / n - float(squares)) / n
+        distance = float(squares) - n_features * level_in_units**2
+        noise = (fourth / n / unit / unit - float(squares)) / n
         return cls(_share(min(noise, distance), distance), level)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from inspect import signature
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 
 from skood.cli.arguments import add_images, add_layers, transformer_of
-from skood.cli.data import Data, read, read_labels
+from skood.cli.data import Data, known_rows, read, read_labels
 from skood.cli.exits import DONE
 from skood.cli.models import write_model
 from skood.cli.objects import DETECTORS, made_detector, settings_of
@@ -28,6 +31,7 @@ detectors:
 
 examples:
   skood fit KNN features/ detector --set n_neighbors=10 --max-false-alarm 0.01
+  skood fit Energy train/ detector --threshold-data held_out/
   skood fit Mahalanobis train.npy detector --network nets:resnet --layers layer4"""
 
 
@@ -60,10 +64,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_thresholds(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("threshold")
     group.add_argument(
+        "--threshold-data",
+        metavar="DATA",
+        help="in-distribution rows that set the threshold and are not fitted on; for "
+        "rows that the network was trained on, give others here",
+    )
+    group.add_argument(
         "--max-false-alarm",
         type=float,
         metavar="RATE",
-        help="hold rows out, and flag at most this share of new in-distribution rows",
+        help="flag at most this share of new in-distribution rows, by --threshold-data "
+        "or by rows held out",
     )
     group.add_argument(
         "--confidence",
@@ -82,18 +93,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Fit and write."""
     _check(arguments)
     data = read(arguments.data, arguments)
-    model = _thresholded(
-        made_detector(arguments.detector, settings_of(arguments.set)), arguments
-    )
-    if arguments.network is not None:
-        from sklearn.pipeline import Pipeline
-
-        steps = [("features", transformer_of(arguments)), ("detector", model)]
-        model = Pipeline(steps)
+    held_out = None
+    if arguments.threshold_data is not None:
+        held_out = known_rows(read(arguments.threshold_data, arguments))
     y = read_labels(arguments.labels, data)
-    model.fit(data.X, y)
+    model = _fitted(arguments, data.X, y, held_out)
     write_model(model, arguments.model, overwrite=arguments.overwrite)
-    show(arguments, _said(model, arguments, data, y))
+    said = _said(model, arguments, data, y)
+    if held_out is not None:
+        said["threshold_rows"] = len(held_out)
+    show(arguments, said)
     return DONE
 
 
@@ -106,15 +115,46 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError("--alpha and --max-false-alarm set one threshold: give one.")
 
 
-def _thresholded(detector: Any, arguments: argparse.Namespace) -> Any:
+def _fitted(arguments: argparse.Namespace, X: Any, y: Any, held_out: Any) -> Any:
+    """Return the model, a pipeline if it begins with a network."""
+    detector = made_detector(arguments.detector, settings_of(arguments.set))
+    if arguments.network is None:
+        return _fitted_detector(detector, arguments, X, y, held_out)
+    from sklearn.pipeline import Pipeline
+
+    network = transformer_of(arguments)
+    features = network.fit_transform(X, y)
+    new = None if held_out is None else network.transform(held_out)
+    fitted = _fitted_detector(detector, arguments, features, y, new)
+    return Pipeline([("features", network), ("detector", fitted)])
+
+
+def _fitted_detector(
+    detector: Any, arguments: argparse.Namespace, X: Any, y: Any, held_out: Any
+) -> Any:
+    wrapped = _wrapper(arguments)
+    if held_out is None:
+        return (detector if wrapped is None else wrapped(detector)).fit(X, y)
+    if wrapped is not None:
+        return wrapped(detector.fit(X, y), cv="prefit").fit(held_out)
+    if "threshold_data" not in signature(detector.fit).parameters:
+        raise ValueError(
+            f"--threshold-data: {type(detector).__name__} sets its threshold by its "
+            "own rows alone: give --max-false-alarm or --alpha as well."
+        )
+    return detector.fit(X, y, threshold_data=held_out)
+
+
+def _wrapper(arguments: argparse.Namespace) -> Callable[..., Any] | None:
+    """Return what sets the threshold for a rate, if one is asked for."""
     from skood import ConformalDetector, TargetRateThreshold
 
     if arguments.alpha is not None:
-        return ConformalDetector(detector, arguments.alpha)
+        return partial(ConformalDetector, alpha=arguments.alpha)
     if arguments.max_false_alarm is not None:
         rate, confidence = arguments.max_false_alarm, arguments.confidence
-        return TargetRateThreshold(detector, rate, confidence=confidence)
-    return detector
+        return partial(TargetRateThreshold, max_false_alarm=rate, confidence=confidence)
+    return None
 
 
 def _said(

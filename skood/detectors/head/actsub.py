@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums
-from skood.detectors.head.bank import BankDetector, top_mean
+from skood.detectors.head.bank import NearestDetector, top_mean
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.head.subspaces import row_space
@@ -25,7 +25,7 @@ CLOSEST = 1e-12
 """The least 1 - cosine of which the logarithm is taken."""
 
 
-class ActSub(BankDetector):
+class ActSub(NearestDetector):
     r"""Energy in the subspace that decides, likeness to training rows in the rest.
 
     The right singular vectors of the head's weights, the first m of them, span what
@@ -105,12 +105,10 @@ class ActSub(BankDetector):
     1.0
     """
 
-    n_neighbors: int = 10
     percentile: float = 90.0
     exponent: float = 2.0
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "percentile": [Interval(Real, 0, 100, closed="left")],
         "exponent": [Interval(Real, 0, None, closed="left")],
     }
@@ -161,12 +159,12 @@ class ActSub(BankDetector):
         weight, bias = like(self.head_.weight, h), like(self.head_.bias, h)
         return log_sum_exp(factor * (part @ weight.T) + bias)
 
-    def _compared(self, h: Any, z: Any) -> Any:
-        return unit_rows(self._rest(h)) @ like(self.bank_, h).T
+    def _directions(self, h: Any) -> Any:
+        return unit_rows(self._rest(h))
 
     def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
         xp = array_namespace(h)
-        away = 1 - top_mean(compared, self.n_neighbors)
+        away = 1 - compared
         away = xp.where(away > CLOSEST, away, 0 * away + CLOSEST)
         likeness = -xp.log(xp.where(away < 1, away, 0 * away + 1))
         return guarded_product(self._energy(h), likeness**self.exponent)

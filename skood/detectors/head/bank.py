@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -16,11 +17,18 @@ from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
+from skood.neighbors.products import LargestProducts
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.rows import unit_rows
 from skood.numerics.seeds import stream_seed
 
-__all__ = ["BankDetector", "balanced_rows", "top_mean"]
+__all__ = ["BankDetector", "NearestDetector", "balanced_rows", "top_mean"]
+
+FEW_ROWS = 128
+"""With fewer, a search costs no less than the products in float64."""
+
+Comparison = Callable[[Any, Any, "NDArray[np.intp] | None"], Any]
+"""From h, z and the rows' own places in the bank, or None, to how they compare."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +52,8 @@ class BankDetector(HeadDetector):
     """Base class of detectors that compare rows with training rows.
 
     A subclass keeps rows in ``bank_`` by ``_keep`` and implements ``_scores_of``. The
-    threshold comes from leave-one-out scores.
+    threshold comes from leave-one-out scores. :class:`NearestDetector` is the base of
+    those to which only the largest products matter.
 
     Parameters
     ----------
@@ -57,6 +66,9 @@ class BankDetector(HeadDetector):
 
     max_rows: int | None = 10_000
     random_state: Any = 0
+
+    _products_a_number: ClassVar[int] = 1
+    """Products in a block over the numbers that it may have."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "max_rows": [Interval(Integral, 1, None, closed="left"), None],
@@ -75,8 +87,29 @@ class BankDetector(HeadDetector):
         """Return the comparison with each kept row: products of rows of length one."""
         return unit_rows(h) @ like(self.bank_, h).T
 
+    def _comparison(self) -> Comparison:
+        """Return what compares the rows of one block after another."""
+        return lambda h, z, own: _but_own(self._compared(h, z), own)
+
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self._scores_of(h, z, self._compared(h, z))
+        return self._scores_of(h, z, self._comparison()(h, z, None))
+
+    def _score(self, chunk: LayerFeatures) -> Any:
+        return self._compared_scores(chunk, None)
+
+    def _compared_scores(
+        self, chunk: LayerFeatures, own: NDArray[np.intp] | None
+    ) -> Any:
+        """Return the scores of rows, each of them not compared with itself.
+
+        ``own`` are their places among the kept rows, -1 for those that are not kept.
+        """
+        compare = self._comparison()
+        scores = [
+            self._scores_of(h, z, compare(h, z, None if own is None else own[rows]))
+            for rows, h, z in self._some_rows(chunk, logits=True)
+        ]
+        return array_namespace(scores[0]).concat(scores)
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
@@ -85,14 +118,7 @@ class BankDetector(HeadDetector):
         own = np.where(np.isin(rows, self.bank_rows_), places, -1)
 
         def scores(chunk: LayerFeatures, own: NDArray[np.intp]) -> NDArray[np.float64]:
-            found = []
-            for block, features in self._blocks(chunk):
-                h, z = self._read(features)
-                compared, places = self._compared(h, z), own[block]
-                kept = np.flatnonzero(places >= 0)
-                compared[kept, places[kept]] = -np.inf
-                found.append(to_numpy(self._scores_of(h, z, compared)))
-            return np.concatenate(found)
+            return to_numpy(self._compared_scores(chunk, own))
 
         return by_chunks(scores, training.features, own)
 
@@ -124,9 +150,50 @@ class BankDetector(HeadDetector):
         return arrays[1:]
 
     def _numbers_a_row(self, width: int) -> int:
-        return max(
-            super()._numbers_a_row(width), len(self.__dict__.get("bank_rows_", ()))
-        )
+        products = len(self.__dict__.get("bank_rows_", ()))
+        return max(super()._numbers_a_row(width), products // self._products_a_number)
+
+
+class NearestDetector(BankDetector):
+    """Base class of detectors by the products with the few nearest of the kept rows.
+
+    In ``_scores_of``, ``compared`` is the mean of the largest products, shape (n,).
+
+    Parameters
+    ----------
+    n_neighbors : int, default=10
+        How many kept rows count.
+    """
+
+    n_neighbors: int = 10
+
+    _products_a_number = 8  # 32 MB: they are in float32, and products of few rows slow
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def _directions(self, h: Any) -> Any:
+        """Return the rows of length one that the products are made of."""
+        return unit_rows(h)
+
+    def _compared(self, h: Any, z: Any) -> Any:
+        return self._directions(h) @ like(self.bank_, h).T
+
+    def _comparison(self) -> Comparison:
+        search = cache(lambda: LargestProducts(self.bank_))
+
+        def nearest(h: Any, z: Any, own: NDArray[np.intp] | None) -> Any:
+            k = self.n_neighbors
+            if not isinstance(h, np.ndarray) or len(h) < FEW_ROWS:
+                return top_mean(_but_own(self._compared(h, z), own), k)
+            at_most = k if own is None else k + 1
+            products, rows = search()(self._directions(h), at_most)
+            if own is not None:
+                products[rows == own[:, None]] = -np.inf
+            return top_mean(products, k)
+
+        return nearest
 
 
 def balanced_rows(training: Training, size: int | None, seed: int) -> NDArray[np.intp]:
@@ -141,6 +208,14 @@ def balanced_rows(training: Training, size: int | None, seed: int) -> NDArray[np
     place = np.empty(n, dtype=np.intp)  # of each row among the drawn of its class
     place[by_class] = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.sort(drawn[np.argsort(place, kind="stable")[:size]])
+
+
+def _but_own(compared: Any, own: NDArray[np.intp] | None) -> Any:
+    """Return comparisons with minus infinity where a row is compared with itself."""
+    if own is not None:
+        kept = np.flatnonzero(own >= 0)
+        compared[kept, own[kept]] = -np.inf
+    return compared
 
 
 def top_mean(values: Any, k: int) -> Any:

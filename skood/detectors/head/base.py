@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import Tags
 
 from skood.detectors.base import BaseDetector
+from skood.detectors.class_means import has_many_classes
 from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
@@ -19,13 +20,16 @@ from skood.features import LOGITS, LayerFeatures, LinearHead
 from skood.features.chunks import S, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import EVERY_ROW, row_slices
-from skood.numerics.rows import cache_slices
+from skood.numerics.rows import cache_slices, in_float64
 
-__all__ = ["HeadDetector", "in_float64", "logits_of", "product"]
+__all__ = ["HeadDetector", "logits_of", "product", "product_in_type"]
 
 T = TypeVar("T")
 
 PENULTIMATE = "penultimate"
+
+MORE = 4
+"""How many times as many rows a block has where no formula makes arrays of its size."""
 
 
 class HeadDetector(BaseDetector):
@@ -123,7 +127,8 @@ class HeadDetector(BaseDetector):
 
         ``statistics_of`` gets h, z and the rows' part of ``classes``, by default the
         places of their labels. Without ``logits``, z is None. ``whole_blocks`` is for
-        statistics so large that merging them costs more than small parts gain.
+        statistics so large that merging them costs more than small parts gain: they
+        get more rows at a time, and h as it is stored.
         """
         numbers = training.class_numbers if classes is None else classes
         of_chunk = partial(self._of_blocks, statistics_of, logits, whole_blocks)
@@ -147,30 +152,41 @@ class HeadDetector(BaseDetector):
         self, chunk: LayerFeatures, logits: bool, whole_blocks: bool = False
     ) -> Iterator[tuple[slice, Any, Any]]:
         """Yield some rows after the other: which they are in the chunk, h and z."""
-        for block, features in self._blocks(chunk):
+        # The weights of many classes are arranged anew for each product.
+        large = self._elementwise and logits and has_many_classes(self)
+        more = MORE if large or whole_blocks else 1
+        for block, features in self._blocks(chunk, more):
             h, z = self._stored(features, logits)
+            if whole_blocks:
+                yield block, h, None if z is None else self._plus_bias(z)
+                continue
             width = self._numbers_a_row(h.shape[1])
-            small = self._elementwise and not whole_blocks
-            for rows in cache_slices(h, width) if small else [EVERY_ROW]:
-                z_rows = None if z is None else z[rows]
+            for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
+                z_rows = None if z is None else self._plus_bias(z[rows])
                 yield _within(block, rows), in_float64(h[rows]), z_rows
 
-    def _blocks(self, chunk: LayerFeatures) -> Iterator[tuple[slice, LayerFeatures]]:
-        step = max(1, self._block_elements // self._numbers_a_row(chunk.shape[1]))
-        for rows in row_slices(chunk, step):
+    def _blocks(
+        self, chunk: LayerFeatures, more: int = 1
+    ) -> Iterator[tuple[slice, LayerFeatures]]:
+        width = self._numbers_a_row(chunk.shape[1])
+        for rows in row_slices(chunk, max(1, more * self._block_elements // width)):
             yield rows, chunk[rows]
 
     def _read(self, chunk: LayerFeatures, logits: bool = True) -> tuple[Any, Any]:
         """Return h and z of a chunk, in float64; z is None if unwanted or headless."""
         h, z = self._stored(chunk, logits)
-        return in_float64(h), z
+        return in_float64(h), None if z is None else self._plus_bias(z)
 
     def _stored(self, chunk: LayerFeatures, logits: bool) -> tuple[Any, Any]:
-        """Return h as it is stored, and z in float64."""
+        """Return h as it is stored, and W h in the type it is computed in."""
         h = self._array(chunk, *chunk.block_names[0])
         if not logits or self.head_ is None:
             return h, None
-        return h, logits_of(h, self.head_)
+        return h, product_in_type(h, self.head_.weight)
+
+    def _plus_bias(self, z: Any) -> Any:
+        assert self.head_ is not None
+        return plus_bias(z, self.head_.bias)
 
     def _read_labels(self, features: LayerFeatures, y: Any) -> Training:
         training = super()._read_labels(features, y)
@@ -272,24 +288,28 @@ def _within(block: slice, rows: slice) -> slice:
     return slice(block.start + rows.start, block.start + rows.stop)
 
 
-def in_float64(x: Any) -> Any:
-    """Return an array in float64, not a copy if it is."""
-    xp = array_namespace(x)
-    return xp.astype(x, xp.float64, copy=False)
-
-
 def logits_of(h: Any, head: LinearHead) -> Any:
     """Return W h + b in float64."""
-    z = product(h, head.weight)
-    z += like(head.bias, z)
+    return plus_bias(product_in_type(h, head.weight), head.bias)
+
+
+def plus_bias(z: Any, bias: NDArray[np.floating]) -> Any:
+    """Return z + b in float64, in the memory of z if it is."""
+    z = in_float64(z)
+    z += like(bias, z)
     return z
 
 
 def product(h: Any, weight: NDArray[np.floating]) -> Any:
     """Return W h in float64, computed in the type of h where W is not more precise."""
+    return in_float64(product_in_type(h, weight))
+
+
+def product_in_type(h: Any, weight: NDArray[np.floating]) -> Any:
+    """Return W h in the type that :func:`product` computes it in."""
     if weight.dtype.itemsize > h.dtype.itemsize:
         h = in_float64(h)
-    return in_float64(h @ like(weight, h).T)
+    return h @ like(weight, h).T
 
 
 def _recovered_head(features: LayerFeatures, hidden: str) -> LinearHead:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from skood.detectors.class_means import predicted_sums
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import nonzero, row_sums
+from skood.numerics.rows import row_sums
 
 __all__ = ["CARef"]
+
+NOTHING = 1e-150
+"""Of the largest mean: a row of that size has no size of its own."""
 
 
 class CARef(HeadDetector):
@@ -72,7 +77,10 @@ class CARef(HeadDetector):
         """Return h less the mean of its class, over its size, and the class."""
         xp = array_namespace(h)
         predicted = xp.argmax(z, axis=1)
-        size = nonzero(row_sums(xp.abs(h)))[:, None]
+        size = row_sums(xp.abs(h))[:, None]
+        # Beside the means, less than that is a row of zeros: else the share overflows.
+        least = NOTHING * np.abs(self.means_).max()
+        size = xp.where(size > least, size, xp.ones_like(size))
         return (h - like(self.means_, h)[predicted]) / size, predicted
 
     def _head_scores(self, h: Any, z: Any) -> Any:

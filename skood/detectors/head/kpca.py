@@ -134,7 +134,7 @@ class KPCA(HeadDetector):
             )
         if self.kernel == "cosine_rbf":
             self._draw(training)
-        moments = row_moments(self, training, lambda h, z: self._mapped(h))
+        moments = row_moments(self, training, self._mapped)
         values, axes = principal_axes(moments.covariance())
         self.mean_ = moments.means[0]
         self.residual_axes_ = axes[:, component_number(self, values) :].copy()

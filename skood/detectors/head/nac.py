@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
-from skood.detectors.head.base import HeadDetector, product
+from skood.detectors.head.base import HeadDetector, product_in_type
 from skood.detectors.head.histograms import BinCounts, places_among
 from skood.detectors.head.moments import term_moments
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import softmax
-from skood.numerics.rows import cache_slices, row_dots, row_sums
+from skood.numerics.rows import cache_slices, in_float64, row_dots, row_sums
 
 __all__ = ["NAC"]
 
@@ -108,6 +108,8 @@ class NAC(HeadDetector):
         "n_bins": [Interval(Integral, 2, None, closed="left")],
     }
 
+    _block_elements = 1 << 21  # its products are large ones
+
     def _learn_head(self, training: Training) -> None:
         self._check_several_classes()
         if self.n_bins % 2:
@@ -130,19 +132,24 @@ class NAC(HeadDetector):
         return float(10 * square**-0.5) if square > 0 else 10.0
 
     def _states(self, h: Any, z: Any) -> Any:
+        return array_namespace(h).concat([*self._some_states(h, z)])
+
+    def _some_states(self, h: Any, z: Any) -> Iterator[Any]:
+        """Yield the states of some rows after the other."""
         assert self.head_ is not None
         xp, weight = array_namespace(z), self.head_.weight
         unlike_uniform = softmax(z) - 1 / z.shape[1]
         if weight.dtype == np.float32:  # as precise as the logits
             unlike_uniform = xp.astype(unlike_uniform, xp.float32)
-        return h * product(unlike_uniform, weight.T)
+        back = product_in_type(unlike_uniform, weight.T)
+        for rows in cache_slices(h, h.shape[1]):
+            yield h[rows] * in_float64(back[rows])
 
     def _bins(self, h: Any, z: Any) -> Iterator[Any]:
         """Yield the bins of some rows after the other, numbered over all units."""
-        states, width = self._states(h, z), h.shape[1]
-        for rows in cache_slices(states, width):
-            places = places_among(states[rows], self.cuts_)
-            yield places + like(np.arange(width) * self.n_bins, places)
+        for states in self._some_states(h, z):
+            places = places_among(states, self.cuts_)
+            yield places + like(np.arange(h.shape[1]) * self.n_bins, places)
 
     def _counts(self, h: Any, z: Any, _: Any) -> BinCounts:
         shape = (h.shape[1], self.n_bins)

@@ -57,6 +57,8 @@ class NCI(HeadDetector):
         From where the norm is counted; 0 if ``alpha`` is given.
     mean_ : ndarray of shape (n_features,)
         :math:`\mu`, the mean of the training rows.
+    mean_logits_ : ndarray of shape (n_classes,)
+        Its logits.
     head_ : LinearHead
         The last linear map.
     offset_ : float
@@ -94,18 +96,22 @@ class NCI(HeadDetector):
     }
 
     def _learn_head(self, training: Training) -> None:
+        assert self.head_ is not None
         self.mean_ = mean_row(self, training)
+        self.mean_logits_ = self.head_.weight @ self.mean_ + self.head_.bias
         self.alpha_, self.centre_ = balance(self, training, self.alpha)
 
     def _terms(self, h: Any, z: Any) -> tuple[Any, Any]:
-        xp, best = array_namespace(h), array_namespace(z).argmax(z, axis=1)
-        assert self.head_ is not None
-        # w (h - mean) = z - (b + w mean), without the row's weights
-        of_mean = self.head_.weight @ self.mean_ + self.head_.bias
-        along = best_logit(z) - like(of_mean, z)[best]
-        angle = along / nonzero(lengths(h - like(self.mean_, h)))
-        return angle, row_sums(xp.abs(h))
+        return self._angle(h, z), row_sums(array_namespace(h).abs(h))
+
+    def _angle(self, h: Any, z: Any) -> Any:
+        best = array_namespace(z).argmax(z, axis=1)
+        # w (h - mean), without the row's weights
+        along = best_logit(z) - like(self.mean_logits_, z)[best]
+        return along / nonzero(lengths(h - like(self.mean_, h)))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
+        if self.alpha_ == 0:
+            return self._angle(h, z)
         angle, size = self._terms(h, z)
         return angle + self.alpha_ * (size - self.centre_)

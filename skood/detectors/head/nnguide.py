@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
-from skood._sklearn_compat import Interval
-from skood.detectors.head.bank import BankDetector, top_mean
+from skood.detectors.head.bank import NearestDetector
 from skood.detectors.head.moments import term_moments
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.training import Training
@@ -17,7 +15,7 @@ from skood.numerics.rows import unit_rows
 __all__ = ["NNGuide"]
 
 
-class NNGuide(BankDetector):
+class NNGuide(NearestDetector):
     r"""The energy, guided by the nearest training rows.
 
     With the energy :math:`E = \log \sum_k e^{z_k}` and rows :math:`\hat h` of length
@@ -88,12 +86,6 @@ class NNGuide(BankDetector):
     1.0
     """
 
-    n_neighbors: int = 10
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-    }
-
     def _learn_head(self, training: Training) -> None:
         ((energy,), _) = term_moments(self, training, lambda h, z: (log_sum_exp(z),))
         check_positive(
@@ -107,5 +99,4 @@ class NNGuide(BankDetector):
         return (weight[:, None] * unit_rows(h),)
 
     def _scores_of(self, h: Any, z: Any, compared: Any) -> Any:
-        guidance = top_mean(compared, self.n_neighbors)
-        return guarded_product(log_sum_exp(z), guidance)
+        return guarded_product(log_sum_exp(z), compared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import matmul
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.linalg import LinAlgError, cholesky
 from scipy.linalg.lapack import dtrtri
 
 from skood.detectors.head.base import HeadDetector
-from skood.detectors.head.moments import row_moments
-from skood.detectors.head.subspaces import principal_axes, second_moment
+from skood.detectors.head.moments import outer_sum
+from skood.detectors.head.subspaces import principal_axes
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
@@ -84,9 +85,8 @@ class PNML(HeadDetector):
 
     def _learn_head(self, training: Training) -> None:
         self._check_several_classes()
-        moments = row_moments(self, training, lambda h, z: unit_rows(h))
-        moment = second_moment(moments, np.zeros(len(moments.means[0])))
-        self.spread_ = _inverse_root(len(training) * moment)
+        self.spread_ = _inverse_root(outer_sum(self, training, unit_rows))
+        self._is_triangle = not np.tril(self.spread_, -1).any()
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         return self._minus_regret(h, z, self._weight_of(h))
@@ -94,10 +94,8 @@ class PNML(HeadDetector):
     def _weight_of(self, h: Any) -> Any:
         """Return q: how little the training rows say about each row."""
         spread, unit = like(self.spread_, h), unit_rows(h)
-        if self.spread_[-1, 0] == 0 and not np.tril(self.spread_, -1).any():
-            part = triangular_product(unit, spread)
-        else:
-            part = unit @ spread
+        multiplied = triangular_product if self._is_triangle else matmul
+        part = multiplied(unit, spread)
         return row_dots(part, part)
 
     def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:
@@ -133,7 +131,7 @@ class PNML(HeadDetector):
 
 
 def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return R, (d, rank), with R R^T the pseudo-inverse.
+    """Return R, (d, rank), with R R^T the pseudo-inverse; only the lower half is read.
 
     An upper triangle where the matrix is well conditioned, which costs half; else
     eigenvectors.
@@ -147,5 +145,10 @@ def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         inverse, _ = dtrtri(lower, lower=1)
         return np.ascontiguousarray(inverse.T / scale[:, None])
     values, axes = principal_axes(matrix)
+    if not values[0] > 0:
+        raise ValueError(
+            "all features of the training rows are zero: PNML compares new rows with "
+            "the directions in which these lie."
+        )
     kept = values > values[0] * len(values) * np.finfo(float).eps
     return np.asarray(axes[:, kept] / np.sqrt(values[kept]))

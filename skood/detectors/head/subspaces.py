@@ -32,14 +32,15 @@ def row_space(head: LinearHead) -> NDArray[np.float64]:
     Directions count from singular values of ``max(C, d)`` float32 epsilons of the
     largest on: softmax heads are often one short of full rank, up to rounding.
     """
-    _, values, rows = _singular(head)
-    return rows[: len(values)]
+    weight = head.weight.astype(np.float64)
+    _, values, rows = np.linalg.svd(weight, full_matrices=False)
+    return rows[values > values[0] * _negligible(weight)]
 
 
 def origin(head: LinearHead) -> NDArray[np.float64]:
     """Return the point at which the logits are smallest, -pinv(W) b, shape (d,)."""
-    columns, values, rows = _singular(head)
-    return -(head.bias.astype(np.float64) @ columns / values) @ rows
+    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
+    return np.asarray(np.linalg.lstsq(weight, -bias, rcond=_negligible(weight))[0])
 
 
 def without_rounding(weight: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -63,7 +64,17 @@ def principal_axes(
     """Return eigenvalues of a symmetric matrix, the largest first, and axes as columns.
 
     Eigenvalues that rounding made negative are zero.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not finite, as of features whose squares do not fit float64.
     """
+    if not np.isfinite(matrix).all():
+        raise ValueError(
+            "the features are too large: their squares do not fit float64. Give them "
+            "in other units (LayerFeatures of X / 1e100, say, and a head that fits)."
+        )
     values, vectors = np.linalg.eigh(matrix)
     return np.maximum(values[::-1], 0), vectors[:, ::-1]
 
@@ -108,11 +119,6 @@ def _holding(share: float, values: NDArray[np.float64]) -> int:
     return int(np.searchsorted(np.cumsum(values) / values.sum(), share)) + 1
 
 
-def _singular(
-    head: LinearHead,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the singular vectors and values of the weights that are not rounding."""
-    weight = head.weight.astype(np.float64)
-    columns, values, rows = np.linalg.svd(weight, full_matrices=False)
-    kept = values > values[0] * max(weight.shape) * _EPSILON
-    return columns[:, kept], values[kept], rows[kept]
+def _negligible(weight: NDArray[np.float64]) -> float:
+    """Return up to what share of the largest singular value others are rounding."""
+    return max(weight.shape) * _EPSILON

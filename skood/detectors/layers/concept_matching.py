@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -16,17 +17,24 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.numerics.arrays import as_array
 from skood.numerics.device import array_namespace, like
+from skood.numerics.graph import row_slices
 from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.rows import (
-    best_logit,
     cache_slices,
+    exponentials,
+    in_float64,
     lengths,
+    less_best,
     nonzero,
+    row_sums,
     unit_rows,
 )
 from skood.numerics.seeds import RandomStateLike, stream_seed
 
 __all__ = ["ConceptMatching"]
+
+BLOCK_ELEMENTS = 1 << 20
+"""Numbers of the images, or of their products with the texts, at a time."""
 
 
 class ConceptMatching(BaseDetector):
@@ -49,6 +57,7 @@ class ConceptMatching(BaseDetector):
              {\sum_k e^{v \cdot t_k / \tau} + \sum_{t \in N} e^{v \cdot t / \tau}} .
 
     Networks that were trained with a sigmoid, as SigLIP, have no softmax to match.
+    Products are in float32 where both embeddings are and the temperature is 1 or more.
     Nothing is learned from images: the threshold comes from the scores of the rows
     given to ``fit``.
 
@@ -77,7 +86,7 @@ class ConceptMatching(BaseDetector):
     Attributes
     ----------
     text_embeddings_ : ndarray of shape (n_classes, n_features)
-        Of length 1.
+        Of length 1; in float32 where products are.
     negatives_ : ndarray of shape (groups, n_in_group, n_features) or None
         Of length 1.
     layer_ : str
@@ -156,7 +165,10 @@ class ConceptMatching(BaseDetector):
     def _fit(self, training: Training) -> None:
         ((self.layer_, _),) = training.features.block_names
         width = training.features.shape[1]
-        self.text_embeddings_ = _unit(self._texts(training), "text_embeddings", width)
+        texts = self._texts(training)
+        self.text_embeddings_ = _unit(texts, "text_embeddings", width).astype(
+            np.float32 if self._is_narrow(texts) else np.float64, copy=False
+        )
         self.negatives_ = None
         if self.negatives is not None:
             self.negatives_ = self._grouped(_unit(self.negatives, "negatives", width))
@@ -171,6 +183,14 @@ class ConceptMatching(BaseDetector):
             )
         return training.features.head.weight
 
+    def _is_narrow(self, texts: ArrayLike) -> bool:
+        """Return whether products in float32 will do, as the texts are given.
+
+        A temperature below 1 would magnify what they round.
+        """
+        given = getattr(texts, "dtype", None)
+        return self._temperature >= 1 and given in (np.float16, np.float32)
+
     def _grouped(self, negatives: NDArray[np.float64]) -> NDArray[np.float64]:
         size = len(negatives) // self.groups
         if size == 0:
@@ -184,26 +204,41 @@ class ConceptMatching(BaseDetector):
 
     def _score(self, chunk: LayerFeatures) -> Any:
         (images,) = self._arrays(chunk)
-        width = max(images.shape[1], len(self.text_embeddings_) // 8)
-        scores = [self._matched(images[r]) for r in cache_slices(images, width)]
+        if self.text_embeddings_.dtype == np.float64:
+            images = in_float64(images)
+        step = BLOCK_ELEMENTS // max(images.shape[1], len(self.text_embeddings_))
+        blocks = (images[rows] for rows in row_slices(images, max(1, step)))
+        scores = [score for block in blocks for score in self._matched(block)]
         return array_namespace(images).concat(scores)
 
-    def _matched(self, images: Any) -> Any:
-        xp = array_namespace(images)
-        images = xp.astype(images, xp.float64)
-        size = nonzero(lengths(images))[:, None]
-        temperature = self.temperature
-        if temperature is None:
-            temperature = 1.0 if self.negatives_ is None else 0.01
-        size = temperature * size
-        near = images @ like(self.text_embeddings_, images).T / size
-        if self.negatives_ is None:
-            return xp.exp(best_logit(near) - log_sum_exp(near))
-        known, total = log_sum_exp(near), 0.0
+    def _matched(self, images: Any) -> Iterator[Any]:
+        """Yield the scores of some rows after the other."""
+        near = images @ like(self.text_embeddings_, images).T
+        slices = cache_slices(images, images.shape[1])
+        sizes = [lengths(in_float64(images[rows])) for rows in slices]
+        size = nonzero(array_namespace(images).concat(sizes))[:, None]
+        size *= self._temperature
+        for rows in cache_slices(near, near.shape[1]):
+            known = in_float64(near[rows]) / size[rows]
+            if self.negatives_ is None:
+                yield 1 / row_sums(exponentials(less_best(known)[1]))
+            else:
+                some = in_float64(images[rows]) / size[rows]
+                yield self._share(some, log_sum_exp(known))
+
+    def _share(self, images: Any, known: Any) -> Any:
+        """Return how much of the softmax falls on classes, in the mean of groups."""
+        xp, total = array_namespace(images), 0.0
         for group in self.negatives_:
-            far = log_sum_exp(images @ like(group, images).T / size)
+            far = log_sum_exp(images @ like(group, images).T)
             total = total + 1 / (1 + xp.exp(far - known))
         return total / self.groups
+
+    @property
+    def _temperature(self) -> float:
+        if self.temperature is not None:
+            return self.temperature
+        return 1.0 if self.negatives is None else 0.01
 
 
 def _unit(rows: ArrayLike, name: str, width: int) -> NDArray[np.float64]:

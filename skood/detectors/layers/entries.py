@@ -42,6 +42,8 @@ ENTRIES = (
         cost="n d",
         state=(
             "skood.detectors.incremental.Sample",
+            "skood.neighbors.cells.CellRows",
+            "skood.neighbors.cells.Cells",
             "skood.numerics.balanced.KeptRows",
         ),
         on_arrays=(

@@ -17,11 +17,15 @@ from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like
+from skood.numerics.fixed_blocks import filled, filled_rows, triangular_product
 from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.moments import ClassMoments
+from skood.numerics.rows import cache_slices, row_dots
 from skood.numerics.shrinkage import Shrinkage
 
 __all__ = ["GaussianMixtureDetector"]
+
+LARGEST = float(np.finfo(np.float64).max)
 
 Key = tuple[str, str]
 
@@ -154,7 +158,7 @@ class GaussianMixtureDetector(LayerDetector):
 
     def _log_density(self, name: Key, x: Any) -> Any:
         xp = array_namespace(x)
-        x = xp.astype(x, xp.float64)
+        precise = xp.astype(x[:1], xp.float64)  # whose type the means have
         logs = []
         for mean, whitening, log_weight in zip(
             self.means_[name],
@@ -162,9 +166,20 @@ class GaussianMixtureDetector(LayerDetector):
             self.log_weights_[name],
             strict=True,
         ):
-            white = (x - like(mean, x)) @ like(whitening, x)
-            logs.append(log_weight - 0.5 * xp.sum(white * white, axis=1))
+            squares = _squared_lengths(x, like(mean, precise), filled(whitening))
+            squares = xp.clip(squares, None, LARGEST)
+            logs.append(log_weight - 0.5 * squares)
         return log_sum_exp(xp.stack(logs, axis=1))
+
+
+def _squared_lengths(x: Any, mean: Any, upper: NDArray[np.float64]) -> Any:
+    """Return the squared length of each row's whitened difference from a mean."""
+    found = []
+    for rows in cache_slices(x, len(upper)):
+        white = filled_rows(x[rows], len(upper), mean)
+        white = triangular_product(white, like(upper, white))
+        found.append(row_dots(white, white)[: x[rows].shape[0]])
+    return array_namespace(x).concat(found)
 
 
 @dataclass(frozen=True, eq=False)

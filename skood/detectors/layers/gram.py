@@ -218,6 +218,8 @@ class Ranges:
         """
         ends = self.ends()
         least = small * max(np.abs(end[0]).max() for end in ends)
+        if least == 0:  # of zeros, which do not deviate
+            return 0.0
         return float(
             sum(
                 (np.abs(end[1] - end[0]) / np.abs(end[1] + least)).sum() for end in ends

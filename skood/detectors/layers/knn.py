@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from collections.abc import Mapping
 from importlib.util import find_spec
 from numbers import Integral
 from typing import Any, ClassVar
@@ -15,14 +15,17 @@ from sklearn.utils import assert_all_finite
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
-from skood.detectors.layers.base import LayerDetector
+from skood.detectors.layers.bounded import BoundedBank
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
-from skood.features.chunks import by_chunks, chunks_of, merged_statistics
+from skood.features.chunks import by_chunks, chunks_of
 from skood.features.names import Key
 from skood.neighbors import NeighborBank, check_sizes, default_neighbors, is_table
-from skood.neighbors.drift import DRIFT_ROWS, Nearest, drift
+from skood.neighbors.cell_search import CellSearch
+from skood.neighbors.cells import LEAST_CODED, Cells
 from skood.neighbors.in_graph import kth_distances_in_graph
+from skood.neighbors.least import least_squares
+from skood.neighbors.placing import cells_of, sampled
 from skood.neighbors.space import Points
 from skood.numerics.balanced import KeptRows
 from skood.numerics.device import resolved_device
@@ -30,15 +33,18 @@ from skood.numerics.graph import in_graph
 
 __all__ = ["KNN"]
 
+APPROXIMATE = ("ivf", "pq")
+"""Backends that do not find every neighbour."""
 
-class KNN(LayerDetector, IncrementalDetector):
+
+class KNN(BoundedBank, IncrementalDetector):
     """Distance to the k-th nearest training row, between vectors of length one.
 
     The score is minus the Euclidean distance to the k-th nearest in-distribution
     training row after every row has been scaled to length one [1]_; several layers are
-    summed. The search is exact: candidates are found by blocked products with a bound
-    on their error, and measured by differences in float64, so that the score of a row
-    is the same in every batch.
+    summed. The search is exact unless ``backend`` says otherwise: candidates are found
+    by blocked products with a bound on their error, and measured by differences in
+    float64, so that the score of a row is the same in every batch.
 
     The threshold comes from leave-one-out scores: a training row is not its own
     neighbour.
@@ -64,9 +70,15 @@ class KNN(LayerDetector, IncrementalDetector):
         deviation is a thousandth of the widest's do not count: where units differ, few
         are left, of an embedding with dead units many. ``normalize_`` says what was
         done.
-    backend : {"exact", "faiss"}, default="exact"
-        What finds the candidates: products, or ``faiss.IndexFlatIP``, if installed.
-        Both give the same scores.
+    backend : {"exact", "faiss", "ivf", "pq"}, default="exact"
+        What finds the candidates. Products, or ``faiss.IndexFlatIP``, if installed:
+        both give the same scores. ``"ivf"`` and ``"pq"`` do not; ``recall_`` says how
+        near they come. ``"ivf"`` puts the rows into cells and looks only into those
+        near to a query (faiss's inverted file). ``"pq"`` also keeps no rows, but a byte
+        for every four columns (product quantisation), a sixteenth of their memory, and
+        measures distances to what the codes stand for. The cells of a query are found
+        in float32: its score may change with the queries beside it where two cells
+        are equally near.
     max_rows : int, optional
         At most so many training rows are kept, drawn with a seed so that classes (of
         ``y``, if given) have equal shares as far as they have the rows; None keeps all.
@@ -81,7 +93,13 @@ class KNN(LayerDetector, IncrementalDetector):
     Attributes
     ----------
     banks_ : dict of (layer, statistic) to ndarray of shape (n_samples, n_features)
-        The training rows.
+        The training rows; not under ``backend="pq"``, which keeps codes.
+    cells_ : dict of (layer, statistic) to Cells
+        Under ``"ivf"`` and ``"pq"``, the cells, and how many a search looks into:
+        so many that the recall is 0.95, or more of them add nothing.
+    recall_ : dict of (layer, statistic) to float
+        Under ``"ivf"`` and ``"pq"``, the share of their k nearest rows that is found
+        for 256 rows of the bank, each left out of it.
     bank_rows_ : ndarray of int
         Under ``max_rows``, the numbers of the rows that are kept among the
         in-distribution rows.
@@ -100,9 +118,10 @@ class KNN(LayerDetector, IncrementalDetector):
     ------
     ValueError
         In ``fit``, if there are fewer than two in-distribution rows, or entries too
-        large for distances in float64.
+        large for distances in float64; for ``backend="pq"``, fewer than 256 rows. In
+        ``partial_fit``, for a second portion under ``"pq"``.
     ImportError
-        If ``backend="faiss"`` and faiss is not installed.
+        If ``backend`` is another than ``"exact"`` and faiss is not installed.
 
     Warns
     -----
@@ -134,7 +153,6 @@ class KNN(LayerDetector, IncrementalDetector):
     n_neighbors: int | str = field(default="auto", kw_only=False)
     normalize: bool | str = "auto"
     backend: str = "exact"
-    max_rows: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_neighbors": [
@@ -142,25 +160,32 @@ class KNN(LayerDetector, IncrementalDetector):
             StrOptions({"auto"}),
         ],
         "normalize": ["boolean", StrOptions({"auto"})],
-        "backend": [StrOptions({"exact", "faiss"})],
-        "max_rows": [Interval(Integral, 2, None, closed="left"), None],
+        "backend": [StrOptions({"exact", "faiss", *APPROXIMATE})],
     }
 
     def _fit(self, training: Training) -> None:
         self._update(training, None)
-        if self._kept is not None and len(self.bank_rows_) < len(training):
-            self.drift_ = self._drift(training)
 
     def _update(self, training: Training, moved: NDArray[np.intp] | None) -> None:
+        check_backend(self.backend)
         features, classes = training.features, training.classes
+        if moved is not None and self.backend == "pq":
+            raise ValueError(
+                "backend='pq' keeps codes and no rows, so that another portion cannot "
+                "be added: use fit on all rows, or backend='ivf'."
+            )
         old, new, sizes = self._chosen(training, moved)
+        if self.backend == "pq":
+            self._class_sizes = None if classes is None else sizes
+            self._store_codes(features[new])
+            return
         banks = {name: _rows(features[new], name) for name in features.block_names}
         if moved is not None:
             banks = {
                 name: np.concatenate([self.banks_[name][old], rows])
                 for name, rows in banks.items()
             }
-        self._class_sizes: NDArray[np.intp] | None = None if classes is None else sizes
+        self._class_sizes = None if classes is None else sizes
         self._store(banks)
 
     def _chosen(
@@ -191,19 +216,46 @@ class KNN(LayerDetector, IncrementalDetector):
 
     def _store(self, banks: dict[Key, NDArray[Any]]) -> None:
         n_rows = len(next(iter(banks.values())))
-        check_backend(self.backend)
         self.n_neighbors_ = self._neighbors(n_rows)
-        self.normalize_ = {
-            name: not is_table(rows)
-            if self.normalize == "auto"
-            else bool(self.normalize)
-            for name, rows in banks.items()
-        }
+        self.normalize_ = self._normalized(banks)
         for name, rows in banks.items():
             if not self.normalize_[name]:
                 check_sizes(rows, f"layer {name[0]!r} ({name[1]})")
         self.banks_ = banks
-        self._prepared: list[NeighborBank] = []
+        self._prepared: list[Any] = []
+        if self.backend == "ivf":
+            self._find_cells(LayerFeatures(banks))
+
+    def _store_codes(self, features: LayerFeatures) -> None:
+        if len(features) < LEAST_CODED:
+            raise ValueError(
+                f"backend='pq' learns its codes from {LEAST_CODED} in-distribution "
+                f"rows at least, and there are {len(features)}: give more rows, or use "
+                "backend='exact'."
+            )
+        self.n_neighbors_ = self._neighbors(len(features))
+        some = sampled(features)
+        banks = {name: _rows(some, name) for name in features.block_names}
+        self.normalize_ = self._normalized(banks)
+        self._prepared = []
+        self._find_cells(features)
+
+    def _normalized(self, banks: Mapping[Key, NDArray[Any]]) -> dict[Key, bool]:
+        if self.normalize == "auto":
+            return {name: not is_table(rows) for name, rows in banks.items()}
+        return dict.fromkeys(banks, bool(self.normalize))
+
+    def _find_cells(self, features: LayerFeatures) -> None:
+        """Put the rows of the bank into cells, and look how many are to be searched."""
+        self.cells_: dict[Key, Cells] = {}
+        self.recall_: dict[Key, float] = {}
+        for name, unit in self.normalize_.items():
+            self.cells_[name], self.recall_[name] = cells_of(
+                features.select_blocks([name]),
+                unit,
+                self.n_neighbors_,
+                coded=self.backend == "pq",
+            )
 
     def _neighbors(self, n_rows: int) -> int:
         """Return k, of which no more are asked for than there are other rows."""
@@ -231,12 +283,10 @@ class KNN(LayerDetector, IncrementalDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        if self._kept is None:
-            kept = np.ones(len(rows), dtype=bool)
-        elif "_sample" in vars(self):  # of portions, whose rows have drawn the same
+        kept = self._is_kept(rows)
+        if self._kept is not None and "_sample" in vars(self):
+            # Of portions, whose rows have drawn the same.
             kept = np.isin(self._sample.draws, self._kept.draws)
-        else:
-            kept = np.isin(rows, self.bank_rows_)
         return by_chunks(self._left_out, training.features, kept)
 
     def _left_out(
@@ -251,51 +301,53 @@ class KNN(LayerDetector, IncrementalDetector):
             scores[kept] = self._summed(chunk[kept], self.n_neighbors_ + 1)
         return scores
 
-    def _drift(self, training: Training) -> dict[str, float]:
-        """Return how the scores differ from those by all rows, on a sample of them."""
-        n = len(training)
-        rows = np.sort(
-            np.random.default_rng(0).choice(n, min(n, DRIFT_ROWS), replace=False)
-        )
-        some, k = training.features[rows], self.n_neighbors_
-        whole = np.zeros(len(rows))
-        for name, bank in self.banks_.items():
-            unit = self.normalize_[name]
-            centre = Points(bank, unit)[:].mean(axis=0)
-            nearest = partial(
-                Nearest.of,
-                queries=Points(some.block(*name), unit)[:] - centre,
-                centre=centre,
-                unit=unit,
-                k=k + 1,
-            )
-            found = merged_statistics(nearest, training.features.select(*name))
-            whole -= np.sqrt(found.squares[:, k])
-        return drift(self._left_out(some, np.isin(rows, self.bank_rows_)), whole)
+    def _scores_left_out(
+        self, some: Training, kept: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        return self._left_out(some.features, kept)
+
+    def _scores_by_all(self, training: Training, some: Training) -> NDArray[np.float64]:
+        k, scores = self.n_neighbors_, np.zeros(len(some))
+        for name, unit in self.normalize_.items():
+            queries = Points(some.features.block(*name), unit)[:]
+            block = training.features.select_blocks([name])
+            scores -= np.sqrt(least_squares(queries, block, unit, k + 1)[:, k])
+        return scores
 
     def _summed(self, chunk: LayerFeatures, k: int) -> Any:
         if in_graph():
             return -sum(
-                kth_distances_in_graph(x, rows, k, self.normalize_[name])
-                for x, (name, rows) in zip(
-                    self._arrays(chunk), self.banks_.items(), strict=True
+                kth_distances_in_graph(x, self._bank_points(name), k, unit)
+                for x, (name, unit) in zip(
+                    self._arrays(chunk), self.normalize_.items(), strict=True
                 )
             )
         device = resolved_device(self.device)
         total = np.zeros(len(chunk))
-        for name, bank in zip(self.banks_, self._searched_banks(), strict=True):
+        for name, bank in zip(self.normalize_, self._searched_banks(), strict=True):
             queries = self._array(chunk, *name, "cpu")
             total -= bank.kth_distances(queries, k, device)
         return np.maximum(total, -np.finfo(np.float64).max)
 
-    def _searched_banks(self) -> list[NeighborBank]:
+    def _bank_points(self, name: Key) -> NDArray[np.float64]:
+        """Return the rows of a bank as they are compared, or what codes stand for."""
+        if "banks_" in vars(self):
+            return Points(self.banks_[name], self.normalize_[name])[:]
+        return self.cells_[name].decoded(slice(None))
+
+    def _searched_banks(self) -> list[Any]:
         """Return the layers' rows prepared for searches: files do not keep that."""
         if not self._prepared:  # in place: a copy of this detector shares the list
-            self._prepared[:] = [
-                NeighborBank(rows, unit=self.normalize_[name], backend=self.backend)
-                for name, rows in self.banks_.items()
-            ]
+            check_backend(self.backend)
+            self._prepared[:] = map(self._prepared_bank, self.normalize_)
         return self._prepared
+
+    def _prepared_bank(self, name: Key) -> NeighborBank | CellSearch:
+        unit, rows = self.normalize_[name], vars(self).get("banks_", {}).get(name)
+        if self.backend in APPROXIMATE:
+            points = None if rows is None else Points(rows, unit)
+            return CellSearch(self.cells_[name], unit, points)
+        return NeighborBank(rows, unit=unit, backend=self.backend)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -305,7 +357,7 @@ class KNN(LayerDetector, IncrementalDetector):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if "banks_" in self.__dict__:
+        if "normalize_" in self.__dict__:
             self._prepared = []  # not one that a copy shares
 
 
@@ -321,9 +373,9 @@ def _rows(features: LayerFeatures, name: Key) -> NDArray[Any]:
 
 
 def check_backend(backend: str) -> None:
-    """Raise ImportError if it is faiss and not installed."""
-    if backend == "faiss" and find_spec("faiss") is None:
+    """Raise ImportError if it is one of faiss's and that is not installed."""
+    if backend != "exact" and find_spec("faiss") is None:
         raise ImportError(
-            "backend='faiss' needs faiss: pip install 'skood[faiss]', or use "
+            f"backend={backend!r} needs faiss: pip install 'skood[faiss]', or use "
             "backend='exact'."
         )

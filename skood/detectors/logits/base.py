@@ -15,7 +15,7 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
 from skood.numerics.device import array_namespace
-from skood.numerics.rows import cache_blocks
+from skood.numerics.rows import cache_slices
 
 __all__ = ["LearnedLogitDetector", "LogitDetector", "LogitsOf"]
 
@@ -40,6 +40,9 @@ class LearnedLogitDetector(BaseDetector):
 
     _several_classes: ClassVar[bool] = False
     """Whether one column of logits, whose softmax is always 1, tells nothing."""
+
+    _least_rows: ClassVar[int] = 1
+    """How many rows are scored at once, even if they do not stay in the cache."""
 
     @abstractmethod
     def _logit_scores(self, logits: Any) -> Any:
@@ -96,7 +99,8 @@ class LearnedLogitDetector(BaseDetector):
 
     def _scores_of_logits(self, logits: Any) -> Any:
         """Return the scores, computed block by block."""
-        scores = [self._logit_scores(block) for block in cache_blocks(logits)]
+        slices = cache_slices(logits, logits.shape[1], self._least_rows)
+        scores = [self._logit_scores(logits[rows]) for rows in slices]
         return array_namespace(scores[0]).concat(scores)
 
 

@@ -14,7 +14,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import log_softmax
-from skood.numerics.rows import best_logit, cache_blocks, row_dots
+from skood.numerics.rows import best_logit, cache_blocks, cache_slices, row_dots
 
 __all__ = ["KLMatching"]
 
@@ -73,6 +73,7 @@ class KLMatching(LearnedLogitDetector):
     """
 
     _several_classes = True
+    _least_rows = 1024  # products of fewer are slow
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         of_chunk = partial(_shares, logits_of=logits_of)
@@ -86,12 +87,16 @@ class KLMatching(LearnedLogitDetector):
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
-        log_p = log_softmax(logits)
+        log_p = xp.concat([log_softmax(block) for block in cache_blocks(logits)])
         p = xp.exp(log_p)
         log_q = like(self.log_templates_, p)
         rounded = p.astype(logits.dtype) if isinstance(p, np.ndarray) else p
-        nearest = log_q[_nearest(p, log_q, rounded)]
-        return row_dots(p, nearest - log_p)
+        nearest = _nearest(p, log_q, rounded)
+        divergences = [
+            row_dots(p[rows], log_q[nearest[rows]] - log_p[rows])
+            for rows in cache_slices(p, p.shape[1])
+        ]
+        return xp.concat(divergences)
 
 
 def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
@@ -106,7 +111,8 @@ def _nearest(p: Any, log_q: Any, rounded: Any) -> Any:
     if rounded.dtype != p.dtype:
         error = (p.shape[1] + 2) * xp.finfo(rounded.dtype).eps
         least = (1 + error) * best_logit(found)  # all are negative
-        unclear = ((1 - error) * found >= least[:, None]).sum(1) > 1
+        near = found >= (least / (1 - error))[:, None]
+        unclear = np.count_nonzero(near, axis=1) > 1
         nearest[unclear] = xp.argmax(p[unclear] @ log_q.T, axis=1)
     return nearest
 

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from skood._sklearn_compat import Interval
 from skood.detectors.logits.base import LogitDetector
-from skood.numerics.device import array_namespace
-from skood.numerics.rows import best_logit, row_sums
+from skood.numerics.rows import exponentials, less_best, row_sums
 
 __all__ = ["MSP"]
 
@@ -80,7 +79,7 @@ class MSP(LogitDetector):
     _several_classes = True
 
     def _logit_scores(self, logits: Any) -> Any:
-        xp = array_namespace(logits)
-        logits = xp.astype(logits, xp.float64)
-        behind = logits - best_logit(logits)[:, None]
-        return 1 / row_sums(xp.exp(behind / self.temperature))
+        _, behind = less_best(logits)
+        if self.temperature != 1:
+            behind /= self.temperature
+        return 1 / row_sums(exponentials(behind))

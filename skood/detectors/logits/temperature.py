@@ -17,7 +17,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.probabilities import log_softmax
-from skood.numerics.rows import best_logit
+from skood.numerics.rows import best_logit, power_of_two
 
 __all__ = ["TemperatureScaledMSP"]
 
@@ -84,18 +84,25 @@ class TemperatureScaledMSP(LearnedLogitDetector):
 
         weight = len(training) / (len(training) + n_logits)
 
-        def slope(sharpness: float) -> Slope:
+        def slope(sharpness: float, unit: float) -> Slope:
             of_chunk = partial(
-                _loss_slope, logits_of=logits_of, sharpness=sharpness, weight=weight
+                _loss_slope,
+                logits_of=logits_of,
+                sharpness=sharpness,
+                weight=weight,
+                unit=unit,
             )
             return merged_statistics(of_chunk, training.features, columns)
 
-        if slope(0.0).value >= 0:
+        with np.errstate(over="ignore"):  # of squares, for which there is no unit yet
+            lead = -slope(0.0, 1.0).value / len(training)
+        if not lead > 0:
             raise ValueError(
                 "the logits of the rows' labels are not above the mean of their row's "
                 "logits: are the columns of the logits in the order of the labels in y?"
             )
-        self.temperature_ = 1 / _root(slope)
+        unit = power_of_two(lead)
+        self.temperature_ = unit / _root(partial(slope, unit=unit))
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)
@@ -128,12 +135,16 @@ def _loss_slope(
     logits_of: LogitsOf,
     sharpness: float,
     weight: float,
+    unit: float,
 ) -> Slope:
-    """Return the slope of a chunk's rows, whose own logits count by ``weight``."""
+    """Return the slope of a chunk's rows, whose own logits count by ``weight``.
+
+    Of logits in some unit, in which their squares fit float64.
+    """
     z = logits_of(chunk)
     xp = array_namespace(z)
     z = xp.astype(z, xp.float64)
-    z = z - xp.mean(z, axis=1)[:, None]
+    z = (z - xp.mean(z, axis=1)[:, None]) / unit
     p = xp.exp(log_softmax(sharpness * z))
     mean = xp.sum(p * z, axis=1)
     own = to_numpy(z)[np.arange(len(z)), columns].sum()
@@ -151,7 +162,7 @@ def _root(slope: Callable[[float], Slope]) -> float:
         lower, upper = (place, upper) if value < 0 else (lower, place)
         step = place - value / rise if rise > 0 else np.inf
         if not lower < step < upper:
-            step = 2 * lower if np.isinf(upper) else (lower + upper) / 2
+            step = max(2 * lower, 1) if np.isinf(upper) else (lower + upper) / 2
         if abs(step - place) <= 1e-14 * step:
             break
         place = step

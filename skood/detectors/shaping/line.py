@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval
 from skood.detectors.class_means import ClassSums
-from skood.detectors.head.base import in_float64, logits_of, product
+from skood.detectors.head.base import logits_of, product
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import in_graph
+from skood.numerics.rows import in_float64
 
 __all__ = ["LINe"]
 

@@ -76,12 +76,13 @@ class RAS(ShapingDetector):
         self.profile_ = sums.overall
 
     def _shaped(self, h: Any) -> Any:
+        order, profile = ascending_order(h), like(self.profile_, h)
         if in_graph():
-            return like(self.profile_, h)[ascending_order(ascending_order(h))]
+            return h.scatter(1, order, profile.expand_as(h))
         xp = array_namespace(h)
-        order, shaped = ascending_order(h), xp.empty_like(h)
+        shaped = xp.empty_like(h)
         rows = xp.arange(len(h))[:, None]
-        shaped[rows, order] = like(self.profile_, h)
+        shaped[rows, order] = profile
         return shaped
 
 

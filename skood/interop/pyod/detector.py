@@ -14,7 +14,7 @@ from sklearn.base import clone
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.base import BaseDetector
 from skood.detectors.declared import field
-from skood.detectors.layers.base import LayerDetector
+from skood.detectors.layers.bounded import BoundedDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import chunks_of
@@ -41,7 +41,7 @@ PROBE_RTOL = 1e-5
 """Above the rounding of float32, far below what ECOD's counts move by."""
 
 
-class PyODDetector(LayerDetector):
+class PyODDetector(BoundedDetector):
     r"""Any PyOD detector on layer features, with our signs, labels and threshold.
 
     The blocks that are chosen are joined to one float64 matrix. ``score_samples`` is
@@ -81,6 +81,10 @@ class PyODDetector(LayerDetector):
         makes a difference: one row then costs a pass over the training rows. False
         scores all rows in calls of many, as PyOD does. (LSCP and VAE draw at random in
         each call, so that either way scores are not the same twice.)
+    max_rows : int, optional
+        PyOD gets at most so many training rows, drawn with a seed so that classes (of
+        ``y``, if given) have equal shares as far as they have the rows; None gives it
+        all, in float64, whatever memory they take.
 
     Attributes
     ----------
@@ -90,6 +94,9 @@ class PyODDetector(LayerDetector):
         Whether rows are scored one by one.
     held_out_ : ndarray of int
         The in-distribution rows that were held out, by their number among them.
+    bank_rows_ : ndarray of int
+        Under ``max_rows``, the numbers of the rows that PyOD got among the
+        in-distribution rows.
     offset_ : float
         The threshold on ``score_samples``.
 
@@ -139,12 +146,15 @@ class PyODDetector(LayerDetector):
 
     def _fit(self, training: Training) -> None:
         _check_needs_no_labels(self.pyod_model)
-        features = training.features
-        self.held_out_ = self._held_out_rows(len(features))
+        self.held_out_ = self._held_out_rows(len(training))
         if len(self.held_out_):
-            kept = np.setdiff1d(np.arange(len(features)), self.held_out_)
-            features = features[kept]
-        matrix = self._matrix(features)
+            kept = np.setdiff1d(np.arange(len(training)), self.held_out_)
+            some = self._drawn(training.part(kept))
+            if self.max_rows is not None:
+                self.bank_rows_ = kept[self.bank_rows_]
+        else:
+            some = self._drawn(training)
+        matrix = self._matrix(some.features)
         self.model_ = clone(self.pyod_model).fit(matrix)
         self.row_by_row_ = (
             _depends_on_company(self.model_, matrix[:PROBE_ROWS])
@@ -197,7 +207,20 @@ class PyODDetector(LayerDetector):
         fair = own_threshold or _leaves_one_out(self.pyod_model)
         if self.held_out == "auto" and not fair:
             return None
-        return self._usable(np.ravel(self.model_.decision_scores_)[rows])
+        return self._scores_of_training(training, rows)
+
+    def _scores_of_training(
+        self, training: Training, rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return PyOD's scores of rows it was fitted on, and those of the others."""
+        known = self._usable(np.ravel(self.model_.decision_scores_))
+        if self.max_rows is None:
+            return known[rows]
+        kept, scores = self._is_kept(rows), np.empty(len(rows))
+        scores[kept] = known[np.searchsorted(self.bank_rows_, rows[kept])]
+        if not kept.all():
+            scores[~kept] = self._scores(training.features[~kept])
+        return scores
 
     def _differs_by_chance(self) -> bool:
         return "random_state" in self.pyod_model.get_params()

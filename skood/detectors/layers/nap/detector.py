@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
-from skood.detectors.layers.base import LayerDetector
+from skood.detectors.layers.bounded import BoundedBank
+from skood.detectors.layers.nap.all_rows import AllRows, AskedRows
 from skood.detectors.layers.nap.auto import LayerChoice, searched_layers, tail_cap
 from skood.detectors.layers.nap.blocks import (
     OUTPUT,
@@ -35,7 +36,7 @@ from skood.numerics.graph import in_graph
 __all__ = ["NAP"]
 
 
-class NAP(LayerDetector):
+class NAP(BoundedBank):
     r"""Hamming distance to the nearest known pattern of active neurons.
 
     A row's pattern has one bit for each channel of a layer: whether the pooled
@@ -101,6 +102,11 @@ class NAP(LayerDetector):
     backend : {"auto", "faiss", "product", "popcount"}, default="auto"
         How patterns are searched; see :func:`skood.hamming.nearest_hamming`. All give
         the same distances.
+    max_rows : int, optional
+        The patterns and directions of at most so many training rows are kept, drawn
+        with a seed so that classes (of ``y``, if given) have equal shares as far as
+        they have the rows; None keeps all. The nearest pattern is then farther away:
+        ``drift_`` says what that does to the scores.
     contamination : float, default=0.05
         Share of new in-distribution rows that are flagged, in (0, 0.5]. See
         :term:`contamination`.
@@ -116,6 +122,14 @@ class NAP(LayerDetector):
         All configurations that ``auto`` tried, for a table; empty if it did not.
     banks_ : dict of (layer, statistic) to PatternBank
         The patterns of each layer used.
+    bank_rows_ : ndarray of int
+        Under ``max_rows``, the numbers of the rows that are kept among the
+        in-distribution rows.
+    drift_ : dict of str to float
+        After ``fit``, if ``max_rows`` left rows out: how the scores of 256 training
+        rows differ from those by all rows, under the same layers and thresholds.
+        ``"rank_correlation"`` is Spearman's, ``"shift"`` the mean difference in
+        standard deviations.
     class_labels_ : ndarray of shape (n_classes,) or None
         The class labels; None when fitted without ``y``.
     offset_ : float
@@ -201,14 +215,15 @@ class NAP(LayerDetector):
         features = training.features
         check_backend(self.backend)
         self._columns = self._classes_of_columns(training)
+        kept = self._drawn(training)
         if self.auto and len(training.outliers):
-            found = self._searched(training)
+            found = self._searched(training, kept)
         else:
             found = self._stated(features), []
         self.configuration_: list[LayerChoice] = found[0]
         self.search_report_: list[dict[str, Any]] = found[1]
         self._layers = [
-            self._layer(training, *choice[:3], cosine=bool(self.tie_break))
+            self._layer(kept, *choice[:3], cosine=bool(self.tie_break))
             for choice in self.configuration_
         ]
         self.banks_ = {layer.name: layer.bank for layer in self._layers}
@@ -288,15 +303,17 @@ class NAP(LayerDetector):
         return LayerRows.of(x, labels, percentile, n_classes)
 
     def _searched(
-        self, training: Training
+        self, training: Training, kept: Training
     ) -> tuple[list[LayerChoice], list[dict[str, Any]]]:
         """Return the layers that separate best, and how all that were tried did."""
-        known = training.part(threshold_rows(len(training)))
+        rows = threshold_rows(len(training))
+        known = training.part(rows)
+        classes = _of_kept(known, self._is_kept(rows))
         unlike = training.outliers[threshold_rows(len(training.outliers))]
 
         def distances_of(*choice: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-            layer = self._layer(training, *choice, cosine=False)
-            own = self._distances(layer, known.features, known.class_numbers)
+            layer = self._layer(kept, *choice, cosine=False)
+            own = self._distances(layer, known.features, classes)
             return own, self._distances(layer, unlike)
 
         return searched_layers(
@@ -315,8 +332,8 @@ class NAP(LayerDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        features, own = training.features, training.class_numbers
-        return self._scores_of_known(features, own)
+        own = _of_kept(training, self._is_kept(rows))
+        return self._scores_of_known(training.features, own)
 
     def _scores_of_new(self, threshold_data: Any) -> NDArray[np.float64]:
         super()._scores_of_new(threshold_data)  # refuses what cannot be scored
@@ -327,7 +344,8 @@ class NAP(LayerDetector):
     ) -> NDArray[np.float64]:
         """Return the scores of in-distribution rows, which set the layers' thresholds.
 
-        Where a search has chosen the layers, it has set them already.
+        Where a search has chosen the layers, it has set them already. Own classes are
+        those of rows whose patterns are kept, -1 of others.
         """
         distances = [self._distances(layer, features, own) for layer in self._layers]
         if not self.search_report_:
@@ -336,6 +354,34 @@ class NAP(LayerDetector):
                 for choice, bits in zip(self.configuration_, distances, strict=True)
             ]
         return self._combined(distances)
+
+    def _scores_left_out(
+        self, some: Training, kept: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        own = _of_kept(some, kept)
+        found = [self._distances(layer, some.features, own) for layer in self._layers]
+        return self._combined(found)
+
+    def _scores_by_all(self, training: Training, some: Training) -> NDArray[np.float64]:
+        return self._combined(
+            [self._distances_to_all(layer, training, some) for layer in self._layers]
+        )
+
+    def _distances_to_all(
+        self, layer: PatternLayer, training: Training, some: Training
+    ) -> NDArray[np.float64]:
+        """Return the distances of some training rows to all others, in one layer."""
+        x = to_numpy(self._array(some.features, *layer.name))
+        lookup = self._predicted(some.features)
+        asked = AskedRows(x, lookup, some.class_numbers, layer)
+        n_classes = None if layer.directions is None else training.n_classes
+
+        def found(chunk: LayerFeatures, classes: NDArray[np.intp]) -> AllRows:
+            rows = self._rows(chunk, classes, layer.percentile, n_classes)
+            return asked.among(rows, classes)
+
+        block = training.features.select_blocks([layer.name])
+        return asked.distances(merged_statistics(found, block, training.class_numbers))
 
     def _distances(
         self,
@@ -377,6 +423,11 @@ class NAP(LayerDetector):
         if self.voting == "majority":
             return decision.majority(stacked)
         return decision.numeric(stacked)
+
+
+def _of_kept(some: Training, kept: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the classes of rows whose patterns are kept, -1 of others."""
+    return np.where(kept, some.class_numbers, -1)
 
 
 def _warn_of_votes(share: float, contamination: float) -> None:

@@ -157,7 +157,7 @@ class PatternLayer:
             when all are in one group.
         own : ndarray of int, shape (n,), optional
             The classes of training rows, each of which is then scored as if it had
-            been left out.
+            been left out; -1 for those that were.
 
         Returns
         -------
@@ -166,6 +166,8 @@ class PatternLayer:
         """
         if in_graph():
             return self._graph_distances(x, lookup)
+        if own is not None and (own < 0).any():
+            return self._distances_of_both(x, lookup, own)
         patterns = activation_patterns(x, self.percentile)
         one_group = np.zeros(len(patterns), dtype=np.intp)
         groups = one_group if lookup is None else lookup
@@ -181,6 +183,15 @@ class PatternLayer:
         if self.directions is None:
             return bits.astype(np.float64)
         return bits + TIE_RANGE * class_angles(x, self.directions, lookup, own)
+
+    def _distances_of_both(self, x: Any, lookup: Any, own: NDArray[np.intp]) -> Any:
+        """Return the distances of rows of which some are known and others new."""
+        found = self.distances(x, lookup)
+        rows = np.flatnonzero(own >= 0)
+        if len(rows):
+            asked = None if lookup is None else lookup[rows]
+            found[rows] = self.distances(x[rows], asked, own[rows])
+        return found
 
     def _graph_distances(self, x: Any, lookup: Any) -> Any:
         """Return the same of tensors that become a graph."""

@@ -1,20 +1,17 @@
-"""What a bank of some rows says beside a bank of all: how far its scores drift."""
+"""The least distances of some rows to many others, chunk by chunk."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from skood.features import LayerFeatures
+from skood.features.chunks import merged_statistics
 from skood.neighbors.space import Floats, Points
 
-__all__ = ["DRIFT_ROWS", "Nearest", "drift"]
-
-DRIFT_ROWS = 256
-"""So many rows, drawn with a seed, are compared with all others."""
+__all__ = ["Nearest", "least_squares"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,31 +65,29 @@ class Nearest:
         return Nearest(np.sort(both, axis=1)[:, : self.squares.shape[1]])
 
 
-def drift(kept: NDArray[np.float64], whole: NDArray[np.float64]) -> dict[str, float]:
-    """Return how scores by the rows that are kept differ from those by all rows.
+def least_squares(
+    queries: Floats, features: LayerFeatures, unit: bool, k: int
+) -> Floats:
+    """Return the k least squared distances of some points to rows of one block.
 
     Parameters
     ----------
-    kept, whole : ndarray of shape (m,)
-        The scores of the same rows.
+    queries : ndarray of shape (m, d)
+        Points, near to which the rows are.
+    features : LayerFeatures
+        The rows.
+    unit : bool
+        Whether rows are scaled to length one.
+    k : int
+        How many are wanted.
 
     Returns
     -------
-    dict of str to float
-        ``"rank_correlation"`` (Spearman's): 1 where all rows stand in the same order.
-        ``"shift"``: the mean difference, in standard deviations of ``whole``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skood.neighbors.drift import drift
-    >>> found = drift(np.array([0.0, 1, 2]), np.array([1.0, 2, 3]))
-    >>> round(found["rank_correlation"], 6), round(found["shift"], 3)
-    (1.0, -1.225)
+    ndarray of shape (m, k)
+        In ascending order; infinite where there are fewer rows.
     """
-    spread = float(whole.std())
-    shift = float((kept - whole).mean())
-    if spread == 0 or kept.std() == 0:
-        return {"rank_correlation": np.nan, "shift": 0.0 if shift == 0 else np.nan}
-    rank_correlation = float(spearmanr(kept, whole).statistic)
-    return {"rank_correlation": rank_correlation, "shift": shift / spread}
+    centre = queries.mean(axis=0)
+    nearest = partial(
+        Nearest.of, queries=queries - centre, centre=centre, unit=unit, k=k
+    )
+    return merged_statistics(nearest, features).squares
