@@ -98,14 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     write(corruptions(rows), amp / "corruptions.csv")
     write(anchors(rows), amp / "anchors.csv")
-    write(
-        methods(rows, r"^cross-entropy: (?!.* alone)|^AMP.*[^0-9]5 anchors"),
-        amp / "methods.csv",
-    )
-    energies = r"Energy$|LayerEnergy(?!.* alone)|: MSP"
-    write(
-        methods(rows, rf"^(cross|regularised).*({energies})"), energy / "training.csv"
-    )
+    scores = r"^cross-entropy: (?!LayerEnergy)|^AMP.*[^0-9]5 anchors"
+    write(methods(rows, scores), amp / "methods.csv")
+    energies = r"^(cross|regularised).*(Energy$|LayerEnergy(?!.* alone)|: MSP)"
+    write(methods(rows, energies), energy / "training.csv")
     write(layers(rows), energy / "training_layers.csv")
 
 
