@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -225,3 +227,21 @@ def test_faiss_that_is_not_there_is_told(data, monkeypatch):
     monkeypatch.setattr(knn, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="backend='faiss' needs faiss"):
         KNN(4, backend="faiss").fit(data[0])
+
+
+def test_threads_that_prepare_at_once_prepare_one_bank(data, monkeypatch):
+    X, new = data
+    detector = KNN(3).fit(X)
+    wanted = detector.score_samples(new)
+    fresh = pickle.loads(pickle.dumps(detector))
+    at_once, prepared = threading.Barrier(4), KNN._prepared_bank
+
+    def slowly_prepared(self, name):
+        at_once.wait()  # all have found nothing prepared
+        return prepared(self, name)
+
+    monkeypatch.setattr(KNN, "_prepared_bank", slowly_prepared)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(fresh.score_samples, [new] * 4):
+            np.testing.assert_array_equal(found, wanted)
+    assert len(fresh._prepared) == 1

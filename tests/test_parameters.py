@@ -75,7 +75,7 @@ CHANGES = [
         clone(FEW).set_params(prior="dirichlet_process", n_components=8),
         {"weight_concentration_prior": 1e6},
     ),
-    (NAP(), {**COMMON, "statistic": "avg", "percentile": 90}),
+    (NAP(), {**COMMON, "statistic": "avg", "percentile": 90, "max_rows": 50}),
     (TWO, {"per_class": False, "voting": "majority", "tie_break": None, "auto": True}),
     (clone(TWO).set_params(layers=None, auto=True), {"n_votes": 1}),
     (clone(TWO).set_params(layers=None, auto=True), {"criterion": "threshold"}),
@@ -84,6 +84,7 @@ CHANGES = [
     (ANCHORED, {"spread": "sum", "held_out": 0.5, "random_state": 1}),
     (FROM_PYOD, {**COMMON, "pyod_model": LOF(), "held_out": 0.5}),
     (PyODDetector(COPOD()), {"row_by_row": False}),
+    (FROM_PYOD, {"max_rows": 50}),
     *HEAD_CHANGES,
     *ROOM_CHANGES,
 ]

@@ -98,6 +98,7 @@ def other_estimators():
         energy_classifier(X, y),
         Mahalanobis().partial_fit(features[:40], y[:40]),
         KNN(5, max_rows=50).fit(X),
+        KNN(5, backend="ivf").fit(X),
         image_pipeline(convolutional(), store_network=False),
         to_pyod(KNN(5)).fit(X),
         to_pyod(LayerFeatureTransformer(None, "0", store_network=False)),

@@ -57,10 +57,7 @@ def outer_sum(
     """Return the lower triangle of the sum of x x^T over x = ``of(h)``, (d, d)."""
 
     def products(h: Any, _z: Any, _classes: Any) -> OuterSum:
-        x = of(in_float64(h))
-        if isinstance(x, np.ndarray):
-            return OuterSum(dsyrk(1.0, x.T, lower=1))
-        return OuterSum(np.tril(to_numpy(x.T @ x)))
+        return _outer_sum(of(in_float64(h)))
 
     found = detector._gathered(products, training, logits=False, whole_blocks=True)
     return found.total
@@ -99,6 +96,13 @@ def balance(
 
 def _stored_moments(detector: HeadDetector, chunk: LayerFeatures) -> ClassMoments:
     return _moments(detector._stored(chunk, logits=False)[0])
+
+
+def _outer_sum(x: Any) -> OuterSum:
+    # Not in the function that goes to workers: BLAS's own are none that a pickle holds.
+    if isinstance(x, np.ndarray):
+        return OuterSum(dsyrk(1.0, x.T, lower=1))
+    return OuterSum(np.tril(to_numpy(x.T @ x)))
 
 
 def _moments(x: Any) -> ClassMoments:

@@ -339,7 +339,9 @@ class KNN(BoundedBank, IncrementalDetector):
         """Return the layers' rows prepared for searches: files do not keep that."""
         if not self._prepared:  # in place: a copy of this detector shares the list
             check_backend(self.backend)
-            self._prepared[:] = map(self._prepared_bank, self.normalize_)
+            # Whole, then at once: of threads that find nothing, each puts in the same.
+            banks = [self._prepared_bank(name) for name in self.normalize_]
+            self._prepared[:] = banks
         return self._prepared
 
     def _prepared_bank(self, name: Key) -> NeighborBank | CellSearch:
