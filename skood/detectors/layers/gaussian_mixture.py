@@ -66,9 +66,9 @@ class GaussianMixtureDetector(LayerDetector):
     ----------
     means_ : dict of (layer, statistic) to ndarray of shape (n_classes, n_features)
         The classes' means.
-    whitenings_ : dict of (layer, statistic) to ndarray of shape \
-            (n_classes, n_features, n_features)
-        Maps under which the classes' rows are white.
+    whitenings_ : dict of (layer, statistic) to ndarray
+        Maps under which the classes' rows are white, of shape (n_classes, n_features,
+        n_features).
     log_weights_ : dict of (layer, statistic) to ndarray of shape (n_classes,)
         Logarithms of the shares over the square roots of the determinants.
     offset_ : float

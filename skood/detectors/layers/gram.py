@@ -64,9 +64,8 @@ class Gram(BaseDetector):
 
     Attributes
     ----------
-    lower_, upper_ : dict of (layer, statistic) to ndarray of shape \
-            (n_classes, n_columns)
-        The ranges.
+    lower_, upper_ : dict of (layer, statistic) to ndarray
+        The ranges, of shape (n_classes, n_columns).
     normalisers_ : dict of (layer, statistic) to float
         The mean deviations.
     offset_ : float
