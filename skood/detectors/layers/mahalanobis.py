@@ -85,12 +85,11 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         The class labels; None when fitted without ``y``.
     means_ : dict of (layer, statistic) to ndarray of shape (n_classes, n_features)
         The class means.
-    whitenings_ : dict of (layer, statistic) to ndarray of shape \
-            (n_features, n_features)
-        W with W W^T the inverse of the tied covariance: ``x @ W`` is white.
-    covariances_ : dict of (layer, statistic) to ndarray of shape \
-            (n_features, n_features)
-        The tied covariance, with ridge and shrinkage.
+    whitenings_ : dict of (layer, statistic) to ndarray
+        W of shape (n_features, n_features) with W W^T the inverse of the tied
+        covariance: ``x @ W`` is white.
+    covariances_ : dict of (layer, statistic) to ndarray
+        The tied covariance, with ridge and shrinkage, (n_features, n_features).
     shrinkages_ : dict of (layer, statistic) to float
         How far each covariance was drawn to a multiple of the identity; 0 for
         ``"empirical"``.
