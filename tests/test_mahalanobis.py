@@ -533,3 +533,19 @@ def test_many_rows_take_a_sample_for_the_threshold(monkeypatch):
     assert sampled.offset_ != all_rows
     assert sampled.offset_ == Mahalanobis().fit(X).offset_
     assert np.mean(sampled.decision_function(X) < 0) == pytest.approx(0.05, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.95, 0.99])
+def test_rows_that_span_nearly_all_directions_keep_the_rate(share):
+    d = 160
+    rates = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X, new = rng.normal(size=(int(share * d), d)), rng.normal(size=(1000, d))
+        with pytest.warns(UserWarning, match="singular"):
+            detector = Mahalanobis(contamination=0.1).fit(X)
+        rates.append(np.mean(detector.predict(new) == -1))
+    n = int(share * d) // 5
+    due = max(int(0.1 * (n + 1)), 1) / (n + 1)
+    error = 4 * (due * (1 - due) / (n + 2) / len(rates)) ** 0.5
+    assert abs(np.mean(rates) - due) < error

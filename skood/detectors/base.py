@@ -155,7 +155,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         return self._scores(training.features) if self._unbiased else None
 
     def _differs_by_chance(self) -> bool:
-        """Return whether two fits on nearly the same rows differ by their draws."""
+        """Return whether fits on nearly the same rows differ, by their draws say."""
         return "random_state" in self._parameters()
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:

@@ -43,7 +43,9 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     row would get from means and covariance fitted without it (the shrinkage is held as
     it is). In many dimensions the plain training distances are much too small. Where
     rows span fewer directions than there are features, or a row's leverage is so near 1
-    that rounding would decide, rows are held out instead.
+    that rounding would decide, rows are held out instead: of further fits, or, where
+    they span nearly all directions, so that a tenth of them matters, a fifth of this
+    fit itself.
 
     Parameters
     ----------
@@ -324,6 +326,12 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         scores = self._unseen_layer_scores(training)
         return None if scores is None else self._weighted(scores)
 
+    def _differs_by_chance(self) -> bool:
+        """Return whether single rows decide how far outside of their span a row is."""
+        return any(
+            _spans_nearly_all(g[0]) for g in getattr(self, "_gaussians", {}).values()
+        )
+
     def _unseen_layer_scores(
         self, training: Training
     ) -> list[NDArray[np.float64]] | None:
@@ -409,6 +417,19 @@ def _is_made_of_its_ridge(gaussian: TiedGaussian) -> bool:
     """
     n_rows, (n_classes, width) = gaussian.counts.sum(), gaussian.means.shape
     return bool(n_rows - n_classes < width and gaussian.rank >= n_rows - n_classes)
+
+
+def _spans_nearly_all(gaussian: TiedGaussian) -> bool:
+    """Return whether a tenth of the rows spans a fifth of the directions left out.
+
+    Distances by a fit without that tenth are then of another size.
+    """
+    left_out = len(gaussian.scale) - gaussian.rank
+    return (
+        gaussian.shrinkage == 0
+        and _is_made_of_its_ridge(gaussian)
+        and bool(gaussian.counts.sum() > 2 * left_out)
+    )
 
 
 def _single_class(n_rows: int) -> NDArray[np.intp]:
