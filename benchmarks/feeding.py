@@ -1,6 +1,7 @@
 """Inputs that are decoded: an extraction beside a plain loop over a DataLoader.
 
     python benchmarks/feeding.py --workers 0 2 4
+    python benchmarks/feeding.py --workers 0 2 4 --network resnet18 --images 256
 
 JPEG files are decoded in a Dataset and go through a network, with so many processes
 that read: once in a plain loop over a ``DataLoader`` (batches, the network, its output
@@ -26,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from resnet import ResNet18
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -60,8 +62,14 @@ def made_files(folder: Path, n: int) -> list[Path]:
     return files
 
 
-def network(width: int) -> nn.Module:
+def network(name: str, width: int) -> nn.Module:
+    """Return a small one, as fast as a large one on an accelerator, or a ResNet-18."""
     torch.manual_seed(0)
+    if name == "resnet18":
+        resnet = ResNet18(1000)
+        stem = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        resnet.conv1 = nn.Sequential(stem, nn.MaxPool2d(3, 2, padding=1))
+        return resnet.eval()
     return nn.Sequential(
         nn.Conv2d(3, width, 7, stride=4, padding=3),
         nn.ReLU(),
@@ -96,7 +104,7 @@ def extraction(
     with tempfile.TemporaryDirectory() as folder:
         features = LayerFeatureTransformer(
             module,
-            ["3", "logits"],
+            ["penultimate", "logits"],
             batch_size=size,
             num_workers=workers,
             cache=folder if cached else None,
@@ -140,13 +148,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--images", type=int, default=768)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--network", choices=["small", "resnet18"], default="small")
     parser.add_argument("--width", type=int, default=24)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    module, size = network(arguments.width), arguments.batch_size
+    module, size = network(arguments.network, arguments.width), arguments.batch_size
     if torch.cuda.is_available():
         module.cuda()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+SETTLED = 0.3
+"""Seconds until the threads of one peer, which look out for work, leave the cores."""
+
 
 @dataclass
 class Peer:
@@ -94,6 +97,7 @@ def compare(
     for _ in range(rounds):
         for name in runs:
             if not workers[name].done:
+                time.sleep(SETTLED)
                 runs[name].append(workers[name].ask("again"))
     for worker in workers.values():
         worker.close()

@@ -73,11 +73,17 @@ class Batch:
         return [(name, part) for name, part in named if isinstance(part, Tensor)]
 
     def moved(
-        self, device: torch.device, dtype: torch.dtype | None, *, waits: bool = True
+        self,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        *,
+        waits: bool = True,
+        is_own: bool = False,
     ) -> Batch:
         """Return a copy on a device, its floating tensors of a type if one is given.
 
-        It need not be waited for where it is made of memory that nobody writes to.
+        It need not be waited for where it is made of memory that nobody writes to, and
+        what is there already need not be copied where nobody else has it.
         """
 
         def move(value: Any) -> Any:
@@ -95,8 +101,11 @@ class Batch:
             # the memory may be the user's X.
             kind = wanted or value.dtype
             is_later = device.type == "cuda" and not waits  # by itself, if pinned
-            return value.to(device=device, dtype=kind, non_blocking=is_later, copy=True)
+            return value.to(
+                device=device, dtype=kind, non_blocking=is_later, copy=copies
+            )
 
+        copies = not (is_own and all(isinstance(v, Tensor) for v in self.args))
         args = tuple(move(value) for value in self.args)
         kwargs = {name: move(value) for name, value in self.kwargs.items()}
         return replace(self, args=args, kwargs=kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -160,10 +161,28 @@ def windows(
         yield from fed(inputs, batch_size)
         return
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
-    start, end = 0, first or step
-    while start < len(inputs):
-        yield inputs.loaded(slice(start, end))
-        start, end = end, end + step
+    starts = [0, *range(first or step, len(inputs), step)]
+    ends = [*starts[1:], len(inputs)]
+    loaded = (inputs.loaded(slice(*rows)) for rows in zip(starts, ends, strict=True))
+    yield from loaded if inputs.is_array else _keyed_ahead(loaded)
+
+
+def _keyed_ahead(windows: Iterator[Loaded]) -> Iterator[Loaded]:
+    """Yield rows with their keys, which are made while the next rows are loaded."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting: list[tuple[Loaded, Future[Keys]]] = []
+        trouble = None
+        while trouble is None:
+            try:
+                loaded = next(windows)
+                waiting.append((loaded, thread.submit(row_keys, loaded.given)))
+            except Exception as error:  # or the end: what is loaded goes first
+                trouble = error
+            if waiting and (trouble or len(waiting) > 1):
+                loaded, keys = waiting.pop(0)
+                yield replace(loaded, keys=keys.result())
+    if not isinstance(trouble, StopIteration):
+        raise trouble
 
 
 def stored_blocks(

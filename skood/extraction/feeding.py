@@ -189,6 +189,11 @@ class Prepared(Inputs):
         """Whether batches are in memory that nobody else writes to."""
         return self._batch is not None
 
+    @property
+    def makes_own(self) -> bool:
+        """Whether each batch is memory of its own; this one may be asked for twice."""
+        return self._batch is None and super().makes_own
+
     @classmethod
     def of(cls, inputs: Inputs, numbers: NDArray[np.intp], batch: Batch) -> Prepared:
         """Return some rows of inputs, given by their numbers in X, with their batch."""

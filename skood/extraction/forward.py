@@ -88,7 +88,9 @@ class Settings:
         dtype: torch.dtype | None,
     ) -> Batch:
         """Return some rows where the network runs, with what becomes of their mask."""
-        batch = inputs[rows].moved(device, dtype, waits=not inputs.is_fed)
+        batch = inputs[rows].moved(
+            device, dtype, waits=not inputs.is_fed, is_own=inputs.makes_own
+        )
         if batch.mask is None:
             return batch
         return replace(batch, shorten=self.mask or own_mask(module))

@@ -111,6 +111,11 @@ class Inputs:
         return False
 
     @property
+    def makes_own(self) -> bool:
+        """Whether each batch is memory of its own, which nobody else reads."""
+        return self._cut.makes_own and self._preprocess is None
+
+    @property
     def is_array(self) -> bool:
         """Whether rows are cut from an array or frame, not loaded one by one."""
         return self._cut.is_array

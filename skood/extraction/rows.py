@@ -32,10 +32,12 @@ class Rows(Protocol):
     """Some inputs by their numbers.
 
     ``as_tensor`` is how the rows that ``preprocess`` gets become a tensor, as the head
-    of a lambda, for messages.
+    of a lambda, for messages; ``makes_own`` whether a tensor that ``part`` makes shares
+    no memory with what the user gave.
     """
 
     is_array: bool
+    makes_own: bool
     as_tensor: str
 
     def __len__(self) -> int: ...
@@ -64,6 +66,7 @@ class Table:
     """Rows of an array, a tensor or a frame."""
 
     is_array = True
+    makes_own = False
     as_tensor = "rows: torch.as_tensor(rows)"
 
     def __init__(self, X: Any) -> None:
@@ -91,6 +94,7 @@ class Several:
     """Rows of several tables: the inputs of a network that takes more than one."""
 
     is_array = True
+    makes_own = False
     as_tensor = "parts: torch.as_tensor(parts[0])"
 
     def __init__(self, tables: Sequence[Any]) -> None:
@@ -129,6 +133,7 @@ class Columns:
     """
 
     is_array = False
+    makes_own = False
     as_tensor = "rows: torch.as_tensor(np.stack(rows['column']))"
 
     def __init__(self, X: Any, places: Mapping[int, int] | None = None) -> None:
@@ -201,6 +206,7 @@ class Items:
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         self._X, self._is_dataset, self._collate = X, is_dataset, collate
+        self.makes_own = collate is None  # torch's own stacks items
         inside = "rows" if is_dataset else "np.stack(rows)"
         self.as_tensor = f"rows: torch.as_tensor({inside})"
 

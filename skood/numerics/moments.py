@@ -96,7 +96,7 @@ class ClassMoments:
             counts[here] = together
             means[here] += share[:, None] * shift
             shift *= np.sqrt(before * share)[:, None]
-            scatter += _products(shift[(before > 0) & (more > 0)])
+            scatter = _with_products(scatter, shift[(before > 0) & (more > 0)])
         return ClassMoments(counts, means, scatter)
 
     def among(self, places: NDArray[np.intp], n_classes: int) -> ClassMoments:
@@ -113,7 +113,7 @@ class ClassMoments:
         for start in range(0, len(self.counts), MERGED_CLASSES):
             some = slice(start, start + MERGED_CLASSES)
             weights = np.sqrt(self.counts[some])[:, None]
-            scatter += _products((self.means[some] - mean) * weights)
+            scatter = _with_products(scatter, (self.means[some] - mean) * weights)
         return ClassMoments(np.array([n]), mean[None], scatter)
 
     def mean(self) -> NDArray[np.float64]:
@@ -151,15 +151,17 @@ class PartMoments:
     @np.errstate(over="ignore", invalid="ignore")  # Whitening says what is too large
     def of(cls, x: Any, classes: NDArray[np.intp]) -> PartMoments:
         """Return the moments of rows of shape (n, d)."""
-        present, labels = np.unique(classes, return_inverse=True)
-        counts = np.bincount(labels, minlength=len(present)).astype(np.float64)
+        counts = np.bincount(classes).astype(np.float64)
+        present = np.flatnonzero(counts)
+        counts, labels = counts[present], _numbers_among(present, classes)
         centres = _rough_means(x, labels, counts)
         sums, scatter = _sums_and_scatter(x, labels, centres)
         shifts = sums / counts[:, None]
         centres += shifts
         # A class of few rows was centred on its mean: the shift is rounding then.
         many = counts > SAMPLE
-        scatter -= _products(shifts[many] * np.sqrt(counts[many])[:, None])
+        roots = np.sqrt(counts[many])[:, None]
+        scatter = _with_products(scatter, shifts[many] * roots, sign=-1.0)
         return cls(present, ClassMoments(counts, centres, scatter))
 
     def merge(self, other: PartMoments) -> PartMoments:
@@ -271,7 +273,8 @@ def _rough_means(
 
     What is centred on it is small, so that nothing is lost when the rest is corrected.
     """
-    order = np.argsort(labels, kind="stable")
+    small = labels.astype(np.min_scalar_type(len(counts)))  # which NumPy sorts faster
+    order = np.argsort(small, kind="stable")
     sizes = counts.astype(np.intp)
     ends = np.cumsum(sizes)
     places = np.arange(len(labels)) - np.repeat(ends - sizes, sizes)
@@ -343,8 +346,21 @@ def _centred_blocks(
         yield centred, labels[some]
 
 
-def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the sum of the rows' outer products, its lower triangle only."""
+def _numbers_among(
+    present: NDArray[np.intp], classes: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Return the place of each row's class among those that are present."""
+    if len(present) == 0 or present[-1] == len(present) - 1:
+        return classes
+    places = np.zeros(present[-1] + 1, dtype=np.intp)
+    places[present] = np.arange(len(present))
+    return places[classes]
+
+
+def _with_products(
+    scatter: NDArray[np.float64], rows: NDArray[np.float64], sign: float = 1.0
+) -> NDArray[np.float64]:
+    """Return a lower triangle with the rows' outer products added, in its memory."""
     if len(rows) == 0:
-        return np.zeros((rows.shape[1], rows.shape[1]))
-    return dsyrk(1.0, rows.T, lower=1)
+        return scatter
+    return dsyrk(sign, rows.T, beta=1.0, c=scatter, lower=1, overwrite_c=1)
