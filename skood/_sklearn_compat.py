@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn._loss._loss import CyHalfBinomialLoss
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import validation
@@ -28,6 +29,7 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
+    "LOSS_MODULES",
     "HasMethods",
     "Interval",
     "StrOptions",
@@ -40,6 +42,13 @@ __all__ = [
     "validate_data",
     "validate_parameter_constraints",
 ]
+
+LOSS_MODULES = {
+    "sklearn._loss._loss",
+    "sklearn.linear_model._sgd_fast",
+    CyHalfBinomialLoss.__module__,  # "_loss" before 1.8
+}
+"""Modules that losses say they are of."""
 
 
 def validate_data(estimator: Any, X: Any, **options: Any) -> Any:

@@ -31,3 +31,45 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data here: set SKOOD_DATA to the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="module")
+def cli_folder(tmp_path_factory) -> Path:
+    """A folder with a network's module and data of every kind."""
+    from cli_folder import write_cli_folder
+
+    folder = tmp_path_factory.mktemp("cli")
+    write_cli_folder(folder)
+    return folder
+
+
+@pytest.fixture
+def skood_(cli_folder, capsys, monkeypatch):
+    """Run a command in the folder; return its exit code, output and errors."""
+    monkeypatch.chdir(cli_folder)
+    monkeypatch.syspath_prepend(cli_folder)
+    from skood.cli import main
+
+    def run(*line):
+        code = main([str(part) for part in line])
+        out, errors = capsys.readouterr()
+        return code, out, errors
+
+    return run
+
+
+@pytest.fixture
+def cli_model(cli_folder):
+    import numpy as np
+
+    import skood
+
+    path = cli_folder / "model"
+    if not path.exists():
+        skood.save(
+            skood.ConformalDetector(skood.KNN(5)).fit(
+                np.load(cli_folder / "train.npy")
+            ),
+            path,
+        )
+    return path

@@ -17,6 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 import skops.io
 
+from skood._sklearn_compat import LOSS_MODULES
 from skood.persistence.stored import MOST_VALUES, Stored, forbidden
 
 __all__ = ["checked_archive", "name_of", "packed"]
@@ -240,7 +241,7 @@ def _is_object(node: Any, name: str, is_class: IsClass) -> bool:
 
 
 def _is_made(node: Any, name: str, is_class: IsClass) -> bool:
-    return name == STORED or is_class(name)
+    return name == STORED or _is_loss(node, name, is_class) or is_class(name)
 
 
 def _is_array(node: Any, name: str, is_class: IsClass) -> bool:
@@ -248,7 +249,7 @@ def _is_array(node: Any, name: str, is_class: IsClass) -> bool:
 
 
 def _is_loss(node: Any, name: str, is_class: IsClass) -> bool:
-    return name.startswith(("sklearn._loss._loss.", "sklearn.linear_model._sgd_fast."))
+    return name.rpartition(".")[0] in LOSS_MODULES
 
 
 _FITS: dict[str, Callable[[Any, str, IsClass], bool]] = {

@@ -43,11 +43,11 @@ from skood.cli import main, make_parser
         ("layers cli_nets:small images", "odd.png is 9 x 9, others 7 x 9: give --im"),
     ],
 )
-def test_one_line_says_what_is_wrong(skood_, model, line, message, folder):
+def test_one_line_says_what_is_wrong(skood_, cli_model, line, message, cli_folder):
     if "odd.png" in message:
-        Image.new("RGB", (9, 9)).save(folder / "images" / "odd.png")
+        Image.new("RGB", (9, 9)).save(cli_folder / "images" / "odd.png")
     code, out, errors = skood_(*line.split())
-    (folder / "images" / "odd.png").unlink(missing_ok=True)
+    (cli_folder / "images" / "odd.png").unlink(missing_ok=True)
     assert code == 1
     assert out == ""
     assert errors.count("\n") == 1
@@ -93,8 +93,8 @@ def program(*line, **options):
     )
 
 
-def test_the_program_finds_modules_beside_it(folder):
-    done = program("layers", "cli_nets:small", "--json", cwd=folder)
+def test_the_program_finds_modules_beside_it(cli_folder):
+    done = program("layers", "cli_nets:small", "--json", cwd=cli_folder)
     assert done.returncode == 0, done.stderr
     assert "0" in json.loads(done.stdout)["layers"].split()
 

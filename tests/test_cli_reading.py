@@ -16,27 +16,27 @@ from skood.cli.objects import DETECTORS, made_detector, settings_of
     "name",
     ["blocks.npz", "blocks.safetensors", "blocks.parquet", "parts"],
 )
-def test_blocks_and_labels_are_the_same_from_every_file(folder, name):
-    known = LayerFeatures.load(folder / "features")
-    data = read(str(folder / name))
+def test_blocks_and_labels_are_the_same_from_every_file(cli_folder, name):
+    known = LayerFeatures.load(cli_folder / "features")
+    data = read(str(cli_folder / name))
     assert data.X.block_names == known.block_names
     np.testing.assert_array_equal(np.asarray(data.X), np.asarray(known))
     assert data.y.tolist() == np.repeat([0, 1, -1], [120, 60, 20]).tolist()
-    assert read(str(folder / "features")).X.block_names == known.block_names
+    assert read(str(cli_folder / "features")).X.block_names == known.block_names
 
 
-def test_one_array_of_a_file_may_be_named(folder):
-    data = read(str(folder / "blocks.npz::layer2/max"))
+def test_one_array_of_a_file_may_be_named(cli_folder):
+    data = read(str(cli_folder / "blocks.npz::layer2/max"))
     assert data.X.shape == (200, 2)
-    assert read(str(folder / "blocks.parquet::y")).X.shape == (200,)
-    assert read(str(folder / "parts::y")).X.shape == (200,)
-    assert read(str(folder / "parts::layer2/max")).X.shape == (200, 2)
-    labels = read_labels(str(folder / "labelled.npz"), Data(None))
-    assert labels.tolist() == read(str(folder / "labelled.npz::y")).X.tolist()
-    assert [*read(str(folder / "plain.parquet")).X.columns] == list("abcde")
+    assert read(str(cli_folder / "blocks.parquet::y")).X.shape == (200,)
+    assert read(str(cli_folder / "parts::y")).X.shape == (200,)
+    assert read(str(cli_folder / "parts::layer2/max")).X.shape == (200, 2)
+    labels = read_labels(str(cli_folder / "labelled.npz"), Data(None))
+    assert labels.tolist() == read(str(cli_folder / "labelled.npz::y")).X.tolist()
+    assert [*read(str(cli_folder / "plain.parquet")).X.columns] == list("abcde")
 
 
-def test_files_run_nothing(folder, tmp_path):
+def test_files_run_nothing(cli_folder, tmp_path):
     np.save(tmp_path / "objects.npy", np.array([print, 1], dtype=object))
     with pytest.raises(ValueError, match="no file of one array without objects"):
         read(str(tmp_path / "objects.npy"))
@@ -58,12 +58,12 @@ def test_files_run_nothing(folder, tmp_path):
         ("images.npz", r"say which, as FILE::NAME"),
     ],
 )
-def test_what_cannot_be_read_is_said(folder, name, message):
+def test_what_cannot_be_read_is_said(cli_folder, name, message):
     for kind in ("npz", "npy", "parquet", "safetensors"):
-        (folder / f"torn.{kind}").write_bytes(b"PK not a zip file")
-    np.savez(folder / "images.npz", a=np.zeros((2, 3, 4)), b=np.zeros((2, 3, 4)))
+        (cli_folder / f"torn.{kind}").write_bytes(b"PK not a zip file")
+    np.savez(cli_folder / "images.npz", a=np.zeros((2, 3, 4)), b=np.zeros((2, 3, 4)))
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        read(str(folder / name))
+        read(str(cli_folder / name))
 
 
 def test_an_empty_folder_has_no_images(tmp_path):

@@ -30,7 +30,7 @@ def test_layers(skood_):
     assert rows[0]["output"][1:] == [4, 6, 6]
 
 
-def test_extract_fit_score_of_images_in_a_folder(skood_, folder):
+def test_extract_fit_score_of_images_in_a_folder(skood_, cli_folder):
     size = ("--image-size", 8)
     line = ("cli_nets:small", "images", "store", "--layers", "1", "logits", *size)
     code, out, errors = skood_("extract", *line, "--json", "--progress")
@@ -62,7 +62,7 @@ def test_extract_fit_score_of_images_in_a_folder(skood_, folder):
     assert json.loads(out)["networks"][0]["layers"] == ["1"]
 
 
-def test_parts_of_an_extraction_make_a_whole(skood_, folder):
+def test_parts_of_an_extraction_make_a_whole(skood_, cli_folder):
     line = ("extract", "cli_nets:small", "inputs.npy", "parted", "--layers", "1")
     line += ("--batch-size", 10)
     assert json.loads(skood_(*line, "--shard", "1/2", "--json")[1])["rows"] == 20
@@ -77,7 +77,7 @@ def test_parts_of_an_extraction_make_a_whole(skood_, folder):
     assert "wanted is 0/4, say, or auto" in errors
 
 
-def test_scores_of_a_pipeline_are_those_of_the_api(skood_, folder):
+def test_scores_of_a_pipeline_are_those_of_the_api(skood_, cli_folder):
     code, _, _ = skood_(
         *("fit", "KNN", "inputs.npy", "whole", "--network", "cli_nets:ready"),
         *("--layers", "1", "logits", "--statistics", "avg", "max"),
@@ -89,9 +89,9 @@ def test_scores_of_a_pipeline_are_those_of_the_api(skood_, folder):
     found = json.loads(out)
     nets = sys.modules["cli_nets"]
     pipeline = skood.load(
-        folder / "whole", network=nets.small, trusted=["cli_nets.halved"]
+        cli_folder / "whole", network=nets.small, trusted=["cli_nets.halved"]
     )
-    scored = skood.score_and_predict(pipeline, np.load(folder / "inputs.npy"))
+    scored = skood.score_and_predict(pipeline, np.load(cli_folder / "inputs.npy"))
     np.testing.assert_allclose(found["score"], scored.scores, rtol=1e-5)
     assert found["is_inlier"] == (scored.flags == 1).tolist()
 
@@ -174,8 +174,10 @@ def _file(text):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
-def test_scores_go_to_files(skood_, model, suffix):
-    code, out, _ = skood_("score", model, "far.npy", "--out", f"s.{suffix}", "--json")
+def test_scores_go_to_files(skood_, cli_model, suffix):
+    code, out, _ = skood_(
+        "score", cli_model, "far.npy", "--out", f"s.{suffix}", "--json"
+    )
     assert code == 0
     assert json.loads(out)["flagged"] == 30
     if suffix == "npz":
@@ -183,35 +185,35 @@ def test_scores_go_to_files(skood_, model, suffix):
     else:
         reading = {"csv": pd.read_csv, "parquet": pd.read_parquet}[suffix]
         table = reading(f"s.{suffix}")
-    expected = skood.load(model).p_values(np.load("far.npy"))
+    expected = skood.load(cli_model).p_values(np.load("far.npy"))
     np.testing.assert_allclose(table["p_value"], expected)
     assert not table["is_inlier"].any()
     assert table["row"].tolist() == [*range(30)]
 
 
-def test_checks_have_an_exit_code(skood_, model):
-    line = ("score", model, "--out", "scores.csv", "--fail-above", 0.3)
+def test_checks_have_an_exit_code(skood_, cli_model):
+    line = ("score", cli_model, "--out", "scores.csv", "--fail-above", 0.3)
     assert skood_(*line, "test.npy")[0] == 0
     code, out, errors = skood_(*line, "far.npy")
     assert code == 3
     assert "flagged" in out
     assert "30 of 30 rows are flagged" in errors
-    line = ("evaluate", model, "test.npy", "--bootstrap", 0, "--outliers")
+    line = ("evaluate", cli_model, "test.npy", "--bootstrap", 0, "--outliers")
     assert skood_(*line, "far.npy", "--fail-below", 0.9)[0] == 0
     code, _, errors = skood_(*line, "x=test.npy", "--fail-below", 0.9)
     assert code == 3
     assert "less than --fail-below 0.9" in errors
 
 
-def test_evaluate_is_the_report(skood_, model):
+def test_evaluate_is_the_report(skood_, cli_model):
     code, out, _ = skood_(
-        *("evaluate", model, "test.npy", "--bootstrap", 0, "--json"),
+        *("evaluate", cli_model, "test.npy", "--bootstrap", 0, "--json"),
         *("--outliers", "near/a=near.npy", "far/b=far.npy"),
     )
     rows = {row["source"]: row for row in json.loads(out)}
     assert code == 0
     assert [*rows] == ["near/a", "far/b", "near", "far", "mean"]
-    detector = skood.load(model)
+    detector = skood.load(cli_model)
     known, near = (
         detector.score_samples(np.load(f"{n}.npy")) for n in ("test", "near")
     )
@@ -241,13 +243,13 @@ def test_compare(skood_):
     assert written.tolist() == pytest.approx([row["auroc"] for row in rows])
 
 
-def test_inspect(skood_, model):
-    code, out, _ = skood_("inspect", model, "--json")
+def test_inspect(skood_, cli_model):
+    code, out, _ = skood_("inspect", cli_model, "--json")
     found = json.loads(out)
     assert code == 0
     assert found["kind"] == "model"
     assert found["versions"]["skood"] == skood.__version__
-    assert found["false_alarm_bound_"] == skood.load(model).false_alarm_bound_
+    assert found["false_alarm_bound_"] == skood.load(cli_model).false_alarm_bound_
     found = json.loads(skood_("inspect", "labelled.npz", "--json")[1])
     assert found["shape"] == [200, 5]
     assert found["labels"] == {"-1": 20, "0": 120, "1": 60}
@@ -259,18 +261,18 @@ def test_inspect(skood_, model):
 
 
 @pytest.mark.slow
-def test_export(skood_, model):
+def test_export(skood_, cli_model):
     pytest.importorskip("onnxscript")
-    code, out, _ = skood_("export", model, "model.onnx", "test.npy", "--json")
+    code, out, _ = skood_("export", cli_model, "model.onnx", "test.npy", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["parity"]["rows"] == 80
     assert found["parity"]["flips"] == 0
-    assert found["threshold"] == skood.load(model).offset_
+    assert found["threshold"] == skood.load(cli_model).offset_
     code, out, _ = skood_("inspect", "model.onnx", "--json")
     assert json.loads(out)["parity"] == found["parity"]
     line = ("model.onnx", "near.npy", "--verify")
-    assert skood_("export", model, *line)[0] == 0
+    assert skood_("export", cli_model, *line)[0] == 0
     assert skood_("fit", "KNN", "train.npy", "other", "--alpha", 0.1)[0] == 0
     code, out, errors = skood_("export", "other", *line)
     assert (code, out) == (1, "")

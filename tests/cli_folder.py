@@ -1,20 +1,15 @@
-"""A folder of files for the command line, and the command line in it."""
+"""A folder with what the command line reads."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-import skood
-from skood import (
-    KNN,
-    ConformalDetector,
-    LayerFeatures,
-)
-from skood.cli import main
+from skood import LayerFeatures
 
 NETS = """
 import torch
@@ -42,10 +37,8 @@ import numpy as np
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with a network's module, data of every kind, and two models."""
-    folder = tmp_path_factory.mktemp("cli")
+def write_cli_folder(folder: Path) -> None:
+    """Write a network's module and data of every kind."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(200, 5)), np.repeat([0, 1, -1], [120, 60, 20])
     (folder / "cli_nets.py").write_text(NETS)
@@ -71,26 +64,3 @@ def folder(tmp_path_factory):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{number:02}.png")
     np.save(folder / "inputs.npy", rng.random((40, 3, 8, 8), dtype=np.float32))
-    return folder
-
-
-@pytest.fixture
-def skood_(folder, capsys, monkeypatch):
-    """Run a command in the folder; return its exit code, output and errors."""
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
-
-    def run(*line):
-        code = main([str(part) for part in line])
-        out, errors = capsys.readouterr()
-        return code, out, errors
-
-    return run
-
-
-@pytest.fixture
-def model(folder):
-    path = folder / "model"
-    if not path.exists():
-        skood.save(ConformalDetector(KNN(5)).fit(np.load(folder / "train.npy")), path)
-    return path
