@@ -107,7 +107,7 @@ def test_features_that_cannot_be_squared_are_refused(detector):
 def test_a_mixture_names_the_column_that_cannot_be_squared(shrinkage):
     X = np.random.default_rng(0).normal(size=(60, 4)) * [1.0, 1.0, 1e155, 1.0]
     for y in (None, np.arange(60) % 2):
-        with pytest.raises(ValueError, match="'array' .*column 2 are too large"):
+        with pytest.raises(ValueError, match=r"'array' .*column 2 are too large"):
             GaussianMixtureDetector(shrinkage=shrinkage).fit(X, y)
 
 

@@ -46,7 +46,7 @@ ARRAY = "array"
 
 LARGEST = np.finfo(np.float64).max
 
-MOST_KEPT_OUT = 1 / 3
+MOST_KEPT_OUT = 0.4
 """No larger a share of few rows is kept out of a detector for its threshold."""
 
 
@@ -74,7 +74,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     that one fifth, all seeded; with under 10 rows a column twice, to see how the
     threshold moves with the rows), after which the detector is fitted on all; one that
     draws at random keeps a fifth out for good where rows are few for the columns, or up
-    to a third where the rate takes as many. It is
+    to two fifths where the rate takes as many. It is
     the k-th smallest of n such scores with k = floor(contamination * (n + 1)), of at
     most 10,000 rows. A class whose scores of training rows are those of new rows says
     why in ``_unbiased``.
@@ -266,7 +266,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     def _kept_out(self, training: Training) -> Rows | None:
         """Return the rows to keep out of this detector itself, for its threshold.
 
-        A fifth, or as many as the rate takes, but no more than a third. None where so
+        A fifth, or as many as the rate takes, but at most two fifths. None where so
         few would not do, or rows are many for the columns.
         """
         n_rows, n_columns = training.features.shape

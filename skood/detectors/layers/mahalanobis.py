@@ -48,7 +48,7 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     rows span fewer directions than there are features, or a row's leverage is so near 1
     that rounding would decide, rows are held out instead: of further fits, or, where
     there are about as many rows as features, so that a tenth of them matters, or one, a
-    fifth of this fit itself (up to a third, where the rate takes as many).
+    fifth of this fit itself (up to two, where the rate takes as many).
 
     Parameters
     ----------
