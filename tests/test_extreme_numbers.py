@@ -103,6 +103,14 @@ def test_features_that_cannot_be_squared_are_refused(detector):
         detector.fit(*times(1e200))
 
 
+@pytest.mark.parametrize("shrinkage", ["oas", 0.1])
+def test_a_mixture_names_the_column_that_cannot_be_squared(shrinkage):
+    X = np.random.default_rng(0).normal(size=(60, 4)) * [1.0, 1.0, 1e155, 1.0]
+    for y in (None, np.arange(60) % 2):
+        with pytest.raises(ValueError, match=r"'array' .*column 2 are too large"):
+            GaussianMixtureDetector(shrinkage=shrinkage).fit(X, y)
+
+
 def test_features_of_zeros_are_refused_or_said_not_to_vary():
     with pytest.raises(ValueError, match="all features of the training rows are zero"):
         PNML().fit(*times(0.0))

@@ -413,3 +413,12 @@ def test_head_is_recovered_from_samples():
         LinearHead.from_samples(h, np.abs(head.logits(h)))
     with pytest.raises(ValueError, match="more than 5"):
         LinearHead.from_samples(h[:5], head.logits(h[:5]))
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+@pytest.mark.parametrize("entry", [np.nan, np.inf])
+def test_a_head_of_a_network_that_diverged_is_refused(name, entry):
+    arrays = {"weight": np.ones((2, 3), dtype=np.float32), "bias": np.zeros(2)}
+    arrays[name][-1] = entry
+    with pytest.raises(ValueError, match=rf"head's {name} has {entry} in place \(1,"):
+        LinearHead(**arrays)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from references.head_parts import balanced_rows as rows_by_turns
 from references.threshold import kth_smallest
+from sklearn.base import clone
 
 from skood import (
     DML,
@@ -172,19 +173,45 @@ def test_directions_of_rounding_are_none():
         (np.array([1.0, 2.0]), [1, 2]),
         (np.array(["0", "2"]), [0, 2]),
         (np.array([1, 2, 3]), [0, 1, 2]),
-        (np.array(["bird", "cat", "dog"]), [0, 1, 2]),
+        (np.array([1, 2, 10]), [2, 0, 1]),
+        (np.array(["1", "10", "2"]), [0, 2, 1]),
+        (np.array(["bird", "cat", "dog"]), [1, 2, 0]),
+        (np.array(["bird", "cat"]), [2, 1]),
         (np.array([0.5, 1, 2]), [0, 1, 2]),
     ],
     ids=str,
 )
-def test_labels_are_columns_or_in_their_order(labels, columns):
-    assert label_columns(labels, 3).tolist() == columns
+def test_labels_are_columns_or_what_the_network_predicts(labels, columns):
+    classes = np.arange(60) % len(labels)
+    predicted = np.array(columns)[classes]
+    predicted[:9] = 0  # wrongly
+    found = label_columns(labels, labels, classes, predicted, 3)
+    assert found.tolist() == columns
 
 
-@pytest.mark.parametrize("labels", [["cat", "dog"], [5, 6], [1, 3]], ids=str)
+@pytest.mark.parametrize("labels", [["cat", "dog"], [5, 6], list("abcd")], ids=str)
 def test_labels_that_cannot_be_told_are_refused(labels):
+    labels, rng = np.array(labels), np.random.default_rng(0)
+    classes = np.arange(200) % len(labels)
+    predicted = classes % 3 if len(labels) > 3 else rng.integers(0, 3, 200)
     with pytest.raises(ValueError, match="which belong together cannot be told"):
-        label_columns(np.array(labels), 3)
+        label_columns(labels, labels, classes, predicted, 3)
+
+
+def test_numbers_that_are_other_columns_are_refused():
+    labels, classes = np.arange(3), np.arange(60) % 3
+    with pytest.raises(ValueError, match=r"in which 0% .* match holds for 100%"):
+        label_columns(labels, labels, classes, (classes + 1) % 3, 3)
+
+
+@pytest.mark.parametrize("name", ["SHE", "OpenMax", "TemperatureScaledMSP"])
+@pytest.mark.parametrize("names", [["2", "10", "9"], ["z", "y", "x"], [30, 7, 100]])
+def test_names_of_classes_in_any_order_are_numbers(name, names):
+    features, y = synthetic_features(120, 0)
+    detector = REGISTRY[name].detector(**REGISTRY[name].on_features[0])
+    expected = clone(detector).fit(features, y).score_samples(features)
+    found = clone(detector).fit(features, np.array(names)[y]).score_samples(features)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_rows_without_a_class_do_not_shift_the_others():
@@ -192,10 +219,12 @@ def test_rows_without_a_class_do_not_shift_the_others():
     features, y = synthetic_features()
     some = (y >= 0) & (y != 1)
     names = np.array(["bird", "cat", "dog"])[y]
-    with pytest.warns(UserWarning, match="no row is rightly predicted for 1 of the 3"):
+    lacking = "no row is rightly predicted for 1 of the 3"
+    with pytest.warns(UserWarning, match=lacking):
         few = SHE().fit(features[some], y[some])
-    with pytest.raises(ValueError, match="cannot be told"):
-        SHE().fit(features[some], names[some])
+    with pytest.warns(UserWarning, match=lacking):
+        named = SHE().fit(features[some], names[some])
+    np.testing.assert_array_equal(named.patterns_, few.patterns_)
     whole = SHE().fit(features[y >= 0], y[y >= 0])
     np.testing.assert_allclose(few.patterns_[[0, 2]], whole.patterns_[[0, 2]])
     both = few.patterns_[[0, 2]] * [[np.sum(y == 0)], [np.sum(y == 2)]]
@@ -207,7 +236,7 @@ def test_she_needs_labels_that_are_those_of_the_head():
     with pytest.raises(ValueError, match="SHE compares predictions with labels"):
         SHE().fit(features)
     turned = np.where(y >= 0, (y + 1) % 3, -1)
-    with pytest.raises(ValueError, match="no row is rightly predicted for any class"):
+    with pytest.raises(ValueError, match="number the labels as the columns are"):
         SHE().fit(features, turned)
 
 

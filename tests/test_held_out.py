@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skood import LSGM, LayerFeatures
 from skood.detectors import BaseDetector
 from skood.detectors.threshold import threshold_for
+from skood.detectors.training import Training
 from skood.numerics.splits import folds, held_out_splits, nested_splits, share
 
 
@@ -86,3 +88,25 @@ def test_ties_at_the_threshold_are_told():
         assert threshold_for(scores, 0.05) == 0
     with pytest.warns(UserWarning, match="a constant score tells nothing"):
         threshold_for(np.ones(50), 0.1)
+
+
+@pytest.mark.parametrize("n_rows", [60, 68, 75, 120])
+@pytest.mark.parametrize("n_classes", [1, 3, 7])
+def test_enough_rows_are_kept_out_whatever_the_classes(n_rows, n_classes):
+    features = LayerFeatures({"a": np.zeros((n_rows, 50))})
+    y = np.random.default_rng(n_rows).integers(0, n_classes, n_rows)
+    names, classes = np.unique(y, return_inverse=True)
+    training = Training(features, features[:0], classes, names)
+    kept_out = LSGM()._kept_out(training)
+    assert 19 <= len(kept_out) <= 0.4 * n_rows + n_classes / 2
+    few = Training(features[:47], features[:0])
+    assert LSGM()._kept_out(few) is None
+
+
+def test_a_mixture_of_hardly_more_rows_than_columns_keeps_the_rate():
+    rates = []
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        X, new = rng.normal(size=(68, 64)), rng.normal(size=(500, 64))
+        rates.append(np.mean(LSGM(2).fit(X).predict(new) == -1))
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.03)

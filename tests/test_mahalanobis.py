@@ -549,3 +549,28 @@ def test_rows_that_span_nearly_all_directions_keep_the_rate(share):
     due = max(int(0.1 * (n + 1)), 1) / (n + 1)
     error = 4 * (due * (1 - due) / (n + 2) / len(rates)) ** 0.5
     assert abs(np.mean(rates) - due) < error
+
+
+@pytest.mark.parametrize("n_classes", [1, 4])
+@pytest.mark.parametrize("to_spare", [0, 1, 3, 10])
+def test_hardly_more_rows_than_features_keep_the_rate(to_spare, n_classes):
+    d = 48
+    n = d + n_classes + to_spare
+    y, means = np.arange(n) % n_classes, 3 * np.eye(n_classes, d)
+    rates = []
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        detector = Mahalanobis(contamination=0.1)
+        with pytest.warns(UserWarning, match="singular"):
+            detector.fit(rng.normal(size=(n, d)) + means[y], y)
+        new = rng.normal(size=(1000, d)) + means[np.arange(1000) % n_classes]
+        rates.append(np.mean(detector.predict(new) == -1))
+    k = 10  # rows kept out, about: a fifth
+    assert np.mean(rates) == pytest.approx(1 / (k + 1), abs=4 * 0.09 / 16**0.5)
+    assert np.median(rates) > 0.02
+
+
+def test_a_covariance_that_hangs_on_each_row_is_told():
+    X = np.random.default_rng(0).normal(size=(29, 28))  # too few to keep any out
+    with pytest.warns(UserWarning, match="rank 28 of 28 .* without one of the rows"):
+        Mahalanobis().fit(X)

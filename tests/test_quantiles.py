@@ -46,3 +46,12 @@ def test_chunks_are_no_matter():
     whole = pooled_quantiles(features, NAME, SHARES)
     with mock.patch.object(chunks, "CHUNK_ELEMENTS", 35):
         np.testing.assert_array_equal(pooled_quantiles(features, NAME, SHARES), whole)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "u1", "i2", "i4", "u4", "i8", ">i8", "<f2", ">f4", np.longdouble]
+)
+def test_any_type_of_numbers(dtype):
+    rows = np.random.default_rng(0).integers(0, 100, size=(80, 3)).astype(dtype)
+    found = pooled_quantiles(LayerFeatures({"a": rows}), NAME, SHARES)
+    np.testing.assert_allclose(found, np.quantile(rows.astype(np.float64), SHARES))

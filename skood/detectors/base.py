@@ -46,6 +46,9 @@ ARRAY = "array"
 
 LARGEST = np.finfo(np.float64).max
 
+MOST_KEPT_OUT = 0.4
+"""No larger a share of few rows is kept out of a detector for its threshold."""
+
 
 Self = TypeVar("Self", bound="BaseDetector")
 
@@ -70,7 +73,8 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     rows held out of other fits (10 folds up to 2,000 rows, 5 folds up to 5,000, above
     that one fifth, all seeded; with under 10 rows a column twice, to see how the
     threshold moves with the rows), after which the detector is fitted on all; one that
-    draws at random keeps a fifth out for good where rows are few for the columns. It is
+    draws at random keeps a fifth out for good where rows are few for the columns, or up
+    to two fifths where the rate takes as many. It is
     the k-th smallest of n such scores with k = floor(contamination * (n + 1)), of at
     most 10,000 rows. A class whose scores of training rows are those of new rows says
     why in ``_unbiased``.
@@ -259,21 +263,33 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         scores = self._unseen_scores(training.part(rows), rows)
         return self._held_out_scores(training, unfitted) if scores is None else scores
 
+    def _kept_out(self, training: Training) -> Rows | None:
+        """Return the rows to keep out of this detector itself, for its threshold.
+
+        A fifth, or as many as the rate takes, but at most two fifths. None where so
+        few would not do, or rows are many for the columns.
+        """
+        n_rows, n_columns = training.features.shape
+        least = rows_for_rate(self.contamination)
+        # Each class gives its share to a row, which rounding may take half a row off.
+        rounded = 0 if training.classes is None else training.n_classes / 2
+        size = max(HELD_OUT_SHARE, (least + rounded) / n_rows)
+        if not few_rows_a_column(n_rows, n_columns) or size > MOST_KEPT_OUT:
+            return None
+        rows = share(n_rows, size, training.classes)
+        return rows if len(rows) >= least else None
+
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
         """Return the scores of rows that were held out of a fit.
 
-        Where fits differ by chance as well as by a few rows, a fifth of the rows is
-        kept out of this detector itself, if that is enough for the rate.
+        Where fits differ by chance as well as by a few rows, some rows are kept out of
+        this detector itself.
         """
         n_rows, n_columns = training.features.shape
-        kept_out = share(n_rows, HELD_OUT_SHARE, training.classes)
-        if (
-            self._differs_by_chance()
-            and few_rows_a_column(n_rows, n_columns)
-            and len(kept_out) >= rows_for_rate(self.contamination)
-        ):
+        kept_out = self._kept_out(training) if self._differs_by_chance() else None
+        if kept_out is not None:
             self._learn(training.alone(np.setdiff1d(np.arange(n_rows), kept_out)))
             return self._scores(training.features[kept_out])
 

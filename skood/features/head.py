@@ -24,6 +24,11 @@ class LinearHead:
         The layer of a :class:`~skood.features.LayerFeatures` that is the input of
         the map.
 
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or infinite: every logit would be, too.
+
     Examples
     --------
     >>> import numpy as np
@@ -40,6 +45,7 @@ class LinearHead:
     def __post_init__(self) -> None:
         for name in ("weight", "bias"):  # those of a torch module are tensors
             array = as_array(getattr(self, name), name)
+            _check_finite(array, name)
             object.__setattr__(self, name, array)
 
     def logits(self, features: ArrayLike) -> NDArray[np.floating]:
@@ -108,3 +114,14 @@ class LinearHead:
                 "linear map."
             )
         return cls(solution[:-1].T.copy(), solution[-1].copy(), layer)
+
+
+def _check_finite(array: NDArray[np.floating], name: str) -> None:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return
+    place = tuple(map(int, np.argwhere(~np.isfinite(array))[0]))
+    raise ValueError(
+        f"the head's {name} has {array[place]} in place {place}, and every logit of "
+        "that class would be no number: give finite weights (a network whose training "
+        "diverged has none)."
+    )

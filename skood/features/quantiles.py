@@ -131,8 +131,12 @@ def _chunk_counts(
 
 
 def _comparable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type of float that holds the entries exactly."""
-    return np.dtype(np.float32 if dtype.itemsize < 4 else dtype.type)
+    """Return float32 where it holds the entries exactly, else float64.
+
+    Detectors read integers, and longer floats, as float64.
+    """
+    single = dtype.itemsize < 4 or (dtype.kind == "f" and dtype.itemsize == 4)
+    return np.dtype(np.float32 if single else np.float64)
 
 
 def _keys(values: NDArray[Any]) -> NDArray[Any]:

@@ -17,8 +17,8 @@ from skood.detectors.label_columns import label_columns
 from skood.detectors.threshold import threshold_rows
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures, LinearHead
-from skood.features.chunks import S, chunk_results, merged_statistics
-from skood.numerics.device import array_namespace, like
+from skood.features.chunks import S, by_chunks, chunk_results, merged_statistics
+from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import EVERY_ROW, row_slices
 from skood.numerics.rows import cache_slices, in_float64
 
@@ -201,10 +201,19 @@ class HeadDetector(BaseDetector):
                 f"{type(self).__name__} compares predictions with labels, and y is "
                 "None: give fit the class labels of the rows."
             )
-        labels: NDArray[Any] = np.asarray(self._all_labels)
-        columns = label_columns(labels, len(self.head_.bias))
-        places = np.searchsorted(labels, training.labels)
-        return np.asarray(columns[places][training.classes])
+        largest = by_chunks(self._largest, training.features).astype(np.intp)
+        columns = label_columns(
+            np.asarray(self._all_labels),
+            training.labels,
+            training.classes,
+            largest,
+            len(self.head_.bias),
+        )
+        return np.asarray(columns[training.classes])
+
+    def _largest(self, chunk: LayerFeatures) -> NDArray[np.intp]:
+        parts = self._some_rows(chunk, logits=True)
+        return np.concatenate([to_numpy(z).argmax(axis=1) for _, _, z in parts])
 
     def _choice(self, name: str, choose: Callable[[], T]) -> T:
         """Return what ``choose`` does, once: fits that hold rows out take it over.

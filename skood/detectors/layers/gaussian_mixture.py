@@ -22,6 +22,7 @@ from skood.numerics.logsumexp import log_sum_exp
 from skood.numerics.moments import ClassMoments
 from skood.numerics.rows import cache_slices, row_dots
 from skood.numerics.shrinkage import Shrinkage
+from skood.numerics.whitening import check_squares
 
 __all__ = ["GaussianMixtureDetector"]
 
@@ -77,8 +78,8 @@ class GaussianMixtureDetector(LayerDetector):
     Raises
     ------
     ValueError
-        If the features do not vary at all, or a covariance is singular without
-        shrinkage.
+        If the features do not vary at all, or are too large to be squared, or a
+        covariance is singular without shrinkage.
 
     References
     ----------
@@ -121,6 +122,8 @@ class GaussianMixtureDetector(LayerDetector):
         return MomentsByClass.of(x, classes, n_classes)
 
     def _set_gaussians(self, name: Key, classes: list[ClassMoments]) -> None:
+        for moments in classes:
+            check_squares(moments.scatter.diagonal(), moments.means[0])
         tied = reduce(_tied, classes)
         kinds = [m if np.trace(m.scatter) > 0 else tied for m in classes]
         shapes = [self._gaussian(kind) for kind in kinds]

@@ -27,6 +27,9 @@ from skood.numerics.shrinkage import SHRUNK, Shrinkage
 
 __all__ = ["Mahalanobis"]
 
+ROWS_TO_SPARE = 32
+"""So many rows more than features and classes, and leaving one out changes little."""
+
 
 class Mahalanobis(LayerDetector, IncrementalDetector):
     r"""Squared Mahalanobis distance to the nearest class mean.
@@ -44,8 +47,8 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     it is). In many dimensions the plain training distances are much too small. Where
     rows span fewer directions than there are features, or a row's leverage is so near 1
     that rounding would decide, rows are held out instead: of further fits, or, where
-    they span nearly all directions, so that a tenth of them matters, a fifth of this
-    fit itself.
+    there are about as many rows as features, so that a tenth of them matters, or one, a
+    fifth of this fit itself (up to two, where the rate takes as many).
 
     Parameters
     ----------
@@ -113,8 +116,9 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     -----
     UserWarning
         If a class has one row: it adds a mean, but nothing to the covariance. If the
-        empirical covariance of a layer is singular: the ridge alone says then how far
-        a row is in the directions in which the training rows do not vary.
+        empirical covariance of a layer is singular, or would be without one of the
+        rows: the ridge alone says then how far a row is in the directions in which the
+        training rows do not vary.
 
     See Also
     --------
@@ -323,13 +327,16 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     ) -> NDArray[np.float64] | None:
         if any(_is_made_of_its_ridge(g[0]) for g in self._gaussians.values()):
             return None
+        if self._differs_by_chance() and self._kept_out(training) is not None:
+            return None
         scores = self._unseen_layer_scores(training)
         return None if scores is None else self._weighted(scores)
 
     def _differs_by_chance(self) -> bool:
-        """Return whether single rows decide how far outside of their span a row is."""
+        """Return whether single rows decide how far a row is."""
         return any(
-            _spans_nearly_all(g[0]) for g in getattr(self, "_gaussians", {}).values()
+            _spans_nearly_all(g[0]) or _is_hardly_determined(g[0])
+            for g in getattr(self, "_gaussians", {}).values()
         )
 
     def _unseen_layer_scores(
@@ -432,6 +439,23 @@ def _spans_nearly_all(gaussian: TiedGaussian) -> bool:
     )
 
 
+def _is_hardly_determined(gaussian: TiedGaussian) -> bool:
+    """Return whether the covariance without one row is another, or is singular.
+
+    New rows are then much nearer than those that are left out: with r more rows than
+    features and classes, the 5 % quantile of left out Gaussian rows has 0.4 % of new
+    ones below it for r = 1, and 4.8 % for r = 32.
+    """
+    more = _rows_to_spare(gaussian)
+    return gaussian.shrinkage == 0 and 0 <= more < ROWS_TO_SPARE
+
+
+def _rows_to_spare(gaussian: TiedGaussian) -> float:
+    """Return how many rows there are beyond what spans all directions."""
+    n_classes, width = np.count_nonzero(gaussian.counts), len(gaussian.scale)
+    return float(gaussian.counts.sum() - n_classes - width)
+
+
 def _single_class(n_rows: int) -> NDArray[np.intp]:
     return np.zeros(n_rows, dtype=np.intp)
 
@@ -462,12 +486,13 @@ def _warn_of_singular(gaussians: dict[Key, TiedGaussian]) -> None:
         f"{name[0]!r} ({name[1]}) has rank {g.rank} of {len(g.scale)} features "
         f"({int(g.counts.sum())} rows, {np.count_nonzero(g.counts)} classes)"
         for name, g in gaussians.items()
-        if g.rank < len(g.scale) and g.shrinkage == 0
+        if (g.rank < len(g.scale) or _rows_to_spare(g) <= 0) and g.shrinkage == 0
     ]
     if singular:
         warnings.warn(
-            f"the covariance of layer {'; '.join(singular)}: it is singular, and the "
-            "ridge alone decides how far a row is where the training rows do not vary. "
+            f"the covariance of layer {'; '.join(singular)}: it is singular, or would "
+            "be without one of the rows, and the ridge alone decides how far a row is "
+            "where the training rows do not vary. "
             "Use covariance='oas' or 'ledoit_wolf', a larger reg_covar (1e-4), more "
             "rows, or fewer features (sklearn.decomposition.PCA).",
             UserWarning,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,8 @@ from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.label_columns import label_columns
 from skood.detectors.training import Training
 from skood.features import LOGITS, LayerFeatures
-from skood.numerics.device import array_namespace
+from skood.features.chunks import by_chunks
+from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.rows import cache_slices
 
 __all__ = ["LearnedLogitDetector", "LogitDetector", "LogitsOf"]
@@ -64,16 +66,23 @@ class LearnedLogitDetector(BaseDetector):
             )
         self._learn_logits(training, logits_of)
 
-    def _label_columns(self, training: Training, n_logits: int) -> NDArray[np.intp]:
+    def _label_columns(
+        self, training: Training, logits_of: LogitsOf
+    ) -> NDArray[np.intp]:
         """Return the column of the logits that each row's label stands for."""
-        if training.classes is None or training.labels is None:
+        present = training.labels
+        if training.classes is None or present is None:
             raise ValueError(
                 f"{type(self).__name__} learns from right and wrong predictions, and y "
                 "is None: give fit the class labels of the rows."
             )
-        labels = getattr(self, "_all_labels", training.labels)
-        columns = label_columns(labels, n_logits)
-        return columns[np.searchsorted(labels, training.labels)][training.classes]
+        labels = getattr(self, "_all_labels", present)
+        largest = by_chunks(partial(_largest, logits_of=logits_of), training.features)
+        n_logits = logits_of(training.features[:1]).shape[1]
+        columns = label_columns(
+            labels, present, training.classes, largest.astype(np.intp), n_logits
+        )
+        return columns[training.classes]
 
     # Of the base -------------------------------------------------------------------
 
@@ -102,6 +111,11 @@ class LearnedLogitDetector(BaseDetector):
         slices = cache_slices(logits, logits.shape[1], self._least_rows)
         scores = [self._logit_scores(logits[rows]) for rows in slices]
         return array_namespace(scores[0]).concat(scores)
+
+
+def _largest(chunk: LayerFeatures, *, logits_of: LogitsOf) -> NDArray[np.intp]:
+    logits = logits_of(chunk)
+    return to_numpy(array_namespace(logits).argmax(logits, axis=1))
 
 
 class LogitDetector(LearnedLogitDetector, IncrementalDetector):

@@ -110,10 +110,9 @@ class OpenMax(LearnedLogitDetector):
         return tags
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
-        n_logits = logits_of(training.features[:1]).shape[1]
         columns = np.full(len(training), -1)
         if training.labels is not None:
-            columns = self._label_columns(training, n_logits)
+            columns = self._label_columns(training, logits_of)
         gather = partial(_gather, logits_of=logits_of)
         of_sums = partial(gather, statistics=ClassSums.of)
         sums = merged_statistics(of_sums, training.features, columns)

@@ -80,7 +80,7 @@ class TemperatureScaledMSP(LearnedLogitDetector):
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         n_logits = logits_of(training.features[:1]).shape[1]
-        columns = self._label_columns(training, n_logits)
+        columns = self._label_columns(training, logits_of)
 
         weight = len(training) / (len(training) + n_logits)
 
