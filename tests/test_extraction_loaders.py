@@ -307,9 +307,7 @@ class Breaking(Reusing):
 def test_what_was_read_before_an_error_is_kept(network, X, tmp_path):
     extractor = LayerFeatureTransformer(network, "logits", batch_size=2)
     with pytest.raises(OSError, match="no such file"):
-        extractor.extract_to(
-            tmp_path, Breaking(X, 10, FORMS["tensor"]), progress=False
-        )
+        extractor.extract_to(tmp_path, Breaking(X, 10, FORMS["tensor"]), progress=False)
     assert FeatureStore(tmp_path).stats()["rows"] == 6
 
 

@@ -96,4 +96,3 @@ class Stream:
         if len(named) == len(items) and all(OWN_KEY in item for item in named):
             loaded = replace(loaded, ids=[item[OWN_KEY] for item in named])
         return loaded
-

@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import json
 import shutil
+import stat
 import time
 import warnings
 from collections import Counter, OrderedDict
@@ -298,6 +299,8 @@ def _check_folder(path: Path) -> None:
         )
     manifest = path / MANIFEST
     try:
+        if stat.S_ISFIFO(manifest.stat().st_mode):
+            raise ValueError  # and reading it would wait for ever
         schema = int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])
     except FileNotFoundError:
         # Another process may just be making it.
