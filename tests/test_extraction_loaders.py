@@ -211,7 +211,7 @@ def test_rows_that_cannot_be_told_apart_are_refused(X):
         Loaded([1, 2], None, Inputs(X))
 
 
-# Memory that is written to again -------------------------------------------------------
+# Memory that is written to again ------------------------------------------------------
 
 
 class Reusing(Dataset):
@@ -311,7 +311,7 @@ def test_what_was_read_before_an_error_is_kept(network, X, tmp_path):
     assert FeatureStore(tmp_path).stats()["rows"] == 6
 
 
-# Loaders that say what a batch is --------------------------------------------------------
+# Loaders that say what a batch is -----------------------------------------------------
 
 
 def test_the_order_of_a_loaders_batches_is_kept(network, X):

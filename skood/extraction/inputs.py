@@ -80,7 +80,8 @@ class Inputs:
         rows: NDArray[np.intp] | None = None,
     ) -> None:
         check_readable(X)
-        self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
+        self._cut = X if isinstance(X, Items) else as_rows(X)  # of a stream
+        self._preprocess, self._rows = preprocess, rows
         self.meter = Meter()
         self.takes: Takes = None
         self.feeding: Any = None
@@ -232,8 +233,6 @@ def as_rows(X: Any) -> Rows:
     TypeError
         If it has no rows to cut.
     """
-    if isinstance(X, Items):
-        return X
     if isinstance(X, DataLoader):
         return _of_loader(X)
     if isinstance(X, Dataset) and not isinstance(X, IterableDataset):

@@ -75,18 +75,16 @@ def addresses(item: Any) -> set[Any]:
 
 
 def _addresses(item: Any) -> Iterator[Any]:
-    if isinstance(item, Tensor) and item.layout == torch.strided:
-        if item.numel() and not item.is_meta:
-            yield item.device.type, item.data_ptr()
-    elif isinstance(item, np.ndarray) and not item.dtype.hasobject:
-        if item.size:
-            yield "cpu", item.__array_interface__["data"][0]
-    elif isinstance(item, (list, tuple)):
+    if isinstance(item, (dict, UserDict)):
+        item = [*item.values()]
+    if isinstance(item, (list, tuple)):
         for part in item:
             yield from _addresses(part)
-    elif isinstance(item, (dict, UserDict)):
-        for part in item.values():
-            yield from _addresses(part)
+    elif isinstance(item, Tensor) and item.layout == torch.strided:
+        yield from [(item.device.type, item.data_ptr())] if item.numel() else []
+    elif isinstance(item, np.ndarray) and not item.dtype.hasobject:
+        place = item.__array_interface__["data"][0]
+        yield from [("cpu", place)] if item.size else []
     elif not isinstance(item, _PLAIN):
         yield None
 

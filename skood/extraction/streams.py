@@ -54,7 +54,7 @@ class Stream:
         key: Callable[[Any], str] | None = None,
     ) -> None:
         self._collate = own_collate(X)
-        source = X.dataset if isinstance(X, DataLoader) else X
+        source: Any = X.dataset if isinstance(X, DataLoader) else X
         # Copies: a stream may yield one piece of memory again and again.
         self._items, self._preprocess, self._key = map(owned, source), preprocess, key
         self._seen: list[Any] = []

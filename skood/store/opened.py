@@ -299,9 +299,7 @@ def _check_folder(path: Path) -> None:
         )
     manifest = path / MANIFEST
     try:
-        if stat.S_ISFIFO(manifest.stat().st_mode):
-            raise ValueError  # and reading it would wait for ever
-        schema = int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])
+        schema = _schema_in(manifest)
     except FileNotFoundError:
         # Another process may just be making it.
         strange = {e.name for e in path.iterdir() if e.suffix != UNFINISHED} - PARTS
@@ -317,3 +315,9 @@ def _check_folder(path: Path) -> None:
     else:
         if schema > SCHEMA:
             raise newer_schema(str(path), schema)
+
+
+def _schema_in(manifest: Path) -> int:
+    if stat.S_ISFIFO(manifest.stat().st_mode):
+        raise ValueError  # reading it would wait for ever
+    return int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])
