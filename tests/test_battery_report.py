@@ -10,6 +10,7 @@ from skood.estimator_checks import (
     BrokenRule,
     check_estimator,
     estimator_checks_generator,
+    parametrize_with_checks,
 )
 from skood.estimator_checks.battery import takes_arrays
 from skood.model_selection import OutliersIgnored
@@ -75,3 +76,11 @@ def test_every_check_of_ours_has_a_rule_in_a_line():
     for _, check in estimator_checks_generator(Mahalanobis()):
         assert check.rule != check.__name__
         assert check.rule.endswith(".")
+
+
+def test_names_of_checks_are_the_same_in_every_process():
+    detector = Mahalanobis(device=object())
+    assert "0x" in repr(detector)
+    names = parametrize_with_checks([detector]).kwargs["ids"]
+    assert not any("0x" in name for name in names)
+    assert all("Mahalanobis" in name for name in names)

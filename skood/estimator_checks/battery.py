@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -66,8 +67,13 @@ def parametrize_with_checks(estimators: Sequence[Any]) -> Any:
     import pytest
 
     cases = [case for est in estimators for case in estimator_checks_generator(est)]
-    names = [f"{estimator!r}-{check.__name__}" for estimator, check in cases]
+    names = [f"{_shown(estimator)}-{check.__name__}" for estimator, check in cases]
     return pytest.mark.parametrize(("estimator", "check"), cases, ids=names)
+
+
+def _shown(estimator: Any) -> str:
+    """Return the repr without addresses, which are others in each process."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(estimator))
 
 
 def check_estimator(
