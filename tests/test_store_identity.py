@@ -337,7 +337,7 @@ class Counted(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:a forward of Counted changes")
-@pytest.mark.parametrize("before, after", [("2.0", "3.0"), ("x * F", "x + F")])
+@pytest.mark.parametrize(("before", "after"), [("2.0", "3.0"), ("x * F", "x + F")])
 def test_code_counts_beside_the_globals_that_a_forward_changes(
     tmp_path, X, before, after
 ):
