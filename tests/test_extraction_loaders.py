@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +14,18 @@ from given_rows import (
 )
 from torch import nn
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
+    Dataset,
     IterableDataset,
     SubsetRandomSampler,
     TensorDataset,
 )
 
 from skood import FeatureStore, LayerFeatureTransformer, list_layers
+from skood.extraction.cached import keys_of, windows
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.memory import read
 
 
 @pytest.fixture
@@ -203,3 +209,150 @@ def test_labels_and_ids_of_a_stream_are_one_a_row(network, X, tmp_path):
 def test_rows_that_cannot_be_told_apart_are_refused(X):
     with pytest.raises(ValueError, match="10 rows of X came with 2 given"):
         Loaded([1, 2], None, Inputs(X))
+
+
+# Memory that is written to again ------------------------------------------------------
+
+
+class Reusing(Dataset):
+    """Decodes each item into one of a few buffers, in turn."""
+
+    def __init__(self, X, n_buffers, form):
+        self.X, self.form, self.reads = X, form, 0
+        self.buffers = torch.empty(n_buffers, X.shape[1])
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, row):
+        buffer = self.buffers[self.reads % len(self.buffers)]
+        self.reads += 1
+        buffer[:] = torch.tensor(self.X[row])
+        return self.form(buffer)
+
+
+FORMS = {
+    "tensor": lambda buffer: buffer,
+    "array": lambda buffer: buffer.numpy(),
+    "sample": lambda buffer: (buffer, 0),
+    "mapping": lambda buffer: {"input": buffer},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n_buffers", [1, 3, 5])
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_data_set_may_use_its_memory_again(
+    cached, batch_size, n_buffers, form, network, X, tmp_path
+):
+    cache = tmp_path if cached else None
+    extractor = LayerFeatureTransformer(
+        network, "logits", batch_size=batch_size, cache=cache
+    )
+    want = expected(network, X)
+    for _ in range(2):
+        found = extractor.fit_transform(Reusing(X, n_buffers, FORMS[form]))
+        np.testing.assert_allclose(found.block("logits"), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_stream_may_use_its_memory_again(batch_size, network, X, tmp_path):
+    def rows():
+        buffer = np.empty(3)
+        for row in X:
+            buffer[:] = row
+            yield {"input": buffer}
+
+    extractor = LayerFeatureTransformer(network, "logits", batch_size=batch_size)
+    found = extractor.extract_to(tmp_path, rows(), progress=False)
+    np.testing.assert_allclose(found.block("logits"), expected(network, X), atol=1e-6)
+
+
+def test_items_are_read_once_where_each_has_its_memory(X):
+    data, numbers = Reusing(X, len(X), FORMS["tensor"]), range(len(X))
+    items, copied = read(data.__getitem__, numbers)
+    assert not copied
+    assert data.reads == len(X)
+    assert items[0].data_ptr() == data.buffers.data_ptr()
+
+
+class Bound:
+    """An item that minds in which thread it is looked at."""
+
+    def __init__(self, row):
+        self.row, self.home = row, threading.get_ident()
+
+    @property
+    def cache_key(self):
+        assert threading.get_ident() == self.home
+        return str(self.row)
+
+
+def test_code_of_items_runs_in_the_thread_that_read_them(network, X):
+    inputs = Inputs(Listed([Bound(row) for row in X]))
+    found = np.concatenate([keys_of(loaded) for loaded in windows(inputs, 4)])
+    assert len({key.tobytes() for key in found}) == len(X)
+
+
+class Breaking(Reusing):
+    """Cannot read row 6."""
+
+    def __getitem__(self, row):
+        if row == 6:
+            raise OSError("no such file")
+        return super().__getitem__(row)
+
+
+def test_what_was_read_before_an_error_is_kept(network, X, tmp_path):
+    extractor = LayerFeatureTransformer(network, "logits", batch_size=2)
+    with pytest.raises(OSError, match="no such file"):
+        extractor.extract_to(tmp_path, Breaking(X, 10, FORMS["tensor"]), progress=False)
+    assert FeatureStore(tmp_path).stats()["rows"] == 6
+
+
+# Loaders that say what a batch is -----------------------------------------------------
+
+
+def test_the_order_of_a_loaders_batches_is_kept(network, X):
+    data = TensorDataset(torch.tensor(X))
+    loader = DataLoader(data, batch_sampler=[[8, 9], [3], [0, 1, 5]])
+    want = expected(network, X[[8, 9, 3, 0, 1, 5]])
+    np.testing.assert_allclose(logits(network, loader), want, atol=1e-6)
+    inner = DataLoader(data, batch_sampler=BatchSampler([7, 2], 2, False))
+    want = expected(network, X[[7, 2]])
+    np.testing.assert_allclose(logits(network, inner), want, atol=1e-6)
+
+
+class Drawing:
+    """Batches of two of some rows, in another order each time."""
+
+    def __init__(self, n_rows):
+        self.n_rows, self.random = n_rows, np.random.default_rng(0)
+
+    def __iter__(self):
+        yield from self.random.permutation(10)[: self.n_rows].reshape(-1, 2).tolist()
+
+
+def test_a_loader_that_shuffles_batches_has_its_data_sets_order(network, X):
+    data = TensorDataset(torch.tensor(X))
+    found = logits(network, DataLoader(data, batch_sampler=Drawing(10)))
+    np.testing.assert_allclose(found, expected(network, X), atol=1e-6)
+    with pytest.raises(TypeError, match="Drawing draws rows by chance"):
+        logits(network, DataLoader(data, batch_sampler=Drawing(8)))
+
+
+def test_a_streams_loader_makes_the_batches(network, X, tmp_path):
+    def doubled(rows):
+        return torch.stack([torch.as_tensor(row) for row, _ in rows]) * 2
+
+    loader = DataLoader(Streamed([(x, 0) for x in X]), 3, collate_fn=doubled)
+    extractor = LayerFeatureTransformer(network, "logits", batch_size=4)
+    found = extractor.extract_to(tmp_path, loader, progress=False)
+    want = expected(network, 2 * X)
+    np.testing.assert_allclose(found.block("logits"), want, atol=1e-6)
+
+
+def test_a_tuple_of_one_array_is_one_input(network, X):
+    found = logits(network, (X,))
+    np.testing.assert_allclose(found, expected(network, X), atol=1e-6)

@@ -253,3 +253,11 @@ def test_an_error_in_the_forward_says_with_which_rows():
         features.transform(X)
     told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert "The network ran on rows 6 to 8 of X." in told
+
+
+def test_complex_inputs_are_checked_too():
+    rows = np.ones((4, 3), np.complex64)
+    rows[2, 1] = complex(0, np.nan)
+    network = nn.Sequential(nn.Identity())
+    with pytest.raises(ValueError, match="X has NaN or infinity in row 2"):
+        LayerFeatureTransformer(network, "0").fit(rows).transform(rows)

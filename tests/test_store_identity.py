@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -309,3 +310,61 @@ def test_changes_that_make_up_for_one_another_are_seen():
         before = weights_digest(network)
         change()
         assert weights_digest(network) != before
+
+
+COUNTED = """
+from torch import nn
+
+CALLS, FACTOR = [0], 2.0
+
+
+def counted(x):
+    CALLS[0] += 1
+    return x * FACTOR
+
+
+class Counted(nn.Module):
+    total = 0
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(5, 4)
+
+    def forward(self, x):
+        type(self).total += len(x)
+        return counted(self.linear(x))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:a forward of Counted changes")
+@pytest.mark.parametrize(("before", "after"), [("2.0", "3.0"), ("x * F", "x + F")])
+def test_code_counts_beside_the_globals_that_a_forward_changes(
+    tmp_path, X, before, after
+):
+    def network(text):
+        module = types.ModuleType("users_counting")
+        name = str(tmp_path / f"{abs(hash(text))}.py")
+        Path(name).write_text(text)
+        module.__file__ = name
+        sys.modules[module.__name__] = module
+        exec(compile(text, name, "exec"), module.__dict__)
+        torch.manual_seed(0)
+        return module.Counted().eval()
+
+    try:
+        for text in (COUNTED, COUNTED.replace(before, after)):
+            counting = network(text)
+            features = LayerFeatureTransformer(
+                counting, "logits", cache=tmp_path / "cache"
+            )
+            for _ in range(3):
+                found = features.fit_transform(X).block("logits")
+                np.testing.assert_allclose(found, expected_of(counting, X), atol=1e-6)
+            assert counting.total == 4 * len(X)  # three of them beside the cache
+    finally:
+        del sys.modules["users_counting"]
+
+
+def expected_of(network, X):
+    with torch.no_grad():
+        return network(torch.tensor(X, dtype=torch.float32)).numpy()

@@ -142,6 +142,53 @@ def test_a_strange_shard_is_set_aside_and_named(transformer, folder, X, what):
     assert store.verify() == []
 
 
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def made_a_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def made_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def made_a_link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.filterwarnings("ignore:shard .* is set aside")
+@pytest.mark.parametrize("n_new", [0, 2])
+@pytest.mark.parametrize(
+    "change", [emptied, made_a_fifo, made_a_folder, made_a_link_to_itself]
+)
+def test_what_becomes_of_known_shards_does_not_stop_the_store(
+    transformer, folder, X, change, n_new
+):
+    expected = clone(transformer).fit_transform(X)
+    cached = clone(transformer).set_params(cache=folder)
+    cached.fit(X).transform(X[n_new:])
+    for path in list((folder / "shards").iterdir()):
+        change(path)
+    same(cached.transform(X), expected)
+    same(cached.extract_to(folder, X, progress=False), expected)
+    FeatureStore(folder).verify()
+    assert FeatureStore(folder).verify() == []
+
+
+def test_a_manifest_that_is_a_fifo_is_written_again(transformer, folder, X):
+    expected = clone(transformer).fit_transform(X)
+    cached = clone(transformer).set_params(cache=folder)
+    cached.fit_transform(X)
+    made_a_fifo(folder / "store.json")
+    with pytest.warns(UserWarning, match="is damaged and will be written again"):
+        same(cached.transform(X), expected)
+
+
 def test_what_cannot_be_set_aside_is_passed_over(transformer, folder, X, monkeypatch):
     transformer.extract_to(folder, X, progress=False)
     path = brackets(folder)

@@ -307,7 +307,7 @@ def _check_rows(batch: Batch) -> None:
 def _check_finite(batch: Batch, numbers: NDArray[np.intp]) -> None:
     for name, tensor in batch.tensors():
         # An additive attention mask may well hold -inf.
-        if not tensor.is_floating_point() or "mask" in name:
+        if not (tensor.is_floating_point() or tensor.is_complex()) or "mask" in name:
             continue
         # A finite sum proves finite terms at a fraction of the cost of a full look.
         if bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from skood.extraction.feeding import fed
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.memory import addresses
 from skood.extraction.probe import Channels
 from skood.extraction.streams import Stream
 from skood.features import Key, LinearHead
@@ -163,26 +164,41 @@ def windows(
     step = batch_size * (WINDOW_BATCHES if inputs.is_array else 1)
     starts = [0, *range(first or step, len(inputs), step)]
     ends = [*starts[1:], len(inputs)]
-    loaded = (inputs.loaded(slice(*rows)) for rows in zip(starts, ends, strict=True))
-    yield from loaded if inputs.is_array else _keyed_ahead(loaded)
+    slices = [*map(slice, starts, ends)]
+    if inputs.is_array:
+        yield from map(inputs.loaded, slices)
+    else:
+        yield from _keyed_ahead(inputs, slices)
 
 
-def _keyed_ahead(windows: Iterator[Loaded]) -> Iterator[Loaded]:
-    """Yield rows with their keys, which are made while the next rows are loaded."""
+def _keyed_ahead(inputs: Inputs, slices: Sequence[slice]) -> Iterator[Loaded]:
+    """Yield rows with their keys, which are made while the next rows are loaded.
+
+    Not so if these are loaded into the same memory, or if rows hold what may have code
+    of its own, and may mind in which thread that runs.
+    """
+    loaded = inputs.loaded(slices[0])
+    here = addresses(loaded.given)
     with ThreadPoolExecutor(1) as thread:
-        waiting: list[tuple[Loaded, Future[Keys]]] = []
-        trouble = None
-        while trouble is None:
+        for number, rows in enumerate(slices[1:], 1):
+            if None in here:
+                yield loaded
+                yield from map(inputs.loaded, slices[number:])
+                return
+            keys = thread.submit(row_keys, loaded.given)
             try:
-                loaded = next(windows)
-                waiting.append((loaded, thread.submit(row_keys, loaded.given)))
-            except Exception as error:  # or the end: what is loaded goes first
-                trouble = error
-            if waiting and (trouble or len(waiting) > 1):
-                loaded, keys = waiting.pop(0)
+                following = inputs.loaded(rows)
+            except Exception:  # what is loaded goes first
                 yield replace(loaded, keys=keys.result())
-    if not isinstance(trouble, StopIteration):
-        raise trouble
+                raise
+            there = addresses(following.given)
+            if not here.isdisjoint(there):
+                keys.exception()  # it is over, and of no use
+                yield from map(inputs.loaded, slices[number - 1 :])
+                return
+            yield replace(loaded, keys=keys.result())
+            loaded, here = following, there
+    yield loaded
 
 
 def stored_blocks(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -25,7 +26,7 @@ from skood.extraction.rows import Columns, Items, Rows, Several, Table, is_table
 from skood.extraction.samples import Takes, takes_of
 from skood.numerics.arrays import as_array, check_readable
 
-__all__ = ["Inputs", "Loaded", "Preprocess", "is_stream"]
+__all__ = ["Inputs", "Loaded", "Preprocess", "is_stream", "own_collate"]
 
 Preprocess = Callable[[Any], Any] | str
 
@@ -79,7 +80,8 @@ class Inputs:
         rows: NDArray[np.intp] | None = None,
     ) -> None:
         check_readable(X)
-        self._cut, self._preprocess, self._rows = as_rows(X), preprocess, rows
+        self._cut = X if isinstance(X, Items) else as_rows(X)  # of a stream
+        self._preprocess, self._rows = preprocess, rows
         self.meter = Meter()
         self.takes: Takes = None
         self.feeding: Any = None
@@ -238,7 +240,7 @@ def as_rows(X: Any) -> Rows:
     refused = isinstance(X, (str, bytes, Mapping, IterableDataset)) or issparse(X)
     if refused or getattr(X, "shape", None) == ():
         raise TypeError(f"X is a {type(X).__name__}; wanted is {_KINDS}.{_hint(X)}")
-    if isinstance(X, tuple) and len(X) > 1 and all(map(is_table, X)):
+    if isinstance(X, tuple) and len(X) > 0 and all(map(is_table, X)):
         return Several(X)
     if is_table(X):
         return Table(X)
@@ -289,25 +291,45 @@ def _of_loader(loader: DataLoader[Any]) -> Rows:
             "X is a DataLoader of an IterableDataset, or one without batches; wanted "
             f"is {_KINDS}.{_hint(loader)}"
         )
-    collate = None if loader.collate_fn is default_collate else loader.collate_fn
-    dataset = cast(Any, loader.dataset)
-    sampler = cast(Any, loader.sampler)
+    dataset, batches = cast(Any, loader.dataset), loader.batch_sampler
+    sampler: Any = batches
+    if type(batches) is BatchSampler:
+        sampler = batches.sampler
     shuffles = isinstance(sampler, RandomSampler) and not sampler.replacement
     shuffles = shuffles and len(sampler) == len(dataset)
     if not (shuffles or isinstance(sampler, SequentialSampler)):
-        dataset = Subset(dataset, _chosen_rows(sampler))
-    return Items(dataset, is_dataset=True, collate=collate)
+        rows = _chosen_rows(sampler, len(dataset))
+        dataset = dataset if rows is None else Subset(dataset, rows)
+    return Items(dataset, is_dataset=True, collate=own_collate(loader))
 
 
-def _chosen_rows(sampler: Any) -> list[int]:
-    rows = [int(row) for row in sampler]
-    if rows != [int(row) for row in sampler]:
-        raise TypeError(
-            f"X is a DataLoader whose {type(sampler).__name__} draws rows by chance: "
-            "nobody could tell which features are whose. Give loader.dataset, or "
-            "torch.utils.data.Subset(loader.dataset, rows)."
-        )
-    return rows
+def own_collate(X: Any) -> Callable[[list[Any]], Any] | None:
+    """Return what a loader makes batches with in place of torch's own."""
+    if not isinstance(X, DataLoader) or X.batch_sampler is None:
+        return None  # of single items it makes no batch
+    return None if X.collate_fn is default_collate else X.collate_fn
+
+
+def _chosen_rows(sampler: Any, length: int) -> list[int] | None:
+    """Return the rows that a sampler draws; None if it only shuffles all of them."""
+    rows, again = _drawn(sampler), _drawn(sampler)
+    if rows == again:
+        return rows
+    if sorted(rows) == sorted(again) == [*range(length)]:
+        return None
+    raise TypeError(
+        f"X is a DataLoader whose {type(sampler).__name__} draws rows by chance: "
+        "nobody could tell which features are whose. Give loader.dataset, or "
+        "torch.utils.data.Subset(loader.dataset, rows)."
+    )
+
+
+def _drawn(sampler: Any) -> list[int]:
+    """Return the rows of a sampler, or of one that draws batches of them."""
+    drawn: list[int] = []
+    for rows in sampler:
+        drawn += map(int, rows) if isinstance(rows, (list, tuple)) else [int(rows)]
+    return drawn
 
 
 def _column(part: Any, name: str) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from skood.extraction.memory import owned, read
 from skood.extraction.samples import (
     Takes,
     collated,
@@ -206,6 +207,8 @@ class Items:
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         self._X, self._is_dataset, self._collate = X, is_dataset, collate
+        self._is_held = type(X) in (list, tuple, _Held)
+        self._copies = False  # until two items are found in the same memory
         self.makes_own = collate is None  # torch's own stacks items
         inside = "rows" if is_dataset else "np.stack(rows)"
         self.as_tensor = f"rows: torch.as_tensor({inside})"
@@ -216,7 +219,7 @@ class Items:
     def part(self, rows: Numbers, *, is_raw: bool = False, takes: Takes = None) -> Any:
         """Return a list of items, or of what are samples their collated inputs."""
         length = len(self._X) if isinstance(rows, slice) else 0
-        items = [self._X[int(number)] for number in _listed(rows, length)]
+        items = self._read(_listed(rows, length))
         if self._collate is not None:
             return only_input(self._collate(items)) if is_raw else self._collate(items)
         if self._is_dataset or is_sample(items[0]):
@@ -229,7 +232,7 @@ class Items:
         self, numbers: NDArray[np.intp], takes: Takes = None
     ) -> tuple[Sequence[Any], Any, Rows]:
         """Return the items' inputs and labels, and the items in memory."""
-        items = [self._X[int(number)] for number in numbers]
+        items = self._read(numbers)
         held = _Held(dict(zip(numbers.tolist(), items, strict=True)))
         rows = Items(held, self._is_dataset, self._collate)
         if not (self._is_dataset or is_sample(items[0])):
@@ -237,6 +240,15 @@ class Items:
         parts = [inputs_of(item, takes) for item in items]
         given = [part[0] if len(part) == 1 else part for part in parts]
         return given, labels_of(items, takes), rows
+
+    def _read(self, numbers: Iterable[int]) -> list[Any]:
+        """Return items that stay as they are when others are read."""
+        if self._is_held:
+            return [self._X[int(number)] for number in numbers]
+        if self._copies:
+            return [owned(self._X[int(number)]) for number in numbers]
+        items, self._copies = read(self._X.__getitem__, numbers)
+        return items
 
 
 class _Held:

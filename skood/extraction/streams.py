@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from skood._progress import Meter
-from skood.extraction.inputs import Inputs, Loaded, Preprocess
+from skood.extraction.inputs import Inputs, Loaded, Preprocess, own_collate
+from skood.extraction.memory import owned
+from skood.extraction.rows import Items
 from skood.extraction.samples import Takes, takes_of
 
 __all__ = ["Stream"]
@@ -51,8 +53,10 @@ class Stream:
         preprocess: Preprocess | None = None,
         key: Callable[[Any], str] | None = None,
     ) -> None:
-        source = X.dataset if isinstance(X, DataLoader) else X
-        self._items, self._preprocess, self._key = iter(source), preprocess, key
+        self._collate = own_collate(X)
+        source: Any = X.dataset if isinstance(X, DataLoader) else X
+        # Copies: a stream may yield one piece of memory again and again.
+        self._items, self._preprocess, self._key = map(owned, source), preprocess, key
         self._seen: list[Any] = []
         self.takes: Takes = None
         self.meter = Meter()
@@ -81,7 +85,8 @@ class Stream:
             yield self._loaded(portion)
 
     def _loaded(self, items: list[Any]) -> Loaded:
-        inputs = Inputs(_Portion(items), self._preprocess)
+        rows = Items(items, is_dataset=True, collate=self._collate)
+        inputs = Inputs(rows, self._preprocess)
         inputs.meter, inputs.takes = self.meter, self.takes
         loaded = inputs.loaded(slice(None))
         if self._key is not None:
@@ -91,16 +96,3 @@ class Stream:
         if len(named) == len(items) and all(OWN_KEY in item for item in named):
             loaded = replace(loaded, ids=[item[OWN_KEY] for item in named])
         return loaded
-
-
-class _Portion(Dataset[Any]):
-    """Some items of a stream."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, number: int) -> Any:
-        return self._items[number]

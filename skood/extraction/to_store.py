@@ -76,8 +76,8 @@ class ToStore:
     ) -> LayerFeatures:
         """Write the features of a data set of any size to a store.
 
-        No more than a batch of inputs and a shard of features is in memory. What the
-        store has already is not computed again: an extraction that was killed is
+        No more than two batches of inputs and a shard of features are in memory. What
+        the store has already is not computed again: an extraction that was killed is
         resumed by the same call.
 
         Parameters

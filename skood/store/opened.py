@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import json
 import shutil
+import stat
 import time
 import warnings
 from collections import Counter, OrderedDict
@@ -298,7 +299,7 @@ def _check_folder(path: Path) -> None:
         )
     manifest = path / MANIFEST
     try:
-        schema = int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])
+        schema = _schema_in(manifest)
     except FileNotFoundError:
         # Another process may just be making it.
         strange = {e.name for e in path.iterdir() if e.suffix != UNFINISHED} - PARTS
@@ -314,3 +315,9 @@ def _check_folder(path: Path) -> None:
     else:
         if schema > SCHEMA:
             raise newer_schema(str(path), schema)
+
+
+def _schema_in(manifest: Path) -> int:
+    if stat.S_ISFIFO(manifest.stat().st_mode):
+        raise ValueError  # reading it would wait for ever
+    return int(json.loads(manifest.read_text(encoding="utf-8"))["schema"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 import warnings
 from collections import OrderedDict
@@ -147,11 +149,10 @@ class Shard:
             If there is no such file.
         """
         entry = self.header.entries["keys"]
+        _checked_stamp(self)
         # A map, so that keys which are not those that were written, however many
         # there seem to be, never come into memory together.
         data = np.asarray(np.memmap(self.path, dtype=np.uint8, mode="r"))
-        if len(data) != self.nbytes:
-            raise set_aside(self.path, f"{len(data)} bytes of {self.nbytes}")
         keys = entry.within(data)
         if digest_of([keys.reshape(-1).data]) != self.metadata.get(KEYS_DIGEST):
             raise set_aside(self.path, "its keys have changed")
@@ -171,7 +172,7 @@ class Reader:
     def data(self, shard: Shard) -> NDArray[np.uint8]:
         """Return the bytes of a shard, once they have been found good."""
         with self._lock:
-            stamp = _stamp_of(shard.path)
+            stamp = _checked_stamp(shard)
             if self._good.get(shard.path) != stamp:
                 self.forget(shard.path)
             if shard.path not in self._maps:
@@ -182,8 +183,6 @@ class Reader:
             return self._maps[shard.path]
 
     def _mapped(self, shard: Shard, stamp: Stamp) -> NDArray[np.uint8]:
-        if stamp[1] != shard.nbytes:
-            raise set_aside(shard.path, f"{stamp[1]} bytes of {shard.nbytes}")
         # As a plain array: what np.memmap adds to each view costs time.
         data = np.asarray(np.memmap(shard.path, dtype=np.uint8, mode="r"))
         if self._good.get(shard.path) != stamp:
@@ -240,8 +239,27 @@ def _header(data: NDArray[np.uint8]) -> Header:
     return read_header(BytesIO(data[: 8 + length].tobytes()), len(data))
 
 
+def _checked_stamp(shard: Shard) -> Stamp:
+    """Return what tells a change of a file, which is one still, and of its size."""
+    path = shard.path
+    try:
+        about = path.stat()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise set_aside(path, "it is a link to itself") from error
+    if not stat.S_ISREG(about.st_mode):
+        raise set_aside(path, "it is no file")  # opening a FIFO would wait
+    if about.st_size != shard.nbytes:
+        raise set_aside(path, f"{about.st_size} bytes of {shard.nbytes}")
+    return _stamp(about)
+
+
 def _stamp_of(path: Path) -> Stamp:
-    found = path.stat()
+    return _stamp(path.stat())
+
+
+def _stamp(found: os.stat_result) -> Stamp:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -172,7 +173,13 @@ def where_merged(shard: Shard) -> tuple[Shard, int] | None:
 def _opened(path: Path) -> Shard:
     # Without waiting: opening a FIFO would, until somebody writes into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    try:
+        file_number = os.open(path, flags)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DamagedFileError("it is a link to itself") from error
+    with open(file_number, "rb") as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
             raise DamagedFileError("it is no file")

@@ -8,7 +8,7 @@ import os
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from functools import singledispatch
 from typing import Any
@@ -46,9 +46,18 @@ class Contents:
         From ids to objects that count by a name, whatever they hold.
     where : str
         What is being read of which what cannot be read is named in a warning.
+    values : dict
+        Digests of what functions read by name and classes have, but for code.
+
+    Parameters
+    ----------
+    passed_over : collection of str, default=()
+        Those of these values that do not count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed_over: Collection[str] = ()) -> None:
+        self.values: dict[str, bytes] = {}
+        self._passed_over = passed_over
         self.parts: dict[int, tuple[Any, str]] = {}
         self._known: dict[int, tuple[Any, bytes]] = {}
         self._open: list[int] = []
@@ -85,6 +94,15 @@ class Contents:
             return _sha(*self.unknown(value))
         finally:
             self.where = outer
+
+    def read(self, where: str, value: Any) -> bytes:
+        """Return the digest of what code reads, by the name of where it is."""
+        if isinstance(value, (types.FunctionType, type)):
+            return self.noted(where, value)
+        if where in self._passed_over:
+            return b""
+        self.values[where] = self.noted(where, value)
+        return self.values[where]
 
     def unknown(self, value: Any) -> Pieces:
         """Return what stands for something that cannot be read, and say so once."""
@@ -170,7 +188,7 @@ def _function(value: types.FunctionType, contents: Contents) -> Pieces:
     inside += contents.digests(*(cell.cell_contents for cell in cells))
     for key, read in [] if home else [*global_values(value), *vars(value).items()]:
         where = f"{key!r}, read by {value.__qualname__},"
-        inside += [key, contents.noted(where, read)]
+        inside += [key, contents.read(where, read)]
     return ["function", name, *inside]
 
 
@@ -188,7 +206,7 @@ def _class(kind: type, contents: Contents) -> Pieces:
     inside = contents.digests(*kind.__bases__)
     for key, member in class_members(kind):
         where = f"{key!r} of the class {kind.__qualname__}"
-        inside += [key, contents.noted(where, member)]
+        inside += [key, contents.read(where, member)]
     return ["class", _name(kind), *inside]
 
 

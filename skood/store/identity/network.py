@@ -123,7 +123,9 @@ def structure_fingerprint(module: nn.Module) -> str:
     UserWarning
         Once for each attribute that holds something whose content cannot be read.
     """
-    found = _seen[module] = settings_digests(module)
+    contents = Contents(left_out(module))
+    found = settings_digests(module, contents)
+    _seen[module] = found | contents.values
     return _digest({name: found[name] for name in found.keys() - left_out(module)})
 
 
@@ -149,9 +151,14 @@ def changed_settings(module: nn.Module) -> set[str]:
     module : nn.Module
         The network, of which :func:`structure_fingerprint` was taken.
     """
-    before, now = _seen[module], settings_digests(module)
+    contents = Contents(left_out(module))
+    before, now = _seen[module], settings_digests(module, contents) | contents.values
     names = before.keys() | now.keys()
-    return {name for name in names if before.get(name) != now.get(name)}
+    changed = {name for name in names if before.get(name) != now.get(name)}
+    if changed.isdisjoint(contents.values):
+        return changed
+    # Of a class it is then the value that changed, and not the code.
+    return {name for name in changed if not name.partition(" ")[2].startswith("class ")}
 
 
 def left_out(module: nn.Module) -> set[str]:
@@ -172,7 +179,8 @@ def leave_out(module: nn.Module, names: set[str]) -> None:
     known = _of_forward.setdefault(module, set())
     if names - known:
         known |= names
-        listed = ", ".join(sorted(name.partition(" ")[2] for name in known))
+        words = (n.rstrip(",") if n[0] == "'" else n.partition(" ")[2] for n in known)
+        listed = ", ".join(sorted(words))
         warn_once(
             f"a forward of {type(module).__name__} changes what it holds ({listed}): "
             "memories and counters, which a cache takes for no configuration and does "
