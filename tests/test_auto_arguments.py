@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
 import skood
 from skood import (
+    FDBD,
     KNN,
     AutoOOD,
     DetectorEnsemble,
     Energy,
+    Gram,
     InlierKFold,
     LayerEnsemble,
     LayerFeatures,
@@ -297,3 +300,116 @@ def test_a_saved_ensemble_says_the_same(ensemble, data, tmp_path):
     pd.testing.assert_frame_equal(
         again.explain(features[3]), fitted.explain(features[3])
     )
+
+
+def test_an_unfitted_ensemble_says_so(data):
+    for ensemble in (AutoOOD(), LayerEnsemble(KNN())):
+        for ask in (ensemble.p_values, ensemble.explain, ensemble.score_samples):
+            with pytest.raises(NotFittedError):
+                ask(data[0])
+
+
+@FEW
+def test_few_rows_are_no_evidence_against_a_member():
+    # Two rows against two pseudo outliers: one order in six has an AUROC of 0.
+    for seed in range(40):
+        X = np.random.default_rng(seed).normal(size=(30, 8))
+        assert not AutoOOD(random_state=seed).fit(X).left_out_
+
+
+@pytest.mark.parametrize("combine", ["mean", "fisher", "min"])
+def test_members_below_chance_are_left_out_under_any_rule(combine, data):
+    features, y = data
+    members = [("knn", KNN(5)), ("back", Backwards())]
+    fitted = AutoOOD(members, combine=combine).fit(features, y)
+    assert "below chance" in fitted.left_out_["back"]
+    assert fitted.report_.loc["knn", "auroc_jigsaw"] > 0.5
+
+
+class Backwards(Mahalanobis):
+    def _score(self, chunk):
+        return -super()._score(chunk)
+
+
+def test_a_head_is_used_without_labels(data):
+    features, y = data
+    key = ("penultimate", "avg")
+    one = LayerFeatures({key: features.block(*key)}, features.head)
+    assert "FDBD" in AutoOOD().fit(one, y).members_
+    assert "FDBD" in AutoOOD().fit(one[:240]).members_
+
+
+class OneIsInfinite(Mahalanobis):
+    """Infinite for rows that are near, which hides how far the others are."""
+
+    def _score(self, chunk):
+        scores = super()._score(chunk)
+        return np.where(scores > -1.5, np.inf, scores)
+
+
+@pytest.mark.parametrize("ensemble", [AutoOOD, DetectorEnsemble])
+def test_members_that_are_infinite_now_and_then_are_left_out(ensemble):
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    fitted = ensemble([("knn", KNN(3)), ("bad", OneIsInfinite())]).fit(X)
+    assert list(fitted.members_) == ["knn"]
+    assert fitted.left_out_["bad"] == "not finite on in-distribution rows"
+
+
+def test_an_infinite_score_makes_no_ties_of_the_others():
+    scores = np.random.default_rng(0).normal(size=300)
+    for extreme in (np.inf, -np.inf, 1e200):
+        scale = Comparable.of(np.append(scores, extreme))
+        assert len(np.unique(scale.gaussian(scores))) > 250
+
+
+class Refuses(Mahalanobis):
+    error: type = ValueError
+
+    def _score(self, chunk):
+        scores = super()._score(chunk)
+        if (scores < -100).any():
+            raise self.error("too far")
+        return scores
+
+
+class Unfit(Mahalanobis):
+    def _fit(self, training):
+        raise TypeError("not these")
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError])
+def test_a_member_that_raises_is_named(error):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    members = [("knn", KNN(3)), ("far", Refuses(error=error))]
+    for fitted in (AutoOOD(members).fit(X), DetectorEnsemble(members).fit(X)):
+        for ask in (fitted.score_samples, fitted.predict, fitted.explain):
+            with pytest.raises(error, match=r"^member 'far': too far"):
+                ask(np.full((2, 3), 1e4))
+    with pytest.raises(TypeError, match=r"^member 'no': not these"):
+        AutoOOD([("knn", KNN(3)), ("no", Unfit())]).fit(X)
+
+
+@pytest.mark.parametrize("given", [iter, lambda pairs: np.array(pairs, dtype=object)])
+def test_pairs_that_can_be_read_once_only_are_refused(given):
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    with pytest.raises(ValueError, match=r"give a list of \(name, detector\) pairs"):
+        DetectorEnsemble(given([("a", KNN(3)), ("b", Mahalanobis())])).fit(X)
+
+
+@pytest.mark.parametrize("detector", [Energy(), FDBD()])
+def test_a_detector_of_the_networks_end_has_no_layers(detector, data):
+    features, y = data
+    name = type(detector).__name__
+    with pytest.raises(ValueError, match=rf"detector={name}\(\) reads the end"):
+        LayerEnsemble(detector).fit(features, y)
+    layers = LayerEnsemble(Gram()).fit(features, y).members_  # reads both
+    assert list(layers) == ["layer1", "layer2", "penultimate"]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_one_row_of_a_frame_is_explained():
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    fitted = AutoOOD().fit(frame)
+    expected = fitted.explain(frame.iloc[[7]])
+    pd.testing.assert_frame_equal(fitted.explain(frame.iloc[7]), expected)

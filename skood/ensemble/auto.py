@@ -76,7 +76,8 @@ class AutoOOD(NestedEnsemble):
         The view of each member.
     left_out_ : dict of str to str
         Why members were left out: they could not be fitted, gave no numbers, are
-        constant, or are below chance on every kind of pseudo outliers.
+        constant, or are clearly below chance on every kind of pseudo outliers, under
+        any rule.
     report_ : DataFrame
         All members: view, weight, seconds, correlation, AUROC by kind, why left out.
     calibration_scores_ : ndarray of shape (n_held_out,)
@@ -157,7 +158,7 @@ class AutoOOD(NestedEnsemble):
         return isinstance(self.members, str) or isinstance(error, NotFiniteError)
 
     def _wants_kinds(self) -> bool:
-        return self.combine in ("auto", "lda")
+        return True  # whatever the rule, they tell which members are broken
 
     def _rule(self, evidence: Evidence) -> str:
         if self.combine != "auto":
@@ -172,6 +173,7 @@ class AutoOOD(NestedEnsemble):
             return found
         areas = np.array([aurocs(evidence.scale, s) for s in evidence.kinds.values()])
         chance = 0.5 if set(evidence.kinds) - set(FEATURE_KINDS) else CLEARLY_BELOW
+        chance = min(chance, _lowest_by_chance(evidence))
         below = {
             name: f"below chance on every kind of pseudo outliers (AUROC {area:.2f} "
             "at most)"
@@ -182,11 +184,17 @@ class AutoOOD(NestedEnsemble):
         return found if len(both) == len(names) else both
 
 
+def _lowest_by_chance(evidence: Evidence) -> float:
+    """Return the AUROC, of the smallest kind, that random scores seldom fall below."""
+    n, m = len(evidence.scale), min(len(kind) for kind in evidence.kinds.values())
+    deviation = ((n + m + 1) / (12 * n * m)) ** 0.5 if m else np.inf
+    return float(0.5 - 2 * deviation)
+
+
 def _check_views(features: LayerFeatures) -> None:
     for name, view in features.views.items():
         missing = [key for key in features.block_names if key not in view.block_names]
         if missing:
-            some = ", ".join("/".join(key) for key in missing[:3])
             some = ", ".join("/".join(key) for key in missing[:3])
             raise ValueError(
                 f"views[{name!r}] lacks {len(missing)} of the blocks, {some} among "

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,11 +16,11 @@ from skood.calibration.p_values import conformal_p_values, p_values_in_graph
 from skood.detectors.base import BaseDetector
 from skood.detectors.threshold import THRESHOLD_ROWS, NotFiniteError
 from skood.detectors.training import Training
-from skood.ensemble.comparable import Comparable
-from skood.ensemble.evidence import Evidence, HeldOutRows, columns
+from skood.ensemble.comparable import LARGEST, Comparable
+from skood.ensemble.evidence import Evidence, HeldOutRows
 from skood.ensemble.explained import explanation, rows_of
 from skood.ensemble.in_graph import combined_in_graph
-from skood.ensemble.members import FittedMember, Member
+from skood.ensemble.members import FittedMember, Member, naming
 from skood.ensemble.pseudo import pseudo_outliers
 from skood.ensemble.reported import Report
 from skood.ensemble.rules import RULES, mean_by_view
@@ -111,12 +110,18 @@ class BaseEnsemble(BaseDetector):
 
     def _left_out(self, evidence: Evidence, names: list[str]) -> dict[str, str]:
         """Return why members get no say, by their names."""
-        constant = {
+        pairs = list(zip(names, evidence.scale.T, strict=True))
+        found = {
+            name: "not finite on in-distribution rows"
+            for name, column in pairs
+            if np.abs(column).max() >= LARGEST
+        }
+        found |= {
             name: "constant on in-distribution rows"
-            for name, column in zip(names, evidence.scale.T, strict=True)
+            for name, column in pairs
             if Comparable.of(column).constant
         }
-        return {} if len(constant) == len(names) else constant
+        return {} if len(found) == len(names) else found
 
     def _skips(self, error: ValueError) -> bool:
         """Return whether a member that raises is left out, not the end of ``fit``."""
@@ -138,7 +143,9 @@ class BaseEnsemble(BaseDetector):
             The place of the combined score among those of held-out rows; see
             :func:`skood.conformal_p_values`.
         """
-        return conformal_p_values(self.calibration_scores_, self.score_samples(X))
+        detector = self._as_fitted()
+        scores = detector.score_samples(X)
+        return conformal_p_values(detector.calibration_scores_, scores)
 
     def explain(self, X: Any) -> pd.DataFrame:
         """Return what each member says of some rows, and how much it counts.
@@ -160,7 +167,7 @@ class BaseEnsemble(BaseDetector):
         detector = self._as_fitted()
         known = detector._known_features(rows_of(X, detector._given_widths))
         members = detector.members_
-        scores = columns(members, known, detector._array_key())
+        scores = detector._columns(known)
         return explanation(
             scores,
             list(members),
@@ -189,7 +196,7 @@ class BaseEnsemble(BaseDetector):
         array = self._array_key()
         blocks: dict[Any, None] = {}
         for member in self._chosen:
-            with _naming(member):
+            with naming(f"member {member.name!r}"):
                 blocks |= dict.fromkeys(member.needed(whole.features, array))
         self._blocks = list(blocks)
         features = self._needed(whole.features)
@@ -258,9 +265,9 @@ class BaseEnsemble(BaseDetector):
                 found = member.fitted(training.features, y, rows.scale, array)
                 part = Evidence.of({member.name: found}, rows, array)
                 _check_numbers(part)
-            except ValueError as error:
-                if not self._skips(error):
-                    with _naming(member):
+            except (TypeError, ValueError) as error:
+                if isinstance(error, TypeError) or not self._skips(error):
+                    with naming(f"member {member.name!r}"):
                         raise
                 faults[member.name], first = str(error), error
                 continue
@@ -397,7 +404,7 @@ class BaseEnsemble(BaseDetector):
     def _score(self, chunk: LayerFeatures) -> Any:
         if in_graph():
             return self._graph_score(chunk)
-        scores = columns(self.members_, chunk, self._array_key())
+        scores = self._columns(chunk)
         bad = np.isnan(scores).any(axis=0)
         if bad.any():
             name = list(self.members_)[int(bad.argmax())]
@@ -407,14 +414,13 @@ class BaseEnsemble(BaseDetector):
             )
         return self._combined(scores)
 
-
-@contextmanager
-def _naming(member: Member) -> Iterator[None]:
-    """Say in an error which member raised it."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"member {member.name!r}: {error}") from error
+    def _columns(self, features: LayerFeatures) -> Floats:
+        """Return the members' own scores of new rows, of shape (rows, members)."""
+        array, found = self._array_key(), []
+        for name, member in self.members_.items():
+            with naming(f"member {name!r}"):
+                found.append(member.scores(features, array))
+        return np.column_stack(found)
 
 
 def _parts(rows: Rows, random_state: RandomStateLike) -> tuple[Rows, Rows]:

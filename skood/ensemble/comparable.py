@@ -132,7 +132,8 @@ def _deviation(scores: Floats) -> float:
 def _steps(ordered: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
     """Return the distinct values, the shares below with half of ties, and counts."""
     low, high = np.quantile(ordered, [0.25, 0.75])
-    least = TIE * max(high - low, np.abs(ordered).max() * TIE)
+    size = np.abs(ordered)
+    least = TIE * np.maximum(high - low, TIE * np.maximum(size[1:], size[:-1]))
     begins = np.concatenate([[True], np.diff(ordered) > least])
     counts = np.bincount(np.cumsum(begins) - 1)
     values = np.add.reduceat(ordered / len(ordered), np.flatnonzero(begins))

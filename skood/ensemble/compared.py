@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from skood._sklearn_compat import num_samples, safe_indexing
-from skood.ensemble.members import named
+from skood.ensemble.members import named, naming
 from skood.metrics.report import (
     QUANTITIES,
     Evaluation,
@@ -20,6 +20,7 @@ from skood.metrics.report import (
     check_bootstrap,
     evaluations,
 )
+from skood.metrics.units import in_units
 from skood.model_selection._estimators import in_distribution_scores
 from skood.numerics.arrays import check_readable
 from skood.numerics.labels import inlier_mask, label_array
@@ -64,7 +65,9 @@ class Comparison:
     scores: dict[str, dict[str, Floats]]
 
     def wide(self, metric: str = "auroc") -> pd.DataFrame:
-        """Return one metric in per cent, detectors by outlier sets and groups.
+        """Return one metric, detectors by outlier sets and groups.
+
+        Shares are in per cent; seconds and numbers of rows are what they are.
 
         Parameters
         ----------
@@ -83,7 +86,7 @@ class Comparison:
         cells = column.unstack("outliers")
         sets = column.index.get_level_values("outliers").unique()
         rows = column.index.get_level_values("detector").unique()
-        return 100 * cells.loc[rows, sets]
+        return in_units(metric)[0] * cells.loc[rows, sets]
 
     def to_csv(self, path: Any = None, **options: Any) -> str | None:
         """Write ``table`` as CSV; see :meth:`pandas.DataFrame.to_csv`."""
@@ -91,7 +94,7 @@ class Comparison:
         return written
 
     def to_markdown(self, metric: str = "auroc") -> str:
-        """Return one metric in per cent as a Markdown table.
+        """Return one metric as a Markdown table, in the units of :meth:`wide`.
 
         Parameters
         ----------
@@ -107,10 +110,11 @@ class Comparison:
         lines = [head, ["---", *["---:"] * len(cells.columns)]]
         for name, row in zip(cells.index, cells.to_numpy(), strict=True):
             lines.append([str(name), *(f"{value:.2f}" for value in row)])
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        safe = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        return "\n".join("| " + " | ".join(line) + " |" for line in safe)
 
     def to_latex(self, metric: str = "auroc", **options: Any) -> str:
-        """Return one metric in per cent as a LaTeX table, the best of each column bold.
+        """Return one metric as a LaTeX table, the best of each column bold.
 
         Parameters
         ----------
@@ -123,7 +127,7 @@ class Comparison:
         -------
         str
         """
-        best = "max" if not metric.startswith(("fpr", "false")) else "min"
+        best = "min" if metric.startswith(("fpr", *EACH)) else "max"
         style = self.wide(metric).style.format(precision=2, escape="latex")
         style = style.format_index(escape="latex", axis=0)
         style = style.format_index(escape="latex", axis=1)
@@ -194,7 +198,8 @@ def compare(
     ------
     ValueError
         If what is asked for is no comparison: no outlier sets, an empty one, no
-        in-distribution rows, outliers that are also rows to fit, tune or compare on.
+        in-distribution rows, or such that are fitted on, outliers that are also rows to
+        fit, tune or compare on.
 
     Examples
     --------
@@ -218,7 +223,7 @@ def compare(
     training, labels, known = _sides(features, y, inliers, random_state)
     _check_sets(outliers, training, known)
     measured = {
-        name: _measured(detector, training, labels, known, outliers)
+        name: _measured(name, detector, training, labels, {"": known, **outliers})
         for name, detector in by_name.items()
     }
     scores = {name: found[0] for name, found in measured.items()}
@@ -244,6 +249,7 @@ def _sides(
     if inliers is not None:
         if num_samples(inliers) == 0:
             raise ValueError("inliers is empty: every metric compares with such rows.")
+        _check_new(inliers, features)
         return features, labels, inliers
     rows = np.flatnonzero(mask)
     if len(rows) < 2:
@@ -260,12 +266,16 @@ def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
             f"outliers={outliers!r:.100}: give a mapping from names to sets, "
             "{'near/cifar100': features, ...}."
         )
+    _check_names(list(outliers))
     seen = {
         "features, which the detectors are fitted and tuned on": _digests(training),
         "the in-distribution rows": _digests(known),
     }
     for name, rows in outliers.items():
-        if num_samples(rows) == 0:
+        with naming(f"outliers[{name!r}]"):
+            check_readable(rows)
+            n_rows = num_samples(rows)
+        if n_rows == 0:
             raise ValueError(f"outliers[{name!r}] is empty.")
         own = _digests(rows)
         for where, others in seen.items():
@@ -277,35 +287,97 @@ def _check_sets(outliers: Mapping[str, Any], training: Any, known: Any) -> None:
                 )
 
 
+def _check_names(names: Sequence[Any]) -> None:
+    """Raise where a set's name is none, or is that of another row of the table."""
+    others = {"mean"} | {_group(name) for name in names if _has_group(name)}
+    for name in names:
+        if not isinstance(name, str) or not name.strip("/") or name in others:
+            raise ValueError(
+                f"outliers has the name {name!r}: give text that is neither 'mean' nor "
+                "the group of another set."
+            )
+        if _has_group(name) and _group(name) in ("", "mean"):
+            raise ValueError(
+                f"outliers has the name {name!r}, of the group {_group(name)!r}: give "
+                "the group a name, which is not 'mean'."
+            )
+
+
+def _has_group(name: Any) -> bool:
+    return isinstance(name, str) and "/" in name
+
+
+def _group(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _check_new(inliers: Any, features: Any) -> None:
+    """Raise where the rows to compare on are those that were fitted on.
+
+    Rows of a table may be equal by chance, so that some are let pass.
+    """
+    own = _digests(inliers)
+    shared = len(own & _digests(features))
+    if 2 * shared > len(own):
+        raise ValueError(
+            f"inliers shares {shared} rows with features: a detector's scores of rows "
+            "that it was fitted on tell nothing of new ones. Give rows that are not in "
+            "features, or None, which holds a fifth of these out."
+        )
+
+
 def _digests(rows: Any) -> set[int]:
     """Return a number for each row's values, equal for equal rows."""
     found: set[int] = set()
     count = num_samples(rows)
     for start in range(0, count, 1024):
         part = safe_indexing(rows, slice(start, min(start + 1024, count)))
-        values = np.ascontiguousarray(np.asarray(part, dtype=np.float64))
+        values = np.asarray(part)
+        if values.dtype.kind in "OSU":  # texts, or columns of several kinds
+            found |= {hash(tuple(np.ravel(row).tolist())) for row in values}
+            continue
+        values = np.ascontiguousarray(values, dtype=np.float64)
         found |= {hash(row.tobytes()) for row in values if row.any()}
     return found
 
 
 def _measured(
+    name: str,
     detector: Any,
     training: Any,
     labels: NDArray[Any] | None,
-    known: Any,
-    outliers: Mapping[str, Any],
+    sets: Mapping[str, Any],
 ) -> tuple[dict[str, Floats], dict[str, float]]:
     """Return a clone's scores of all sets, and its false alarms and times."""
     start = time.perf_counter()
-    fitted = clone(detector)
-    fitted = fitted.fit(training) if labels is None else fitted.fit(training, labels)
+    with naming(f"detectors[{name!r}], fitted on features"):
+        fitted = clone(detector).fit(training, labels)
     after = time.perf_counter()
-    sets = {"": known, **outliers}
-    scores = {name: in_distribution_scores(fitted, rows) for name, rows in sets.items()}
+    scores = {of: _scores(name, fitted, of, rows) for of, rows in sets.items()}
     done = time.perf_counter()
-    flags = np.asarray(fitted.predict(known)) if hasattr(fitted, "predict") else None
+    has_flags = hasattr(fitted, "predict")
+    flags = np.asarray(fitted.predict(sets[""])) if has_flags else None
     alarms = float("nan") if flags is None else float((flags == -1).mean())
     return scores, dict(zip(EACH, (alarms, after - start, done - after), strict=True))
+
+
+def _scores(name: str, fitted: Any, of: str, rows: Any) -> Floats:
+    """Return a detector's scores of a set, one number a row."""
+    which = f"outliers[{of!r}]" if of else "the in-distribution rows"
+    with naming(f"detectors[{name!r}], of {which}"):
+        found = in_distribution_scores(fitted, rows)
+        if found.shape != (num_samples(rows),):
+            raise ValueError(
+                f"scores of shape {found.shape} for {num_samples(rows)} rows: a "
+                "detector gives one number a row. (A classifier of several classes is "
+                "none.)"
+            )
+        if np.isnan(found).any():
+            raise ValueError(
+                f"{int(np.isnan(found).sum())} of the scores are NaN: look at the rows "
+                "that it could not score."
+            )
+    return found
 
 
 def _evaluated(
@@ -326,7 +398,7 @@ def _evaluated(
         name: np.concatenate(list(parts.values())) for name, parts in scores.items()
     }
     groups: dict[Hashable, Hashable] = {
-        name: name.partition("/")[0] for name in sets if "/" in name
+        name: _group(name) for name in sets if _has_group(name)
     }
     return evaluations(mask, together, rows, groups, n_bootstrap, random_state)
 

@@ -83,7 +83,8 @@ class DetectorEnsemble(NestedEnsemble):
     views_ : dict of str to str
         The view of each member.
     left_out_ : dict of str to str
-        Why members were left out: a score that is constant says nothing.
+        Why members were left out: a score that is constant, or infinite on some of the
+        held-out rows, cannot be compared.
     report_ : DataFrame
         The members: view, weight, seconds, correlation, AUROC by kind.
     calibration_scores_ : ndarray of shape (n_held_out,)

@@ -33,6 +33,8 @@ def rows_of(X: Any, widths: Mapping[Key, int]) -> Any:
     """
     if isinstance(X, LayerFeatures) or np.ndim(X) != 1:
         return X
+    if hasattr(X, "iloc"):  # a row of a frame, whose columns it names
+        return X.to_frame().T
     row = as_array(X, "X")
     if len(widths) == 1 and next(iter(widths))[0] == "array":
         return row[None]

@@ -9,10 +9,11 @@ from sklearn.base import clone
 from skood._sklearn_compat import HasMethods
 from skood.detectors.base import ARRAY, BaseDetector
 from skood.detectors.declared import field
+from skood.detectors.registry import REGISTRY
 from skood.detectors.training import Training
 from skood.ensemble.base import BaseEnsemble
 from skood.ensemble.members import Member
-from skood.features import LayerFeatures, Layers
+from skood.features import LOGITS, LayerFeatures, Layers
 
 __all__ = ["LayerEnsemble"]
 
@@ -60,7 +61,8 @@ class LayerEnsemble(BaseEnsemble):
     weights_ : ndarray of shape (n_layers,) or None
         They sum to 1; None for a rule without weights.
     left_out_ : dict of str to str
-        Why layers were left out: a score that is constant says nothing.
+        Why layers were left out: a score that is constant, or infinite on some of the
+        held-out rows, cannot be compared.
     report_ : DataFrame
         The layers: weight, seconds, correlation, AUROC by kind of pseudo outliers.
     calibration_scores_ : ndarray of shape (n_held_out,)
@@ -109,9 +111,22 @@ class LayerEnsemble(BaseEnsemble):
         features = training.features
         if features.block_names == [self._array_key()]:
             return [Member(ARRAY, self.detector, ARRAY)]
+        self._check_reads_layers()
         statistic = getattr(self.detector, "statistic", "avg")
         names = features.select(self.layers, statistic).block_names
         return [self._member(features, name) for name in dict(names)]
+
+    def _check_reads_layers(self) -> None:
+        """Raise for a detector of the network's end, of which there is one."""
+        entry = REGISTRY.get(type(self.detector).__name__)
+        if entry is None or "layers" in self.detector.get_params():
+            return
+        if {LOGITS, "head"} & {*entry.needs}:
+            raise ValueError(
+                f"detector={self.detector!r:.200} reads the end of the network "
+                f"({', '.join(entry.needs)}), not one layer after the other: give a "
+                "detector of layers, or put several into a DetectorEnsemble."
+            )
 
     def _member(self, features: LayerFeatures, layer: str) -> Member:
         statistic = getattr(self.detector, "statistic", "avg")

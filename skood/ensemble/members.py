@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from skood.features.names import Key
 from skood.model_selection._estimators import in_distribution_scores, last_step
 from skood.numerics.graph import in_graph
 
-__all__ = ["FittedMember", "Member", "view_of"]
+__all__ = ["FittedMember", "Member", "named", "naming", "view_of"]
 
 Floats = NDArray[np.float64]
 
@@ -132,8 +133,8 @@ def named(detectors: Any, what: str = "detectors") -> Mapping[str, Any]:
         If one is no detector.
     """
     try:
-        if isinstance(detectors, (str, Mapping)):
-            raise TypeError
+        if not isinstance(detectors, (list, tuple)):
+            raise TypeError  # a generator is empty when it is looked at again
         pairs = [(name, detector) for name, detector in detectors]
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -149,6 +150,17 @@ def named(detectors: Any, what: str = "detectors") -> Mapping[str, Any]:
     if not kept:
         raise ValueError(f"every one of {what} is 'drop': leave one of them in.")
     return kept
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Say in an error what raised it."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _check_pair(name: Any, detector: Any, what: str) -> None:

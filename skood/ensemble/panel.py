@@ -86,10 +86,9 @@ class Carried:
 
     @property
     def alone(self) -> bool:
-        """Whether there is one layer, and neither labels nor logits with it."""
-        return len(self.features.block_names) == len(self.hidden) == 1 and (
-            not self.labels
-        )
+        """Whether there is one layer, without labels, logits or a head."""
+        bare = not self.labels and not self.has("head")
+        return bare and len(self.features.block_names) == len(self.hidden) == 1
 
     def has(self, need: str) -> bool:
         """Return whether one of the needs of an entry is met."""

@@ -48,7 +48,7 @@ def ood_report(
         Each source meets all the inliers. Several sources add a row "mean".
     groups : mapping, default=None
         From sources to the groups they are of (near and far, say): each group adds a
-        row with the mean of its sources. A source may have none.
+        row with the mean of its sources. A source may have none (be left out, or None).
     n_bootstrap : int, default=1000
         Resamples; 0 leaves the bounds out.
     confidence_level : float, default=0.95
@@ -95,7 +95,7 @@ def ood_report(
         mask,
         _checked_detectors(mask, scores),
         _rows_of_sources(mask, sources),
-        groups or {},
+        _groups_given(groups),
         n_bootstrap,
         random_state,
     )
@@ -152,6 +152,16 @@ def evaluations(
             named["mean"] = _mean_evaluation([named[source] for source in sources])
         found |= {(detector, source): part for source, part in named.items()}
     return found
+
+
+def _groups_given(groups: Any) -> dict[Hashable, Hashable]:
+    if groups is not None and not isinstance(groups, Mapping):
+        raise ValueError(
+            f"groups={groups!r:.100}: give a mapping from sources to the groups they "
+            "are of, {'cifar100': 'near', ...}."
+        )
+    given = dict(groups or {})
+    return {source: group for source, group in given.items() if group is not None}
 
 
 def _check_groups(
@@ -267,7 +277,8 @@ def _rows_of_sources(
 
 def check_bootstrap(n_bootstrap: int, confidence_level: float) -> None:
     """Raise ValueError for an option out of range."""
-    if not isinstance(n_bootstrap, (int, np.integer)) or n_bootstrap < 0:
+    is_count = isinstance(n_bootstrap, (int, np.integer))
+    if not is_count or isinstance(n_bootstrap, bool) or n_bootstrap < 0:
         raise ValueError(f"n_bootstrap must be an integer >= 0; got {n_bootstrap!r}.")
     if not 0 < confidence_level < 1:
         raise ValueError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skood.metrics.units import in_units
 from skood.plotting._axes import CURVES, Display
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class ComparisonDisplay(Display):
     Parameters
     ----------
     values : DataFrame
-        Detectors by outlier sets, in per cent.
+        Detectors by outlier sets; shares in per cent.
     low, high : DataFrame, optional
         The bounds of the intervals.
     metric : str, default="auroc"
@@ -85,8 +86,9 @@ class ComparisonDisplay(Display):
             )
         detectors, sets = (table.index.unique(level) for level in (0, 1))
         names = (metric, f"{metric}_low", f"{metric}_high")
+        size, _ = in_units(metric)
         frames = [
-            100 * table[name].unstack().loc[detectors, sets] if name in table else None
+            size * table[name].unstack().loc[detectors, sets] if name in table else None
             for name in names
         ]
         return cls(*frames, metric=metric).plot(ax, **kwargs)
@@ -119,7 +121,8 @@ class ComparisonDisplay(Display):
             ax.errorbar(self.values.loc[name], places, **{**style, **kwargs})
         ax.set_yticks(range(n_sets), [str(name) for name in self.values.columns])
         ax.invert_yaxis()
-        ax.set_xlabel(f"{self.metric.replace('_', ' ').upper()}, %")
+        unit = in_units(self.metric)[1]
+        ax.set_xlabel(f"{self.metric.replace('_', ' ').upper()}{unit}")
         ax.legend()
         return self
 
