@@ -62,6 +62,7 @@ def fitted(method, data, **parameters):
     ]
 )
 @pytest.mark.filterwarnings("ignore:alpha=0.05 takes 19")
+@pytest.mark.filterwarnings("ignore:classes with one row only")
 @pytest.mark.filterwarnings("ignore:Determinant has increased")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

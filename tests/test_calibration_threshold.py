@@ -55,6 +55,7 @@ def data():
     ]
 )
 @pytest.mark.filterwarnings("ignore:max_false_alarm=0.05 takes 19")
+@pytest.mark.filterwarnings("ignore:classes with one row only")
 @pytest.mark.filterwarnings("ignore:Determinant has increased")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

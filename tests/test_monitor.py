@@ -23,6 +23,7 @@ from skood.calibration.monitor import online_p_values
 @parametrize_with_checks(
     [ShiftMonitor(Mahalanobis()), ShiftMonitor(Mahalanobis(), cv=0.5)]
 )
+@pytest.mark.filterwarnings("ignore:classes with one row only")
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
