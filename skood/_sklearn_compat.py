@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn._loss._loss import CyHalfBinomialLoss
+from sklearn._loss import _loss
 from sklearn.base import _fit_context as fit_context
+from sklearn.linear_model import _sgd_fast
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import validation
 from sklearn.utils._openmp_helpers import (
@@ -29,7 +30,7 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
-    "LOSS_MODULES",
+    "LOSSES",
     "HasMethods",
     "Interval",
     "StrOptions",
@@ -43,12 +44,13 @@ __all__ = [
     "validate_parameter_constraints",
 ]
 
-LOSS_MODULES = {
-    "sklearn._loss._loss",
-    "sklearn.linear_model._sgd_fast",
-    CyHalfBinomialLoss.__module__,  # "_loss" before 1.8
-}
-"""Modules that losses say they are of."""
+LOSSES = frozenset(
+    f"{kind.__module__}.{kind.__name__}"
+    for module in (_loss, _sgd_fast)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and "Loss" in kind.__name__
+)
+"""Compiled losses by the names that files have for them: "_loss.Cy..." before 1.8."""
 
 
 def validate_data(estimator: Any, X: Any, **options: Any) -> Any:
