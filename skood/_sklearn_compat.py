@@ -6,6 +6,7 @@ one of them moves, this file is all that changes.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,13 @@ from sklearn.utils.validation import (
 from sklearn.utils.validation import _num_samples as num_samples
 
 __all__ = [
-    "LOSSES",
     "HasMethods",
     "Interval",
     "StrOptions",
     "check_feature_names",
     "feature_names_in",
     "fit_context",
+    "loss_names",
     "num_samples",
     "openmp_threads",
     "safe_indexing",
@@ -44,13 +45,16 @@ __all__ = [
     "validate_parameter_constraints",
 ]
 
-LOSSES = frozenset(
-    f"{kind.__module__}.{kind.__name__}"
-    for module in (_loss, _sgd_fast)
-    for kind in vars(module).values()
-    if isinstance(kind, type) and "Loss" in kind.__name__
-)
-"""Compiled losses by the names that files have for them: "_loss.Cy..." before 1.8."""
+
+@cache
+def loss_names() -> frozenset[str]:
+    """Return the names of compiled losses in files: ``_loss.Cy...`` before 1.8."""
+    return frozenset(
+        f"{kind.__module__}.{kind.__name__}"
+        for module in (_loss, _sgd_fast)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and module.__name__.endswith(kind.__module__)
+    )
 
 
 def validate_data(estimator: Any, X: Any, **options: Any) -> Any:

@@ -93,7 +93,7 @@ class _Trace:
 
     def _before(self, tensor: Tensor | None) -> Before | None:
         """Return what came last, best with as many axes as a tensor has."""
-        latest = next(reversed(self.before.values()), None)
+        latest = [*self.before.values()][-1] if self.before else None
         return latest if tensor is None else self.before.get(tensor.ndim, latest)
 
     def affine(

@@ -17,7 +17,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 import skops.io
 
-from skood._sklearn_compat import LOSSES
+from skood._sklearn_compat import loss_names
 from skood.persistence.stored import MOST_VALUES, Stored, forbidden
 
 __all__ = ["checked_archive", "name_of", "packed"]
@@ -249,7 +249,7 @@ def _is_array(node: Any, name: str, is_class: IsClass) -> bool:
 
 
 def _is_loss(node: Any, name: str, is_class: IsClass) -> bool:
-    return name in LOSSES
+    return name in loss_names()
 
 
 _FITS: dict[str, Callable[[Any, str, IsClass], bool]] = {

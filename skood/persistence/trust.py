@@ -8,7 +8,7 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any
 
-from skood._sklearn_compat import LOSSES
+from skood._sklearn_compat import loss_names
 from skood._trusted import trusted_types
 from skood.persistence.archive import STORED, name_of
 
@@ -58,7 +58,7 @@ def own_types() -> frozenset[str]:
         and value.__module__.startswith(family)
         and not name.startswith("_")
     }
-    return frozenset({*trusted_types(), *PLAIN, *LOSSES, *names})
+    return frozenset({*trusted_types(), *PLAIN, *loss_names(), *names})
 
 
 def trusted_names(trusted: Iterable[Any]) -> dict[str, Any]:

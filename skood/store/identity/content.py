@@ -40,6 +40,11 @@ class Contents:
     What cannot be read is named in a warning, once, among what a function reads by
     name, a class has, or a network holds. Elsewhere it is an error.
 
+    Parameters
+    ----------
+    passed_over : collection of str, default=()
+        Names among ``values`` that do not count.
+
     Attributes
     ----------
     parts : dict
@@ -48,11 +53,6 @@ class Contents:
         What is being read of which what cannot be read is named in a warning.
     values : dict
         Digests of what functions read by name and classes have, but for code.
-
-    Parameters
-    ----------
-    passed_over : collection of str, default=()
-        Those of these values that do not count.
     """
 
     def __init__(self, passed_over: Collection[str] = ()) -> None:
