@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn._loss import _loss
 from sklearn.base import _fit_context as fit_context
-from sklearn.linear_model import _sgd_fast
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils import validation
 from sklearn.utils._openmp_helpers import (
@@ -49,6 +47,9 @@ __all__ = [
 @cache
 def loss_names() -> frozenset[str]:
     """Return the names of compiled losses in files: ``_loss.Cy...`` before 1.8."""
+    from sklearn._loss import _loss  # only here: it takes all linear models along
+    from sklearn.linear_model import _sgd_fast
+
     return frozenset(
         f"{kind.__module__}.{kind.__name__}"
         for module in (_loss, _sgd_fast)
