@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from torch import nn
 from skood._progress import Bar
 from skood._sklearn_compat import Interval, StrOptions, check_feature_names, fit_context
 from skood._state import InPickle
+from skood._turn import turn
 from skood._version import Stamped
 from skood.extraction.cached import (
     Cache,
@@ -33,6 +35,7 @@ from skood.extraction.forward import Part, Settings, View, assembled, extract, p
 from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
+from skood.extraction.kept import KeptTensors, remembering
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
 from skood.extraction.serving import Serving, Versions
@@ -214,6 +217,7 @@ class LayerFeatureTransformer(
     }
 
     _serving: Serving | None = None
+    _memory: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -450,7 +454,9 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
+        self._memory = None
         self._probe = self._probed(module, inputs.into(module), cache)
+        self._remember(module)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -461,12 +467,31 @@ class LayerFeatureTransformer(
         self._validate_params()
         self._check_settings()
         module = self._module()
-        if weights_digest(module) != self.network_digest_:
+        if not self._knows(module):
             raise ValueError(
                 "the network's weights are not those seen in fit: give the same "
                 "network back by set_params(network=...), or fit again."
             )
         return module
+
+    def _knows(self, module: nn.Module) -> bool:
+        """Return whether its weights are those of ``fit``, but for its own memory.
+
+        What a forward writes to is set back for each pass, so that a forward of the
+        user's own in between changes no feature.
+        """
+        if weights_digest(module) == self.network_digest_:
+            self._remember(module)
+            return True
+        if self._memory is None:
+            return False
+        with turn, remembering(module, self._probe.written, self._memory):
+            return weights_digest(module) == self.network_digest_
+
+    def _remember(self, module: nn.Module) -> None:
+        """Keep what a forward writes to, as it is in ``fit``, or in a loaded network."""
+        if self._memory is None and self._probe.written:
+            self._memory = KeptTensors(module, self._probe.written).values()
 
     def _probed(self, module: nn.Module, inputs: Inputs, cache: Cache | None) -> Probe:
         def noted(store: FeatureStore) -> Probe:
@@ -504,7 +529,9 @@ class LayerFeatureTransformer(
         return as_module(self.network)
 
     def _settings(self) -> Settings:
-        return Settings(self.batch_size, self.device, self.autocast, self.mask)
+        return Settings(
+            self.batch_size, self.device, self.autocast, self.mask, self._memory
+        )
 
     def _reading(self, found: Probe | None = None) -> str:
         """Return how outputs are read, as far as features depend on it."""
@@ -607,7 +634,11 @@ class LayerFeatureTransformer(
         self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
-        state["network"] = in_file(self.network) if self.store_network else None
-        if isinstance(state["network"], nn.Module):
-            state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)
-        return state
+        memory = state.pop("_memory", None)
+        network = in_file(self.network) if self.store_network else None
+        if isinstance(network, nn.Module):
+            if memory is not None:  # which a forward of the user's own may have changed
+                network = copy.deepcopy(network)
+                KeptTensors(network, self._probe.written).set(memory)
+            network = InPickle(network, _WITHOUT_NETWORK)
+        return {**state, "network": network}
