@@ -489,7 +489,7 @@ class LayerFeatureTransformer(
             return weights_digest(module) == self.network_digest_
 
     def _remember(self, module: nn.Module) -> None:
-        """Keep what a forward writes to, as it is in ``fit``, or in a loaded network."""
+        """Keep what a forward writes to, as it is in ``fit`` or a loaded network."""
         if self._memory is None and self._probe.written:
             self._memory = KeptTensors(module, self._probe.written).values()
 
