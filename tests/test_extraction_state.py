@@ -416,3 +416,37 @@ def test_forwards_between_two_batches_notice_nothing(X):
     with torch.no_grad():
         expected = network[0](network(torch.tensor(X)))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+# Rows that come twice --------------------------------------------------------------
+
+
+class Chance(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class Neighbours(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class PlainMemory(nn.Module):
+    factor = 1.0
+
+    def forward(self, x):
+        self.factor *= 0.7
+        return x * self.factor
+
+
+@pytest.mark.parametrize("kind", [Chance, Neighbours, PlainMemory])
+def test_features_that_are_others_the_second_time_are_told(kind, X):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 4), kind())
+    features = LayerFeatureTransformer(network, ["0", "1"])
+    with pytest.warns(UserWarning, match=r"other features the second time \(1/avg: by"):
+        features.fit_transform(X)
+    early = LayerFeatureTransformer(network, ["0"])
+    early.fit_transform(X)  # which has not been through it
+    half = LayerFeatureTransformer(nn.Linear(5, 4), ["logits"], autocast="bfloat16")
+    half.fit_transform(X)

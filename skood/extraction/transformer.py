@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from skood._sklearn_compat import Interval, StrOptions, check_feature_names, fit
 from skood._state import InPickle
 from skood._turn import turn
 from skood._version import Stamped
+from skood.extraction.again import unlike_before
 from skood.extraction.cached import (
     Cache,
     note_changes,
@@ -218,6 +220,7 @@ class LayerFeatureTransformer(
 
     _serving: Serving | None = None
     _memory: Mapping[str, Any] | None = None
+    _first: Mapping[Key, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -281,6 +284,7 @@ class LayerFeatureTransformer(
             If a parameter or X is not usable; the message says which and why.
         """
         self._fit(self._inputs(X, reset=True), Cache(self.cache))
+        self._first = {}
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -297,11 +301,19 @@ class LayerFeatureTransformer(
         Returns
         -------
         LayerFeatures of n rows
+
+        Warns
+        -----
+        UserWarning
+            If the first rows have other features than in the forward that ``fit`` sends
+            them through: the network draws at random, say. (Not with a cache, which
+            sends no row through it twice.)
         """
         inputs = self._inputs(X, reset=True)
         cache = Cache(self.cache)
         module = self._fit(inputs, cache)
         blocks = self._blocks(module, inputs, cache)
+        self._compare_again(blocks)
         views = {
             name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
@@ -454,7 +466,7 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
-        self._memory = None
+        self._memory, self._first = None, {}
         self._probe = self._probed(module, inputs.into(module), cache)
         self._remember(module)
         for note in self._probe.notes:
@@ -505,7 +517,17 @@ class LayerFeatureTransformer(
         known = None if cache is None else cache.tried(noted)
         if known is not None:
             return known
-        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
+        found, self._first = probed(
+            module, inputs, self.blocks_, self.channels, settings
+        )
+        return found
+
+    def _compare_again(self, blocks: Mapping[Key, Any]) -> None:
+        """Say if the first rows have other features now than in their first forward."""
+        first, self._first = self._first, {}
+        note = unlike_before(first, blocks)
+        if note is not None:
+            warnings.warn(note, UserWarning, stacklevel=3)
 
     def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
@@ -634,6 +656,7 @@ class LayerFeatureTransformer(
         self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
+        state.pop("_first", None)
         memory = state.pop("_memory", None)
         network = in_file(self.network) if self.store_network else None
         if isinstance(network, nn.Module):
