@@ -400,6 +400,10 @@ def test_fits_that_hold_rows_out_have_the_same_number_of_components():
 def test_published_numbers_of_components():
     assert [ViM.published_components(d) for d in (2048, 768, 64)] == [1000, 512, 32]
     assert KPCA(**KPCA.published["CoRP ImageNet"]).gamma == 3.0
+    kernels = {name: KPCA(**given).kernel for name, given in KPCA.published.items()}
+    assert kernels == {
+        name: "cosine_rbf" if "RP" in name else "cosine" for name in kernels
+    }
     assert WeiPer(**WeiPer.published["ViT-B/16"]).n_bins == 80
     assert NAC(**NAC.published["ImageNet"]).alpha == 3000.0
     assert NCI.published_alpha["OpenOOD"] == 1e-4
