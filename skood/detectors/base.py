@@ -333,6 +333,11 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
         )
         if not self._takes_arrays():
             layers = getattr(self, "layers", None)
+            if layers is None:
+                raise ValueError(
+                    "X is a plain array, which has no named layers, and "
+                    f"{type(self).__name__} reads several blocks: give LayerFeatures."
+                )
             raise ValueError(
                 f"layers={layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."

@@ -77,7 +77,8 @@ class LINe(ShapingDetector):
     Raises
     ------
     ValueError
-        If there is no head, or features are negative.
+        If there is no head, features are negative, or no activation lies below the
+        percentile.
 
     References
     ----------
@@ -109,7 +110,7 @@ class LINe(ShapingDetector):
 
     def _learn_shape(self, training: Training) -> None:
         weight = self._linear.weight.astype(np.float64)
-        (self.limit_,) = self._percentiles(training, self.percentile)
+        self.limit_ = self._cut(training)
         sums = self._gathered(self._sums, training, logits=False)
         empty = sums.counts == 0
         means = sums.sums / np.maximum(sums.counts, 1)[:, None]
