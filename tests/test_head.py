@@ -397,6 +397,13 @@ def test_fits_that_hold_rows_out_have_the_same_number_of_components():
     assert len(numbers) == 11
 
 
+def test_one_column_leaves_nothing_beside_the_decisive_direction():
+    head = LinearHead(np.ones((3, 1)), np.ones(3))
+    features = LayerFeatures({"penultimate": np.ones((20, 1))}, head)
+    with pytest.raises(ValueError, match="ActSub is for more columns"):
+        ActSub().fit(features)
+
+
 def test_published_numbers_of_components():
     assert [ViM.published_components(d) for d in (2048, 768, 64)] == [1000, 512, 32]
     assert KPCA(**KPCA.published["CoRP ImageNet"]).gamma == 3.0

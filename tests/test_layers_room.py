@@ -189,11 +189,11 @@ def test_tensors_score_as_arrays_do(known, detector):
     )
 
 
-def test_a_class_without_rows_has_the_range_of_all():
+def test_a_class_with_too_few_rows_has_the_range_of_all():
     values = np.array([[1.0, 5.0], [2.0, 4.0], [3.0, 9.0], [8.0, 7.0]])
     ranges = Ranges.of(values, np.array([0, 0, 0, 2]), 3)
     lower, upper = ranges.ends()
     np.testing.assert_array_equal(lower[0], [[1, 4], [1, 4], [8, 7]])
-    np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [1, 4]])
+    np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [8, 7]])
     np.testing.assert_array_equal(upper[0], [[3, 9], [8, 9], [8, 7]])
-    np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [8, 9]])
+    np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [3, 7]])

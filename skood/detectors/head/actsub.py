@@ -127,9 +127,9 @@ class ActSub(NearestDetector):
         most = min(len(space), space.shape[1] - 1)
         if most < 1:
             raise ValueError(
-                f"the head's weight, of shape {self.head_.weight.shape}, leaves nothing "
-                "beside one direction that decides: ActSub is for more columns, and "
-                "weights that are not zero."
+                f"the head's weight, of shape {self.head_.weight.shape}, does not make "
+                "two parts of the features, one that decides and the rest: ActSub is "
+                "for more columns, and weights that are not zero."
             )
 
         def lead(h: Any, z: Any, _: Any) -> ClassSums:
