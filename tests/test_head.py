@@ -28,6 +28,7 @@ from skood import (
     LinearHead,
     NNGuide,
     NuSA,
+    ReAct,
     RelationGraph,
     Residual,
     ViM,
@@ -120,6 +121,21 @@ def test_what_needs_no_head_takes_features_of_any_layer():
         assert detector.fit(alone, y).head_ is None
     with pytest.raises(ValueError, match="NECO needs the network's last linear map"):
         NECO(max_logit=True).fit(alone, y)
+
+
+@pytest.mark.parametrize("detector", [FDBD(), KPCA(), ReAct()], ids=repr)
+def test_which_of_several_layers_is_the_heads_is_asked(detector):
+    features, y = synthetic_features()
+    names = {"pooled": "penultimate", "layer1": "layer1", "logits": "logits"}
+    several = LayerFeatures({new: features.block(old) for new, old in names.items()})
+    with pytest.raises(ValueError, match=r"no layer 'penultimate'.*head=LinearHead"):
+        detector.fit(several, y)
+    head = LinearHead(features.head.weight, features.head.bias, "pooled")
+    detector.set_params(head=head).fit(several, y)
+    np.testing.assert_allclose(
+        detector.score_samples(several),
+        clone(detector).set_params(head=None).fit(features, y).score_samples(features),
+    )
 
 
 def test_one_class_is_refused_where_its_softmax_says_nothing():
