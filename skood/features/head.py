@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,14 +46,14 @@ class LinearHead:
 
     def __post_init__(self) -> None:
         weight = as_array(self.weight, "weight")  # those of a torch module are tensors
-        bias = self.bias
-        if bias is None:
-            bias = np.zeros(weight.shape[:1], weight.dtype)
-        bias = as_array(bias, "bias")
+        given: Any = self.bias
+        none = np.zeros(weight.shape[:1], weight.dtype)
+        bias = none if given is None else as_array(given, "bias")
         if weight.ndim != 2 or bias.shape != weight.shape[:1]:
             raise ValueError(
-                f"the head's weight has shape {weight.shape} and its bias {bias.shape}: "
-                "the weight is (n_classes, n_features), and the bias (n_classes,)."
+                f"the head's weight has shape {weight.shape} and its bias "
+                f"{bias.shape}: the weight is (n_classes, n_features), and the bias "
+                "(n_classes,)."
             )
         for name, array in (("weight", weight), ("bias", bias)):
             _check_finite(array, name)
