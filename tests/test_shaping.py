@@ -192,6 +192,11 @@ def test_optfs_of_activations_all_the_same_is_refused():
         OptFS().fit(with_features(np.ones((50, 10)), head))
 
 
+def test_the_published_parameters_are_parameters():
+    fitted = [LINe(**given) for given in LINe.published.values()]
+    assert [one.weight_percentile for one in fitted] == [90, 90, 10]
+
+
 def test_a_class_missing_from_a_fold_is_no_matter(known):
     features, y = known
     some = np.flatnonzero((y != y[0]) | (np.arange(len(y)) == 0))
