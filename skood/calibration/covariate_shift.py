@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skood.calibration.arguments import checked_numbers, checked_scores
 from skood.calibration.p_values import no_higher
 from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_numbers, checked_scores
 
 __all__ = ["likelihood_ratios", "weighted_conformal_p_values"]
 

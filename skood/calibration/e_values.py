@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood.calibration.arguments import (
+from skood.calibration.false_discovery import discoveries
+from skood.numerics.checked import (
     checked_numbers,
     checked_p_values,
     checked_rate,
 )
-from skood.calibration.false_discovery import discoveries
 
 __all__ = ["conformal_e_values", "e_discoveries"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from skood.calibration.arguments import checked_p_values, checked_rate
+from skood.numerics.checked import checked_p_values, checked_rate
 
 Floats = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
 from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
-from skood.calibration.arguments import checked_scores
 from skood.calibration.betting import ChangeMixture
 from skood.model_selection._estimators import refuse_pyod
+from skood.numerics.checked import checked_scores
 from skood.numerics.seeds import RandomStateLike, stream_seed, uniform_draws
 
 if TYPE_CHECKING:

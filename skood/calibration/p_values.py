@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skood.calibration.arguments import checked_scores
 from skood.calibration.e_values import conformal_e_values
+from skood.numerics.checked import checked_scores
 from skood.numerics.device import array_namespace
 from skood.numerics.graph import places
 from skood.numerics.ranks import rank_for_rate
