@@ -49,8 +49,7 @@ def fill(folder: Path, gigabytes: float) -> int:
     about = {"source": "random", "description": "random numbers"}
     step = PIECE // (4 * width)
     centres = {
-        block: rng.random((CLASSES, d), dtype=np.float32)
-        for block, d in BLOCKS.items()
+        block: rng.random((CLASSES, d), dtype=np.float32) for block, d in BLOCKS.items()
     }
     weight = rng.standard_normal((CLASSES, 512)).astype(np.float32) / 16
     labels, all_keys = [], []

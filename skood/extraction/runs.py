@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import nn
 
 from skood._progress import Bar
 from skood._sklearn_compat import check_feature_names
+from skood._turn import turn
+from skood.extraction.again import unlike_before
 from skood.extraction.cached import (
     Cache,
     note_changes,
@@ -28,6 +31,7 @@ from skood.extraction.forward import Part, Settings, View, assembled, extract, p
 from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
+from skood.extraction.kept import KeptTensors, remembering
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module
 from skood.extraction.serving import Serving, Versions
@@ -73,6 +77,8 @@ class NetworkRuns(BaseEstimator):
     network_digest_: str
     _probe: Probe
     _serving: Serving | None = None
+    _memory: Mapping[str, Any] | None = None
+    _first: Mapping[Key, Any] = MappingProxyType({})
 
     # Its network and inputs ----------------------------------------------------------
 
@@ -107,12 +113,31 @@ class NetworkRuns(BaseEstimator):
         self._validate_params()
         self._check_settings()
         module = self._module()
-        if weights_digest(module) != self.network_digest_:
+        if not self._knows(module):
             raise ValueError(
                 "the network's weights are not those seen in fit: give the same "
                 "network back by set_params(network=...), or fit again."
             )
         return module
+
+    def _knows(self, module: nn.Module) -> bool:
+        """Return whether its weights are those of ``fit``, but for its own memory.
+
+        What a forward writes to is set back for each pass, so that a forward of the
+        user's own in between changes no feature.
+        """
+        if weights_digest(module) == self.network_digest_:
+            self._remember(module)
+            return True
+        if self._memory is None:
+            return False
+        with turn, remembering(module, self._probe.written, self._memory):
+            return weights_digest(module) == self.network_digest_
+
+    def _remember(self, module: nn.Module) -> None:
+        """Keep what a forward writes to, as it is in ``fit`` or a loaded network."""
+        if self._memory is None and self._probe.written:
+            self._memory = KeptTensors(module, self._probe.written).values()
 
     def _served(self, serving: Serving) -> nn.Module:
         """Return the network in serving, whose weights must still be those of fit."""
@@ -148,7 +173,9 @@ class NetworkRuns(BaseEstimator):
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
+        self._memory, self._first = None, {}
         self._probe = self._probed(module, inputs.into(module), cache)
+        self._remember(module)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -166,12 +193,24 @@ class NetworkRuns(BaseEstimator):
         known = None if cache is None else cache.tried(noted)
         if known is not None:
             return known
-        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
+        found, self._first = probed(
+            module, inputs, self.blocks_, self.channels, settings
+        )
+        return found
+
+    def _compare_again(self, blocks: Mapping[Key, Any]) -> None:
+        """Say if the first rows have other features now than in their first forward."""
+        first, self._first = self._first, {}
+        note = unlike_before(first, blocks)
+        if note is not None:
+            warnings.warn(note, UserWarning, stacklevel=3)
 
     # Running -------------------------------------------------------------------------
 
     def _settings(self) -> Settings:
-        return Settings(self.batch_size, self.device, self.autocast, self.mask)
+        return Settings(
+            self.batch_size, self.device, self.autocast, self.mask, self._memory
+        )
 
     def _reading(self, found: Probe | None = None) -> str:
         """Return how outputs are read, as far as features depend on it."""

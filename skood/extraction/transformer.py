@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -19,6 +20,7 @@ from skood.extraction.cached import Cache
 from skood.extraction.forward import View
 from skood.extraction.frozen import Freezable
 from skood.extraction.inputs import Preprocess
+from skood.extraction.kept import KeptTensors
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import in_file
 from skood.extraction.to_store import ToStore
@@ -254,6 +256,7 @@ class LayerFeatureTransformer(
             If a parameter or X is not usable; the message says which and why.
         """
         self._fit(self._inputs(X, reset=True), Cache(self.cache))
+        self._first = {}
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -270,11 +273,19 @@ class LayerFeatureTransformer(
         Returns
         -------
         LayerFeatures of n rows
+
+        Warns
+        -----
+        UserWarning
+            If the first rows have other features than in the forward that ``fit`` sends
+            them through: the network draws at random, say. (Not with a cache, which
+            sends no row through it twice.)
         """
         inputs = self._inputs(X, reset=True)
         cache = Cache(self.cache)
         module = self._fit(inputs, cache)
         blocks = self._blocks(module, inputs, cache)
+        self._compare_again(blocks)
         views = {
             name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
@@ -355,7 +366,12 @@ class LayerFeatureTransformer(
         self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
-        state["network"] = in_file(self.network) if self.store_network else None
-        if isinstance(state["network"], nn.Module):
-            state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)
-        return state
+        state.pop("_first", None)
+        memory = state.pop("_memory", None)
+        network = in_file(self.network) if self.store_network else None
+        if isinstance(network, nn.Module):
+            if memory is not None:  # which a forward of the user's own may have changed
+                network = copy.deepcopy(network)
+                KeptTensors(network, self._probe.written).set(memory)
+            network = InPickle(network, _WITHOUT_NETWORK)
+        return {**state, "network": network}

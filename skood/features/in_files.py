@@ -17,6 +17,7 @@ from skood.features.stored import (
     view_folder,
     write_blocks,
 )
+from skood.files.paths import user_path
 
 if TYPE_CHECKING:
     from skood.features.layer_features import LayerFeatures
@@ -52,7 +53,7 @@ class InFiles:
         FileExistsError
             If the path holds something else.
         """
-        with replaced_folder(Path(path)) as folder:
+        with replaced_folder(user_path(path)) as folder:
             _write(cast("LayerFeatures", self), folder)
 
     @classmethod
@@ -78,7 +79,7 @@ class InFiles:
             If the folder holds no features, ones that are damaged, or ones of a newer
             version of skood.
         """
-        folder = Path(path).absolute()
+        folder = user_path(path).absolute()
         blocks, head, names = read_blocks(folder)
         views = {name: cls.load(view_folder(folder, name)) for name in names}
         return cls(blocks, head, views)

@@ -225,9 +225,19 @@ class LayerFeatures(InFiles):
         LayerFeatures
             A view.
         """
-        bare = self._with(self._blocks, {})
+        bare = self.without_views()
         bare.head = None
         return bare
+
+    def without_views(self) -> LayerFeatures:
+        """Return the blocks and the head, without the paired views.
+
+        Returns
+        -------
+        LayerFeatures
+            A view.
+        """
+        return self._with(self._blocks, {})
 
     def iter_chunks(self, rows: int) -> Iterator[LayerFeatures]:
         """Yield views of at most ``rows`` consecutive rows."""
