@@ -354,6 +354,8 @@ BAD_MANIFESTS = [
     '"head": null, "views": []}',
     '{"schema": 1, "blocks": [{"name": ["a", "b"], "file": "../b", "digest": "c"}], '
     '"head": null, "views": []}',
+    '{"schema": 1, "blocks": [{"name": ["a", "b"], "file": "b", "digest": "c"}], '
+    '"head": "fc", "views": []}',
     "[" * 200_000,
 ]
 
