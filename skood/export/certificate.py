@@ -21,6 +21,7 @@ from skood.store.identity.network import callable_fingerprint
 
 __all__ = [
     "Certificate",
+    "certificate_of",
     "certificate_path",
     "described",
     "drift",
@@ -138,6 +139,28 @@ class Certificate:
 def certificate_path(path: Path) -> Path:
     """Return where the certificate of a file stands."""
     return path.with_name(f"{path.name}.json")
+
+
+def certificate_of(path: Path) -> Certificate:
+    """Return the certificate that stands beside a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it cannot be read.
+    """
+    beside = certificate_path(path)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"{path} has no certificate: there is no {beside}. Files and certificates "
+            "go together; give the two the same name, or export again."
+        )
+    try:
+        return Certificate.read(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{beside}: {error}") from error
 
 
 _JSON = {

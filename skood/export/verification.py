@@ -10,6 +10,7 @@ from typing import Any
 from skood.export.banks import bounded
 from skood.export.certificate import (
     Certificate,
+    certificate_of,
     certificate_path,
     described,
     judgement_in,
@@ -76,7 +77,7 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
     check_installed("onnx", "onnxruntime")
     path = Path(path)
     model = path.read_bytes()
-    known = _certificate_of(path)
+    known = certificate_of(path)
     _check_whole(path, model, known)
     blocks: list[Key] = [(layer, statistic) for layer, statistic in known.layers]
     if pipeline is None:
@@ -97,19 +98,6 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
             f"{faults}."
         )
     return replace(known, parity=parity)
-
-
-def _certificate_of(path: Path) -> Certificate:
-    beside = certificate_path(path)
-    if not beside.is_file():
-        raise FileNotFoundError(
-            f"{path} has no certificate: there is no {beside}. Files and certificates "
-            "go together; give the two the same name, or export again."
-        )
-    try:
-        return Certificate.read(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{beside}: {error}") from error
 
 
 def _check_whole(path: Path, content: bytes, known: Certificate) -> None:

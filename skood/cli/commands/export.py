@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file, or look at it again."""
     from skood.export import export, verify
 
+    if Path(arguments.file).suffix.lower() != ".onnx":
+        raise ValueError(
+            f"{arguments.file}: wanted is a file whose name ends in .onnx."
+        )
     model = read_model(arguments)
     rows = _in_memory(read(arguments.data, arguments))
     if arguments.verify:
