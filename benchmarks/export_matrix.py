@@ -64,6 +64,10 @@ class Convolutions(nn.Module):
         self.layer1, self.layer2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
         self.last, self.act = nn.Conv2d(8, WIDTH, 3), nn.ReLU(inplace=True)
         self.head = nn.Linear(WIDTH, N_CLASSES)
+        for part in (self.layer1, self.layer2, self.last):
+            # By torch's default the features of all rows were the same to four digits,
+            # as those of no trained network are.
+            nn.init.kaiming_normal_(part.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.layer2(self.act(self.layer1(x))))
