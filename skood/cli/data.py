@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import skood
 from skood.cli.objects import imported
+from skood.files.paths import user_path
 
 __all__ = ["Data", "kind_of", "known_rows", "read", "read_labels", "read_sets"]
 
@@ -89,7 +90,7 @@ def read(name: str, arguments: argparse.Namespace | None = None) -> Data:
     text, _, array = name.partition("::")
     if not text:
         raise ValueError(f"{name!r} names no file.")
-    path = Path(text).expanduser()
+    path = user_path(text)
     kind = kind_of(path)
     if kind == "images":
         return _images(path, arguments)

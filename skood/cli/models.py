@@ -9,6 +9,7 @@ from typing import Any
 import skood
 from skood.cli.objects import made_network
 from skood.files.atomic import check_place, replacing
+from skood.files.paths import user_path
 
 __all__ = ["add_reading", "check_model_place", "read_model", "write_model"]
 
@@ -49,7 +50,7 @@ def read_model(arguments: argparse.Namespace) -> Any:
     ValueError
         If it is a pickle that is not trusted, or a pipeline without its network.
     """
-    path = Path(arguments.model).expanduser()
+    path = user_path(arguments.model, "model")
     if path.suffix.lower() in PICKLES and path.is_file():
         if not arguments.trust_pickle:
             raise ValueError(
@@ -86,7 +87,7 @@ def check_model_place(name: str, *, overwrite: bool) -> None:
 
     It is called before there is a model, which may take long.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, "model")
     if path.suffix.lower() in OTHERS:
         raise ValueError(
             f"{path}: a model is a folder, or a file whose name ends in .joblib."
@@ -106,7 +107,7 @@ def write_model(estimator: Any, name: str, *, overwrite: bool) -> None:
         As `check_model_place`.
     """
     check_model_place(name, overwrite=overwrite)
-    path = Path(name).expanduser()
+    path = user_path(name, "model")
     if path.suffix.lower() not in PICKLES:
         skood.save(estimator, path, overwrite=overwrite)
         return

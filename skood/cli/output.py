@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skood.files.atomic import check_place, replacing
+from skood.files.paths import user_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def check_table_place(name: str | None) -> None:
     """
     if name is None:
         return
-    path = Path(name).expanduser()
+    path = user_path(name, "--out")
     if path.suffix.lower() not in TABLES:
         raise ValueError(f"--out {name}: wanted is a .csv, .parquet or .npz file.")
     check_place(path)
@@ -64,7 +64,7 @@ def write_table(table: pd.DataFrame, name: str) -> None:
         As `check_table_place`.
     """
     check_table_place(name)
-    path, columns = Path(name).expanduser(), table.reset_index()
+    path, columns = user_path(name, "--out"), table.reset_index()
     kind = path.suffix.lower()
     with replacing(path) as file:
         if kind == ".csv":

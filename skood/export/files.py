@@ -31,6 +31,7 @@ from skood.export.parity import BAND, RTOL, Judgement, Parity
 from skood.export.steps import Steps
 from skood.files.atomic import check_place, replacing
 from skood.files.digest import digest_of
+from skood.files.paths import user_path
 
 __all__ = ["export"]
 
@@ -119,7 +120,7 @@ def export(
     (0, 100)
     """
     check_installed()
-    for file in (path := Path(path), certificate_path(path)):
+    for file in (path := user_path(path), certificate_path(path)):
         check_place(file)
     rows = example if held_out is None else held_out
     bank = max_bank if module is None else None

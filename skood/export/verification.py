@@ -23,6 +23,7 @@ from skood.export.parity import Judgement, Parity
 from skood.export.steps import Steps
 from skood.features.names import Key
 from skood.files.digest import digest_of
+from skood.files.paths import user_path
 
 __all__ = ["verify"]
 
@@ -75,7 +76,7 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
     True
     """
     check_installed("onnx", "onnxruntime")
-    path = Path(path)
+    path = user_path(path)
     model = path.read_bytes()
     known = certificate_of(path)
     _check_whole(path, model, known)
