@@ -164,13 +164,13 @@ def _npy(path: Path, array: str) -> Data:
 
 
 def _npz(path: Path, array: str) -> Data:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        raise ValueError("it is no file of several arrays: a .npy file, renamed?")
-    with found as file:
-        wanted = [array] if array in file.files else file.files
+    with path.open("rb") as file:  # NumPy leaves a file open that it cannot read
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ValueError("it is no file of several arrays: a .npy file, renamed?")
+        names = [array] if array in found.files else found.files
         return _of_arrays(
-            {name: _without_objects(file, name) for name in wanted}, array
+            {name: _without_objects(found, name) for name in names}, array
         )
 
 

@@ -132,23 +132,11 @@ def made_detector(name: str, settings: dict[str, Any]) -> Any:
     ValueError
         If there is no such detector, or it has no such parameter.
     """
+    kind = _kind_of(name)
     if ":" in name:
-        kind = imported(name, "the detector")
         _check_called(kind, f"the detector is {name!r}", settings)
-    elif name in DETECTORS:
-        kind = getattr(skood, name)
     else:
-        near = get_close_matches(name, DETECTORS, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "see `skood fit --help`"
-        )
-        raise ValueError(f"there is no detector {name!r}: {hint}")
-    known = [*signature(kind).parameters]
-    unknown = [setting for setting in settings if setting not in known]
-    if unknown:
-        raise ValueError(
-            f"{name} has no parameter {unknown[0]!r}; it has {', '.join(known)}."
-        )
+        _check_parameters(kind, settings)
     made = kind(**settings)
     if not hasattr(made, "fit"):
         raise ValueError(
@@ -156,3 +144,23 @@ def made_detector(name: str, settings: dict[str, Any]) -> Any:
             "something with fit."
         )
     return made
+
+
+def _kind_of(name: str) -> Any:
+    if ":" in name:
+        return imported(name, "the detector")
+    if name in DETECTORS:
+        return getattr(skood, name)
+    near = get_close_matches(name, DETECTORS, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see `skood fit --help`"
+    raise ValueError(f"there is no detector {name!r}: {hint}")
+
+
+def _check_parameters(kind: Any, settings: dict[str, Any]) -> None:
+    known = [*signature(kind).parameters]
+    unknown = [setting for setting in settings if setting not in known]
+    if unknown:
+        raise ValueError(
+            f"{kind.__name__} has no parameter {unknown[0]!r}; it has "
+            f"{', '.join(known)}."
+        )

@@ -163,7 +163,7 @@ def certificate_of(path: Path) -> Certificate:
         raise ValueError(f"{beside}: {error}") from error
 
 
-_JSON = {
+_JSON: dict[str, Any] = {
     "str": str,
     "int": int,
     "float": (int, float),
@@ -292,5 +292,5 @@ def _name_of(function: Any) -> str:
         return f"{function.__module__}.{function.__qualname__}"
     kind = type(function)
     own = " ".join(repr(function).split())
-    says_what = kind.__repr__ is not object.__repr__ and len(own) <= LONGEST
+    says_what = " at 0x" not in own and len(own) <= LONGEST
     return own if says_what else f"{kind.__module__}.{kind.__qualname__}"
