@@ -56,6 +56,15 @@ N_CLASSES, WIDTH = 3, 24
 # Networks of one shape of features: 8, 8 and 24 units, three logits -----------------
 
 
+def spread(*layers: Any) -> None:
+    """Start layers so that rows differ behind them, as behind trained ones.
+
+    By torch's default, features of all rows were the same to four digits.
+    """
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+
+
 class Convolutions(nn.Module):
     """Three of them; the activation works in place on what was captured."""
 
@@ -64,10 +73,7 @@ class Convolutions(nn.Module):
         self.layer1, self.layer2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
         self.last, self.act = nn.Conv2d(8, WIDTH, 3), nn.ReLU(inplace=True)
         self.head = nn.Linear(WIDTH, N_CLASSES)
-        for part in (self.layer1, self.layer2, self.last):
-            # By torch's default the features of all rows were the same to four digits,
-            # as those of no trained network are.
-            nn.init.kaiming_normal_(part.weight)
+        spread(self.layer1, self.layer2, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.layer2(self.act(self.layer1(x))))
@@ -113,6 +119,7 @@ class Texts(nn.Module):
         self.embed = nn.Embedding(20, 8)
         self.layer1, self.layer2 = Attention(), Attention()
         self.last, self.head = nn.Linear(8, WIDTH), nn.Linear(WIDTH, N_CLASSES)
+        spread(self.last)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         mask = attention_mask.bool()
@@ -130,8 +137,8 @@ def inputs(kind: str, n: int, seed: int) -> Any:
     """Return rows of a kind: images, texts or vectors."""
     rng = np.random.default_rng(seed)
     if kind == "text":
-        texts = ("abcdefghijklmnopqrs"[: rng.integers(3, 12)] for _ in range(n))
-        return [text[k % 3 :] * (1 + k % 2) for k, text in enumerate(texts, 1)]
+        letters = [*"abcdefghijklmnopqrs"]
+        return ["".join(rng.choice(letters, rng.integers(3, 20))) for _ in range(n)]
     if kind == "arrays":
         return rng.normal(size=(n, 6))
     return rng.normal(size=(n, 3, 12, 12)).astype(np.float32)
