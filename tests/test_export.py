@@ -229,10 +229,11 @@ def test_a_graph_of_gram_statistics_is_cut_at_no_number_of_rows(monkeypatch):
     monkeypatch.setattr("skood.extraction.statistics.GRAM_ELEMENTS", 500)
     torch.manual_seed(0)
     features = LayerFeatureTransformer(Convolutions().eval(), ["second"], "gram")
-    pipeline, new = make_pipeline(features, KNN(3)).fit(images(40)), images(12, seed=1)
+    pipeline = make_pipeline(features, KNN(3, statistic="gram")).fit(images(40))
+    new = images(12, seed=1)
     module, rows = to_module(pipeline, new), torch.as_tensor(new)
     program = torch.export.export(
-        module, (rows[:3],), dynamic_shapes={"input": {0: Dim.DYNAMIC}}, strict=False
+        module, (rows[:3],), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False
     )
     scores = pipeline.score_samples(new)
     np.testing.assert_allclose(program.module()(rows)[1], scores, rtol=1e-4)
