@@ -333,6 +333,16 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return found.astype(dict.fromkeys(counts, int))
 
 
+def refusals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return why what is not exported: a line for each reason."""
+    refused = table[table["refused"].notna()]
+    pairs = zip(refused["refused"], refused["detector"], strict=True)
+    reasons = [reason.replace(name, "it") for reason, name in pairs]
+    found = refused.assign(reason=reasons).groupby("reason", sort=False)
+    joined = found[["kind", "detector"]].agg(lambda names: ", ".join(names.unique()))
+    return joined.reset_index()[["kind", "detector", "reason"]]
+
+
 def read(folder: Path) -> pd.DataFrame:
     """Return the matrix of all kinds that the folder has."""
     files = [folder / f"{kind}.csv" for kind in KINDS]
@@ -360,7 +370,7 @@ def main() -> None:
     table = read(given.out)
     found = summary(table)
     found.to_csv(given.out / "summary.csv", float_format="%.1e")
-    refused = table.loc[table["way"].isna(), ["kind", "detector", "refused"]]
+    refused = refusals(table)
     refused.to_csv(given.out / "refused.csv", index=False)
     print(found.to_string(float_format="%.1e"), refused.to_string(), sep="\n\n")
 

@@ -10,6 +10,7 @@ import torch
 from references.layers import concept_matching
 from sklearn.base import clone
 
+import skood
 from skood import (
     ActivationPrior,
     ConceptMatching,
@@ -176,3 +177,11 @@ def test_a_class_without_rows_has_the_range_of_all():
     np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [1, 4]])
     np.testing.assert_array_equal(upper[0], [[3, 9], [8, 9], [8, 7]])
     np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [8, 9]])
+
+
+@pytest.mark.parametrize("name", ["Gram", "ActivationPrior"])
+def test_a_plain_array_is_no_layer_of_a_network(name):
+    """And layers=None is no way out where it is the default."""
+    with pytest.raises(ValueError, match=rf"X is a plain array, and {name} reads") as e:
+        getattr(skood, name)().fit(np.zeros((20, 3)), np.arange(20) % 2)
+    assert "layers=None" not in str(e.value)

@@ -332,12 +332,20 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
             self, X, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1
         )
         if not self._takes_arrays():
-            layers = getattr(self, "layers", None)
-            raise ValueError(
+            raise ValueError(self._refused_array())
+        return LayerFeatures({self._array_key(): X})
+
+    def _refused_array(self) -> str:
+        layers = getattr(self, "layers", None)
+        if layers is not None:
+            return (
                 f"layers={layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."
             )
-        return LayerFeatures({self._array_key(): X})
+        return (
+            f"X is a plain array, and {type(self).__name__} reads layers of a network: "
+            "give LayerFeatures."
+        )
 
     def _known_features(self, X: Any) -> LayerFeatures:
         """Return the blocks that were fitted on, checked to be as they were."""
