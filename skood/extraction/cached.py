@@ -133,9 +133,10 @@ class Cache:
 
 
 def _warn_unusable(cache: Any, error: Exception) -> None:
+    shown = repr(cache) if isinstance(cache, str) else str(cache)
     reason = str(error).rstrip(".")
     message = (
-        f"the cache {str(cache)!r} cannot be used: {reason}. Features are computed "
+        f"the cache {shown} cannot be used: {reason}. Features are computed "
         "without it, and not kept."
     )
     warnings.warn(message, UserWarning, stacklevel=4)
