@@ -35,7 +35,7 @@ from skood.features.workers import workers
 from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
 from skood.numerics.graph import in_graph
-from skood.numerics.labels import inlier_mask, label_array
+from skood.numerics.labels import class_numbers, inlier_mask, label_array
 from skood.numerics.ranks import rows_for_rate
 from skood.numerics.splits import HELD_OUT_SHARE, Rows, share
 
@@ -371,7 +371,7 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
                 "labels other than -1."
             )
         known = features if inliers.all() else features[inliers]
-        names, classes = np.unique(labels[inliers], return_inverse=True)
+        names, classes = class_numbers(labels[inliers])
         return Training(known, features[~inliers], classes, names)
 
     def _array(
