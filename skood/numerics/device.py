@@ -22,6 +22,7 @@ __all__ = [
     "to_numpy",
 ]
 
+
 def array_namespace(array: Any) -> Any:
     """Return the functions for an array, of the array API standard.
 
