@@ -344,6 +344,16 @@ def test_labels_and_outliers_make_no_difference(features):
     )
 
 
+def test_labels_make_no_difference_where_rows_are_kept_out():
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(60, 12))
+    detector = LSGM(2).fit(few, rng.integers(0, 4, 60))
+    assert detector._kept_out(detector._training(few, None)) is not None
+    np.testing.assert_array_equal(
+        detector.score_samples(few), LSGM(2).fit(few).score_samples(few)
+    )
+
+
 def test_attributes_of_the_fit(features, fitted):
     for values in (fitted.n_iter_, fitted.converged_, fitted.lower_bound_):
         assert isinstance(values, np.ndarray)

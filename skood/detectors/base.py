@@ -332,20 +332,17 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
             self, X, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1
         )
         if not self._takes_arrays():
-            raise ValueError(self._refused_array())
-        return LayerFeatures({self._array_key(): X})
-
-    def _refused_array(self) -> str:
-        layers = getattr(self, "layers", None)
-        if layers is not None:
-            return (
+            layers = getattr(self, "layers", None)
+            if layers is None:
+                raise ValueError(
+                    "X is a plain array, which has no named layers, and "
+                    f"{type(self).__name__} reads several blocks: give LayerFeatures."
+                )
+            raise ValueError(
                 f"layers={layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."
             )
-        return (
-            f"X is a plain array, and {type(self).__name__} reads layers of a network: "
-            "give LayerFeatures."
-        )
+        return LayerFeatures({self._array_key(): X})
 
     def _known_features(self, X: Any) -> LayerFeatures:
         """Return the blocks that were fitted on, checked to be as they were."""

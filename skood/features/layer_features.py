@@ -269,11 +269,11 @@ class LayerFeatures:
             if not chosen:
                 # The logits have no statistic, and are read when they are named.
                 named = (
-                    f"; layers={LOGITS!r} reads them" if LOGITS in self.layers else ""
+                    f"; layers={LOGITS!r} reads them." if LOGITS in self.layers else "."
                 )
                 raise ValueError(
                     f"no layer has the statistic {statistic!r}; there are "
-                    f"{self._listing()}{named}."
+                    f"{self._listing()}{named}{_how_to_have(statistic)}"
                 )
             return chosen
         names = [layers] if isinstance(layers, str) else list(layers)
@@ -295,7 +295,7 @@ class LayerFeatures:
         if key not in self._blocks:
             raise ValueError(
                 f"layer {layer!r} has no statistic {key[1]!r}; it has "
-                f"{[s for _, s in own]}."
+                f"{[s for _, s in own]}.{_how_to_have(key[1])}"
             )
         return key
 
@@ -307,6 +307,11 @@ class LayerFeatures:
                 return entries[0]
             near = get_close_matches(str(layer), self.layers)
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            if layer == LOGITS and not near:
+                hint = (
+                    " Name it among the layers of LayerFeatureTransformer, or give "
+                    "LayerFeatures a block of that name with the network's output."
+                )
             raise ValueError(
                 f"there is no layer {layer!r}; there are {self.layers}.{hint}"
             )
@@ -637,6 +642,11 @@ class LayerFeatures:
         if isinstance(state["_rows"], list):
             state["_rows"] = range(*state["_rows"])
         self.__dict__.update(state)
+
+
+def _how_to_have(statistic: str | None) -> str:
+    """Return where a statistic comes from, the last sentence of an error."""
+    return f" LayerFeatureTransformer takes it by statistics=[..., {statistic!r}]."
 
 
 def _two_dimensional(key: Key, block: Any) -> Any:
