@@ -7,8 +7,9 @@ Each detector of the registry, and ensembles and what sets thresholds, is fitted
 a small network (or on plain arrays), made one module by ``to_module``, and compared
 with the pipeline on new rows: the module as it is, what ``torch.export`` and
 ``torch.compile`` make of it, and its file of ONNX in onnxruntime. ``KIND.csv`` of the
-folder gets a line for each detector and way, or the reason why there is none; they are
-read together with ``--summary``:
+folder gets a line for each detector and way, or the reason why there is none. A run
+goes on where one before it has ended: detectors that have their lines are left out.
+All kinds are read together with ``--summary``:
 
     python benchmarks/export_matrix.py --out folder --summary
 """
@@ -55,6 +56,15 @@ N_CLASSES, WIDTH = 3, 24
 # Networks of one shape of features: 8, 8 and 24 units, three logits -----------------
 
 
+def spread(*layers: Any) -> None:
+    """Start layers so that rows differ behind them, as behind trained ones.
+
+    By torch's default, features of all rows were the same to four digits.
+    """
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight)
+
+
 class Convolutions(nn.Module):
     """Three of them; the activation works in place on what was captured."""
 
@@ -63,6 +73,7 @@ class Convolutions(nn.Module):
         self.layer1, self.layer2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
         self.last, self.act = nn.Conv2d(8, WIDTH, 3), nn.ReLU(inplace=True)
         self.head = nn.Linear(WIDTH, N_CLASSES)
+        spread(self.layer1, self.layer2, self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.layer2(self.act(self.layer1(x))))
@@ -108,6 +119,7 @@ class Texts(nn.Module):
         self.embed = nn.Embedding(20, 8)
         self.layer1, self.layer2 = Attention(), Attention()
         self.last, self.head = nn.Linear(8, WIDTH), nn.Linear(WIDTH, N_CLASSES)
+        spread(self.last)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         mask = attention_mask.bool()
@@ -125,8 +137,8 @@ def inputs(kind: str, n: int, seed: int) -> Any:
     """Return rows of a kind: images, texts or vectors."""
     rng = np.random.default_rng(seed)
     if kind == "text":
-        texts = ("abcdefghijklmnopqrs"[: rng.integers(3, 12)] for _ in range(n))
-        return [text[k % 3 :] * (1 + k % 2) for k, text in enumerate(texts, 1)]
+        letters = [*"abcdefghijklmnopqrs"]
+        return ["".join(rng.choice(letters, rng.integers(3, 20))) for _ in range(n)]
     if kind == "arrays":
         return rng.normal(size=(n, 6))
     return rng.normal(size=(n, 3, 12, 12)).astype(np.float32)
@@ -218,10 +230,10 @@ def fitted(kind: str, wanted: Any = None) -> Iterator[tuple[str, Any, str]]:
 # Ways --------------------------------------------------------------------------------
 
 
-def parities(
+def ways_of(
     kind: str, pipeline: Any, new: Any, backend: str
-) -> Iterator[tuple[str, Parity]]:
-    """Yield the ways of exporting a pipeline, and how alike it then is on new rows."""
+) -> dict[str, Callable[[], Parity]]:
+    """Return how alike a pipeline and its export are on new rows, for each way."""
     module = to_module(pipeline)
     features = None if kind == "arrays" else pipeline[0]
     called = [*calls(new, module.blocks, features)]
@@ -232,16 +244,25 @@ def parities(
         found = Judgement.by_graph(run, called)
         return Parity.of(wanted, found, float(detector.offset_))
 
-    yield "module", parity(run_module(module))
-    yield "torch.export", parity(exported(module, *called[0]))
+    def in_onnxruntime() -> Parity:
+        axes = (0, 1) if kind == "text" else (0,)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "detector.onnx"
+            made = export(pipeline, path, new[:4], new, module=module, dynamic=axes)
+        return made.parity
+
+    return {
+        "module": lambda: parity(run_module(module)),
+        "torch.export": lambda: parity(exported(module, *called[0])),
+        "torch.compile": lambda: parity(run_module(compiled(module, backend))),
+        "onnxruntime": in_onnxruntime,
+    }
+
+
+def compiled(module: nn.Module, backend: str) -> Any:
+    """Return what ``torch.compile`` makes of a whole module."""
     torch._dynamo.reset()
-    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    yield "torch.compile", parity(run_module(compiled))
-    axes = (0, 1) if kind == "text" else (0,)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "detector.onnx"
-        made = export(pipeline, path, new[:4], new, module=module, dynamic=axes)
-    yield "onnxruntime", made.parity
+    return torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
 
 
 def exported(module: nn.Module, args: Any, kwargs: Any) -> Callable[..., Any]:
@@ -258,20 +279,41 @@ def exported(module: nn.Module, args: Any, kwargs: Any) -> Callable[..., Any]:
     return lambda args, kwargs: own((*args, *kwargs.values()), {})
 
 
-def rows_of(kind: str, wanted: Any, backend: str) -> Iterator[dict[str, Any]]:
-    """Yield a line of the matrix for each detector and way."""
+def rows_of(kind: str, wanted: Any, backend: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield the lines of each detector: one a way, or one with the refusal."""
     new = inputs(kind, 60, 1)
     for name, pipeline, reason in fitted(kind, wanted):
+        about = {"kind": kind, "detector": name}
         if pipeline is None:
-            yield {"kind": kind, "detector": name, "way": "", "refused": reason}
+            yield [{**about, "refused": reason}]
             continue
-        for way, parity in parities(kind, pipeline, new, backend):
-            fault = parity.faults(RTOL)
-            about = {"kind": kind, "detector": name, "way": way, "fault": fault}
-            yield about | {k: v for k, v in vars(parity).items() if k in COUNTED}
+        ways = ways_of(kind, pipeline, new, backend)
+        yield [{**about, "way": way, **found_in(run)} for way, run in ways.items()]
+
+
+def found_in(parity_of: Callable[[], Parity]) -> dict[str, Any]:
+    """Return what a way's comparison has counted, or the error it ended with."""
+    try:
+        parity = parity_of()
+    except Exception as error:  # one way that fails is a line, and not the end
+        return {"fault": f"{type(error).__name__}: {error}"}
+    return {"fault": parity.faults(RTOL), **{k: getattr(parity, k) for k in COUNTED}}
 
 
 COUNTED = ("rows", "score_difference", "rows_in_band", "flips_in_band", "flips")
+COLUMNS = ["kind", "detector", "way", "fault", *COUNTED, "refused"]
+
+
+def add(rows: list[dict[str, Any]], file: Path) -> None:
+    """Append lines to a table, which is begun if it is not there."""
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.to_csv(file, mode="a", header=not file.exists(), index=False)
+
+
+def undone(kind: str, wanted: list[str] | None, file: Path) -> list[str]:
+    """Return the detectors that a table does not have yet."""
+    done = set(pd.read_csv(file)["detector"]) if file.exists() else set()
+    return [n for n, _ in detectors(kind) if n not in done and n in (wanted or [n])]
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -286,8 +328,19 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         flips_in_band=("flips_in_band", "sum"),
         flips=("flips", "sum"),
     )
+    found["faults"] = groups["fault"].count()
     counts = ["scores", "rows_in_band", "flips_in_band", "flips"]
     return found.astype(dict.fromkeys(counts, int))
+
+
+def refusals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return why what is not exported: a line for each reason."""
+    refused = table[table["refused"].notna()]
+    pairs = zip(refused["refused"], refused["detector"], strict=True)
+    reasons = [reason.replace(name, "it") for reason, name in pairs]
+    found = refused.assign(reason=reasons).groupby("reason", sort=False)
+    joined = found[["kind", "detector"]].agg(lambda names: ", ".join(names.unique()))
+    return joined.reset_index()[["kind", "detector", "reason"]]
 
 
 def read(folder: Path) -> pd.DataFrame:
@@ -309,15 +362,15 @@ def main() -> None:
     if not given.summary:
         torch.set_num_threads(1)
         for kind in given.kinds:
-            rows = []
-            for row in rows_of(kind, given.detectors, given.backend):
-                print(row, flush=True)
-                rows.append(row)
-            pd.DataFrame(rows).to_csv(given.out / f"{kind}.csv", index=False)
+            file = given.out / f"{kind}.csv"
+            if left := undone(kind, given.detectors, file):
+                for rows in rows_of(kind, left, given.backend):
+                    print(*rows, sep="\n", flush=True)
+                    add(rows, file)
     table = read(given.out)
     found = summary(table)
     found.to_csv(given.out / "summary.csv", float_format="%.1e")
-    refused = table.loc[table["way"].isna(), ["kind", "detector", "refused"]]
+    refused = refusals(table)
     refused.to_csv(given.out / "refused.csv", index=False)
     print(found.to_string(float_format="%.1e"), refused.to_string(), sep="\n\n")
 

@@ -107,7 +107,7 @@ def test_fit_with_labels_and_thresholds(skood_):
     assert (model.max_false_alarm, model.confidence) == (0.1, 0.9)
     code, _, errors = skood_("fit", *line[:2], "rated")
     assert code == 1
-    assert "rated' exists" in errors
+    assert "rated exists: give --overwrite" in errors
     assert skood_("fit", *line[:2], "rated", "--overwrite")[0] == 0
 
 

@@ -224,6 +224,21 @@ def test_its_file_says_the_same(network, tmp_path):
         assert skood.export.verify(path, tokens(new)).parity == made.parity
 
 
+def test_a_graph_of_gram_statistics_is_cut_at_no_number_of_rows(monkeypatch):
+    """Without a graph, large maps are taken some rows at a time."""
+    monkeypatch.setattr("skood.extraction.statistics.GRAM_ELEMENTS", 500)
+    torch.manual_seed(0)
+    features = LayerFeatureTransformer(Convolutions().eval(), ["second"], "gram")
+    pipeline = make_pipeline(features, KNN(3, statistic="gram")).fit(images(40))
+    new = images(12, seed=1)
+    module, rows = to_module(pipeline, new), torch.as_tensor(new)
+    program = torch.export.export(
+        module, (rows[:3],), dynamic_shapes=({0: Dim.DYNAMIC},), strict=False
+    )
+    scores = pipeline.score_samples(new)
+    np.testing.assert_allclose(program.module()(rows)[1], scores, rtol=1e-4)
+
+
 def test_the_given_network_is_left_alone_and_its_training_changes_nothing():
     pipeline = fitted("CNN", Mahalanobis())
     network, new = pipeline[0].network, images(5, seed=1)

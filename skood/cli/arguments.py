@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from skood.cli.objects import imported, made_network
 
-__all__ = ["add_images", "add_layers", "transformer_of"]
+__all__ = ["add_images", "add_layers", "share", "transformer_of"]
+
+
+def share(text: str) -> float:
+    """Return the number of a text, from 0 to 1, for argparse."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return found
+
+
+def pixels(text: str) -> int:
+    """Return the positive number of a text, for argparse."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels")
+    return int(text)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +34,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("inputs of a network")
     group.add_argument(
         "--image-size",
-        type=int,
+        type=pixels,
         metavar="PIXELS",
         help="width and height that images of a folder are resized to",
     )

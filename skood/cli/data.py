@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ LABELS = ("y", "labels", "label")
 BLOCK = re.compile(r"(.+)__(.+)__\d+")
 """A column of ``LayerFeatures.to_frame``."""
 
+
+UNREADABLE = (ValueError, OSError, EOFError, BadZipFile, zlib.error)
+"""What libraries raise of files that are damaged, or of another kind."""
 
 FOLDERS = {
     "store.json": "store",
@@ -83,6 +88,8 @@ def read(name: str, arguments: argparse.Namespace | None = None) -> Data:
         If it cannot be read, or has several arrays that are no blocks of features.
     """
     text, _, array = name.partition("::")
+    if not text:
+        raise ValueError(f"{name!r} names no file.")
     path = user_path(text)
     kind = kind_of(path)
     if kind == "images":
@@ -92,9 +99,12 @@ def read(name: str, arguments: argparse.Namespace | None = None) -> Data:
             f"{text} is a {kind or 'file'}; read are {', '.join(READERS)}."
         )
     try:
-        return READERS[kind](path, array)
-    except (ValueError, KeyError, OSError) as error:
+        found = READERS[kind](path, array)
+        if getattr(found.X, "ndim", 2) == 0:
+            raise ValueError("it has a single value: wanted are rows.")
+    except UNREADABLE as error:
         raise ValueError(f"{name}: {error}") from error
+    return found
 
 
 def read_labels(name: str | None, data: Data) -> NDArray[Any] | None:
@@ -124,6 +134,8 @@ def read_sets(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, 
     for text in names:
         name, sign, path = text.partition("=")
         name = name if sign else Path(text.partition("::")[0]).stem
+        if not name or (sign and not path):
+            raise ValueError(f"{text!r} is no set of rows: wanted is name=path.")
         if name in found:
             raise ValueError(f"two sets are called {name!r}: give name=path.")
         found[name] = read(path if sign else text, arguments).X
@@ -140,15 +152,36 @@ def _images(path: Path, arguments: argparse.Namespace | None) -> Data:
 
 
 def _npy(path: Path, array: str) -> Data:
+    if array:
+        raise ValueError(f"it has one array, without a name: leave ::{array} out.")
     try:  # copy on write: torch warns of what it may not write to
-        return Data(np.load(path, mmap_mode="c", allow_pickle=False))
-    except ValueError as error:  # NumPy's own tells to trust the file
-        raise ValueError("it is no file of one array without objects.") from error
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
+    except UNREADABLE:  # NumPy's own tells to trust the file
+        found = None
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it is no file of one array without objects.")
+    return Data(found)
 
 
 def _npz(path: Path, array: str) -> Data:
-    with np.load(path, allow_pickle=False) as file:
-        return _of_arrays({name: file[name] for name in file.files}, array)
+    with path.open("rb") as file:  # NumPy leaves a file open that it cannot read
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise ValueError("it is no file of several arrays: a .npy file, renamed?")
+        names = [array] if array in found.files else found.files
+        return _of_arrays(
+            {name: _without_objects(found, name) for name in names}, array
+        )
+
+
+def _without_objects(file: Any, name: str) -> NDArray[Any]:
+    try:
+        return np.asarray(file[name])
+    except ValueError as error:  # NumPy's own tells to trust the file
+        raise ValueError(
+            f"its array {name!r} cannot be read without running code of the file, as "
+            "arrays of objects cannot: save numbers, or texts of one type."
+        ) from error
 
 
 def _safetensors(path: Path, array: str) -> Data:
@@ -196,7 +229,7 @@ def _of_columns(path: Path, own: list[str], y: NDArray[Any] | None) -> Data:
 def _of_arrays(arrays: Mapping[str, NDArray[Any]], wanted: str) -> Data:
     if wanted:
         if wanted not in arrays:
-            raise KeyError(f"no array {wanted!r}; there are {', '.join(arrays)}")
+            raise ValueError(f"no array {wanted!r}; there are {', '.join(arrays)}")
         return Data(arrays[wanted])
     own = [name for name in LABELS if name in arrays]
     y = arrays[own[0]] if own else None
@@ -205,6 +238,8 @@ def _of_arrays(arrays: Mapping[str, NDArray[Any]], wanted: str) -> Data:
         return Data(next(iter(rest.values())), y)
     if not rest or any(array.ndim != 2 for array in rest.values()):
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        if not shapes:
+            raise ValueError("it has no arrays.")
         raise ValueError(f"it has {shapes}: say which, as FILE::NAME.")
     return Data(skood.LayerFeatures({_block(n): array for n, array in rest.items()}), y)
 

@@ -22,7 +22,7 @@ from skood.cli.commands import (
     layers,
     score,
 )
-from skood.cli.exits import DONE, EXITS, WRONG
+from skood.cli.exits import DONE, EXITS, INTERRUPTED, WRONG
 
 __all__ = ["main", "make_parser"]
 
@@ -33,6 +33,9 @@ USERS_FAULT = (
     RuntimeError,  # a network's, of inputs that it does not take
 )
 """What a wrong file, name or value raises; all else is ours, and is shown whole."""
+
+LONGEST = 900
+"""Characters of a line that says what is wrong."""
 
 DESCRIPTION = """\
 Out-of-distribution detection over files: look at a network's layers, extract their
@@ -114,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0, or 1 for what is wrong with the user's files or values, of
-        which one line is then on the standard error, or 3 for a check that failed.
+        which one line is then on the standard error, 3 for a check that failed, or 130
+        if it was interrupted.
 
     Raises
     ------
@@ -135,6 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # whoever read the output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
+        except KeyboardInterrupt:
+            print(f"{title}: interrupted", file=sys.stderr)
+            return INTERRUPTED
         except USERS_FAULT as error:
             if arguments.traceback:
                 raise
@@ -145,7 +152,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _in_a_line(error: BaseException) -> str:
     notes = getattr(error, "__notes__", [])
-    return " ".join(" ".join([str(error), *notes]).split()) or type(error).__name__
+    text = " ".join(" ".join([str(error), *notes]).split()) or type(error).__name__
+    # Some print the array that they do not like.
+    return text if len(text) <= LONGEST else f"{text[:500]} ... {text[-150:]}"
 
 
 @contextmanager

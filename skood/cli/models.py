@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import skood
 from skood.cli.objects import made_network
-from skood.files.atomic import replacing
+from skood.files.atomic import check_place, replacing
 from skood.files.paths import user_path
 
-__all__ = ["add_reading", "read_model", "write_model"]
+__all__ = ["add_reading", "check_model_place", "read_model", "write_model"]
 
 PICKLES = {".joblib", ".pickle", ".pkl"}
+OTHERS = {".npy", ".npz", ".safetensors", ".parquet", ".csv", ".onnx"}
+"""Endings of files, which a model's folder must not be taken for."""
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -55,9 +58,7 @@ def read_model(arguments: argparse.Namespace) -> Any:
                 "--trust-pickle if you trust who wrote it. (A model that is written to "
                 "a folder needs no trust.)"
             )
-        import joblib
-
-        return joblib.load(path)
+        return _unpickled(path)
     network = made_network(arguments.network)
     model = skood.load(path, network=network, trusted=arguments.trust)
     for _, step in getattr(model, "steps", []):
@@ -69,20 +70,47 @@ def read_model(arguments: argparse.Namespace) -> Any:
     return model
 
 
+def _unpickled(path: Path) -> Any:
+    import joblib
+
+    try:
+        return joblib.load(path)
+    except Exception as error:  # a pickle that is damaged may raise anything
+        raise ValueError(
+            f"{path} cannot be read by joblib ({type(error).__name__}: {error}): it is "
+            "damaged, of another kind, or needs code that is not here."
+        ) from error
+
+
+def check_model_place(name: str, *, overwrite: bool) -> None:
+    """Raise OSError or ValueError if no model can be written there.
+
+    It is called before there is a model, which may take long.
+    """
+    path = user_path(name, "model")
+    if path.suffix.lower() in OTHERS:
+        raise ValueError(
+            f"{path}: a model is a folder, or a file whose name ends in .joblib."
+        )
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: give --overwrite to replace it.")
+    if not path.is_dir() or path.suffix.lower() in PICKLES:
+        check_place(path)
+
+
 def write_model(estimator: Any, name: str, *, overwrite: bool) -> None:
     """Write an estimator to a folder without pickle, or to a .joblib file.
 
     Raises
     ------
-    FileExistsError
-        If there is something, and it may not be replaced.
+    OSError, ValueError
+        As `check_model_place`.
     """
+    check_model_place(name, overwrite=overwrite)
     path = user_path(name, "model")
     if path.suffix.lower() not in PICKLES:
         skood.save(estimator, path, overwrite=overwrite)
         return
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: give --overwrite to replace it.")
     import joblib
 
     with replacing(path) as file:

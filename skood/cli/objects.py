@@ -62,7 +62,25 @@ def made_network(name: str | None) -> Any:
     found = imported(name, "the network")
     # A module can be called too, and is no function that makes one.
     is_network = hasattr(found, "state_dict") or hasattr(found, "module_")
-    return found if is_network and not isinstance(found, type) else found()
+    if is_network and not isinstance(found, type):
+        return found
+    _check_called(found, f"the network is {name!r}", {})
+    return found()
+
+
+def _check_called(found: Any, what: str, given: dict[str, Any]) -> None:
+    """Raise ValueError if something cannot be called, or not with such arguments."""
+    if not callable(found):
+        raise ValueError(
+            f"{what}, a {type(found).__name__}: wanted is a class or a function that "
+            "makes one."
+        )
+    try:
+        signature(found).bind(**given)
+    except TypeError as error:
+        raise ValueError(f"{what}, which cannot be called so: {error}.") from error
+    except ValueError:  # some functions of C do not say what they take
+        return
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +91,7 @@ def settings_of(texts: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If one has no ``=``.
+        If one has no ``=``, or a name comes twice.
 
     Examples
     --------
@@ -81,11 +99,13 @@ def settings_of(texts: Sequence[str]) -> dict[str, Any]:
     >>> settings_of(["layers=['a', 'b']", "statistic=max", "reg_covar=1e-3"])
     {'layers': ['a', 'b'], 'statistic': 'max', 'reg_covar': 0.001}
     """
-    found = {}
+    found: dict[str, Any] = {}
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign:
             raise ValueError(f"--set got {text!r}: wanted is name=value.")
+        if name in found:
+            raise ValueError(f"--set got {name!r} twice: give it once.")
         found[name] = _literal(value)
     return found
 
@@ -112,20 +132,35 @@ def made_detector(name: str, settings: dict[str, Any]) -> Any:
     ValueError
         If there is no such detector, or it has no such parameter.
     """
+    kind = _kind_of(name)
     if ":" in name:
-        kind = imported(name, "the detector")
-    elif name in DETECTORS:
-        kind = getattr(skood, name)
+        _check_called(kind, f"the detector is {name!r}", settings)
     else:
-        near = get_close_matches(name, DETECTORS, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "see `skood fit --help`"
+        _check_parameters(kind, settings)
+    made = kind(**settings)
+    if not hasattr(made, "fit"):
+        raise ValueError(
+            f"the detector is {name!r}, which made a {type(made).__name__}: wanted is "
+            "something with fit."
         )
-        raise ValueError(f"there is no detector {name!r}: {hint}")
+    return made
+
+
+def _kind_of(name: str) -> Any:
+    if ":" in name:
+        return imported(name, "the detector")
+    if name in DETECTORS:
+        return getattr(skood, name)
+    near = get_close_matches(name, DETECTORS, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see `skood fit --help`"
+    raise ValueError(f"there is no detector {name!r}: {hint}")
+
+
+def _check_parameters(kind: Any, settings: dict[str, Any]) -> None:
     known = [*signature(kind).parameters]
     unknown = [setting for setting in settings if setting not in known]
     if unknown:
         raise ValueError(
-            f"{name} has no parameter {unknown[0]!r}; it has {', '.join(known)}."
+            f"{kind.__name__} has no parameter {unknown[0]!r}; it has "
+            f"{', '.join(known)}."
         )
-    return kind(**settings)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skood.files.atomic import check_place, replacing
 from skood.files.paths import user_path
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["show", "show_table", "write_table"]
+__all__ = ["check_table_place", "show", "show_table", "write_table"]
+
+TABLES = (".csv", ".parquet", ".npz")
 
 
 def show(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
@@ -39,25 +42,38 @@ def show_table(arguments: argparse.Namespace, table: pd.DataFrame) -> None:
         print(table.to_string(float_format=lambda value: f"{value:.4g}"))
 
 
+def check_table_place(name: str | None) -> None:
+    """Raise OSError or ValueError if no table can be written there; None is none.
+
+    It is called before there is a table, which may take long.
+    """
+    if name is None:
+        return
+    path = user_path(name, "--out")
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(f"--out {name}: wanted is a .csv, .parquet or .npz file.")
+    check_place(path)
+
+
 def write_table(table: pd.DataFrame, name: str) -> None:
     """Write a table to a file of the kind that its name says.
 
     Raises
     ------
-    ValueError
-        If it says none of these.
+    OSError, ValueError
+        As `check_table_place`.
     """
-    path = user_path(name, "--out")
+    check_table_place(name)
+    path, columns = user_path(name, "--out"), table.reset_index()
     kind = path.suffix.lower()
-    if kind == ".csv":
-        table.to_csv(path)
-    elif kind == ".parquet":
-        table.reset_index().to_parquet(path, index=False)
-    elif kind == ".npz":
-        columns = table.reset_index()
-        np.savez(path, **{str(n): _without_objects(columns[n]) for n in columns})
-    else:
-        raise ValueError(f"--out {name}: wanted is a .csv, .parquet or .npz file.")
+    with replacing(path) as file:
+        if kind == ".csv":
+            table.to_csv(file)
+        elif kind == ".parquet":
+            columns.to_parquet(file, index=False)
+        else:
+            arrays = {str(n): _without_objects(columns[n]) for n in columns}
+            np.savez(file, **arrays)
 
 
 def _without_objects(column: pd.Series) -> Any:

@@ -7,7 +7,7 @@ _HOMES = {
     "DetectorModule": "skood.export.module",
     "export": "skood.export.files",
     "to_module": "skood.export.module",
-    "verify": "skood.export.files",
+    "verify": "skood.export.verification",
 }
 
 __all__ = ["Certificate", "DetectorModule", "export", "to_module", "verify"]

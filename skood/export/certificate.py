@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from skood.export.inputs import Called
 from skood.export.parity import Judgement, Parity
 from skood.export.steps import Steps
 from skood.files.digest import digest_of
+from skood.store.identity.network import callable_fingerprint
 
 __all__ = [
     "Certificate",
+    "certificate_of",
+    "certificate_path",
     "described",
     "drift",
     "judgement_in",
@@ -28,6 +32,11 @@ __all__ = [
 
 FORMAT = 1
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "numpy", "scikit-learn")
+LONGEST = 500
+"""Characters by which an object may describe itself."""
+
+
+_ONLY_BESIDE = {"file_digest": None, "reference": None}
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Certificate:
     preprocess : str or None
         What the pipeline does with inputs before its network, which has to be done
         outside; None where there is nothing.
+    preprocess_digest : str or None
+        Of its code and of the values that it uses; None where these cannot be read.
     inputs : list of dict
         Name, type and shape of each input, ``"n"`` for the rows.
     rtol, band : float
@@ -62,14 +73,15 @@ class Certificate:
     parity : Parity
         How alike the file and the pipeline are, on the rows held out.
     bank : dict or None
-        Where stored training rows were bounded: how many there were, are, and what
-        that did to the scores of the rows held out.
+        Where stored training rows were bounded: ``max_bank``, and what that did to the
+        scores and decisions of the rows held out.
     rows_digest : str
         Of the rows held out.
     file_digest : str or None
         Of the file.
     reference : dict or None
-        What the pipeline said of the rows held out: ``score`` and ``is_inlier``.
+        What the pipeline said of the rows held out: ``score``, ``p_value`` and
+        ``is_inlier``.
     """
 
     versions: dict[str, str]
@@ -79,6 +91,7 @@ class Certificate:
     network_digest: str | None
     threshold: float
     preprocess: str | None
+    preprocess_digest: str | None
     inputs: list[dict[str, Any]]
     rtol: float
     band: float
@@ -90,10 +103,13 @@ class Certificate:
 
     def text(self, *, inside: bool = False) -> str:
         """Return it as JSON; without what is only beside the file if it goes inside."""
-        known = {"format": FORMAT, **asdict(self)}
-        if inside:
-            known |= {"file_digest": None, "reference": None}
+        known = self.as_json(inside=inside)
         return json.dumps(known, indent=1, sort_keys=True, allow_nan=False)
+
+    def as_json(self, *, inside: bool = False) -> dict[str, Any]:
+        """Return what the text holds."""
+        known = {"format": FORMAT, **asdict(self)}
+        return known | (_ONLY_BESIDE if inside else {})
 
     @classmethod
     def read(cls, text: str) -> Certificate:
@@ -106,16 +122,80 @@ class Certificate:
         """
         try:
             known = json.loads(text)
-            kind = known.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise ValueError(f"this is no certificate of skood: {error}") from error
-        if kind != FORMAT:
+        if not isinstance(known, dict) or "format" not in known:
+            raise ValueError("this is no certificate of skood: it has no format.")
+        if known["format"] != FORMAT:
             raise ValueError(
-                f"the certificate has format {kind}, this version reads {FORMAT}: "
-                "update skood."
+                f"the certificate has format {known['format']}, this version reads "
+                f"{FORMAT}: update skood."
             )
-        known["parity"] = Parity(**known["parity"])
-        return cls(**{one.name: known[one.name] for one in fields(cls)})
+        found = _fields(cls, known, "the certificate")
+        found["parity"] = Parity(**_fields(Parity, known["parity"], "its parity"))
+        return cls(**found)
+
+
+def certificate_path(path: Path) -> Path:
+    """Return where the certificate of a file stands."""
+    return path.with_name(f"{path.name}.json")
+
+
+def certificate_of(path: Path) -> Certificate:
+    """Return the certificate that stands beside a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it cannot be read.
+    """
+    beside = certificate_path(path)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"{path} has no certificate: there is no {beside}. Files and certificates "
+            "go together; give the two the same name, or export again."
+        )
+    try:
+        return Certificate.read(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{beside}: {error}") from error
+
+
+_JSON: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "None": type(None),
+    "dict": dict,
+    "list": list,
+    "Parity": dict,
+}
+"""What fields of a kind are in JSON."""
+
+
+def _fields(kind: Any, known: dict[str, Any], owner: str) -> dict[str, Any]:
+    """Return what JSON has for the fields of a dataclass.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or of another type.
+    """
+    names = [one.name for one in fields(kind)]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValueError(f"{owner} lacks {', '.join(missing)}: export the file again.")
+    for one in fields(kind):
+        kinds = [part.partition("[")[0].strip() for part in str(one.type).split("|")]
+        value = known[one.name]
+        if not isinstance(value, tuple(_JSON[name] for name in kinds)):
+            raise ValueError(
+                f"{owner} has {one.name}={value!r}, which is no {' or '.join(kinds)}: "
+                "export the file again."
+            )
+    return {name: known[name] for name in names}
 
 
 def described(pipeline: Any) -> dict[str, Any]:
@@ -132,6 +212,7 @@ def described(pipeline: Any) -> dict[str, Any]:
         "network_digest": None if network is None else network.network_digest_,
         "threshold": float(steps.detector.offset_),
         "preprocess": None if preprocess is None else _name_of(preprocess),
+        "preprocess_digest": _content_of(preprocess),
     }
 
 
@@ -188,6 +269,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _content_of(function: Any) -> str | None:
+    """Return a digest of a function's code and values, None where they are not read."""
+    if function is None:
+        return None
+    try:
+        return callable_fingerprint(function)
+    except TypeError:
+        return None
+
+
 def _name_of(function: Any) -> str:
     """Return what a reader recognises a function by."""
     inner = getattr(function, "func", None)
@@ -197,5 +288,9 @@ def _name_of(function: Any) -> str:
         return f"{_name_of(inner)}({', '.join(given)})"
     if isinstance(function, str):
         return function
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+    if hasattr(function, "__qualname__"):
+        return f"{function.__module__}.{function.__qualname__}"
+    kind = type(function)
+    own = " ".join(repr(function).split())
+    says_what = " at 0x" not in own and len(own) <= LONGEST
+    return own if says_what else f"{kind.__module__}.{kind.__qualname__}"

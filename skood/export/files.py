@@ -1,4 +1,4 @@
-"""Files of ONNX with their certificates: written, and verified again."""
+"""Files of ONNX, written with their certificates."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from skood.export.banks import bounded
 from skood.export.certificate import (
     Certificate,
+    certificate_path,
     described,
     drift,
-    judgement_in,
     reference_of,
     rows_digest,
 )
@@ -29,12 +29,11 @@ from skood.export.onnx import (
 )
 from skood.export.parity import BAND, RTOL, Judgement, Parity
 from skood.export.steps import Steps
-from skood.features.names import Key
-from skood.files.atomic import replacing, write_text
+from skood.files.atomic import check_place, replacing
 from skood.files.digest import digest_of
 from skood.files.paths import user_path
 
-__all__ = ["export", "verify"]
+__all__ = ["export"]
 
 MAX_BANK = 20_000
 MAX_BYTES = 2**31 - 1
@@ -76,7 +75,8 @@ def export(
         compared with the pipeline; by default the example.
     module : DetectorModule, optional
         What becomes the file, in the place of ``to_module(pipeline)``: one that has
-        been changed (to other weights, say) and is to be held against the pipeline.
+        been changed (to other weights, say) and is to be held against the pipeline. It
+        keeps all training rows that it has.
     max_bank : int or None, default=20_000
         Training rows that a detector of nearest rows (KNN, NNGuide, NAP, ...) takes
         with it; the certificate says by how much scores drift where it has more. None
@@ -103,6 +103,8 @@ def export(
     ValueError
         If the file would not say what the pipeline says, or the example has one row.
         Nothing is written then.
+    OSError
+        If there is no such folder, or path is one. Nothing is written.
 
     Examples
     --------
@@ -118,8 +120,11 @@ def export(
     (0, 100)
     """
     check_installed()
+    for file in (path := user_path(path), certificate_path(path)):
+        check_place(file)
     rows = example if held_out is None else held_out
-    smaller = pipeline if max_bank is None else bounded(pipeline, max_bank)
+    bank = max_bank if module is None else None
+    smaller = pipeline if bank is None else bounded(pipeline, bank)
     made = to_module(smaller, example) if module is None else module
     wanted = Judgement.by_pipeline(smaller, rows)
     features = Steps.of(pipeline).features
@@ -147,82 +152,10 @@ def export(
         rtol=rtol,
         band=band,
         parity=parity,
-        bank=_bank(pipeline, smaller, rows, wanted),
+        bank=_bank(pipeline, smaller, rows, wanted, bank),
         rows_digest=rows_digest(judged),
     )
-    return _written(
-        user_path(path), model, replace(certificate, reference=reference_of(wanted))
-    )
-
-
-def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate:
-    """Hold a file of ONNX against its certificate once more.
-
-    The file must be the one that was certified, and say of the rows what the pipeline
-    says (or said): scores within the certificate's ``rtol``, and no other decision
-    outside of its band.
-
-    Parameters
-    ----------
-    path : str or Path
-        Of the file; its certificate stands beside it.
-    held_out : array-like, tensor, mapping, tuple or LayerFeatures
-        Without a pipeline, the rows that were held out at the export, as the network
-        takes them: ``preprocess`` done. With one, any, as the pipeline takes them.
-    pipeline : Pipeline or detector, optional
-        What the file was made of; then its threshold must be the file's, and it scores
-        the rows again. Without it, the certificate knows what it said of them.
-
-    Returns
-    -------
-    Certificate
-        With the parity as found now.
-
-    Raises
-    ------
-    ImportError
-        If onnxruntime is not installed.
-    FileNotFoundError
-        If there is no file, or no certificate beside it.
-    ValueError
-        If the file is not the one that was certified, or does not say what the
-        pipeline says.
-
-    Examples
-    --------
-    >>> import tempfile, numpy as np, skood.export
-    >>> from skood import Mahalanobis
-    >>> X = np.random.default_rng(0).normal(size=(300, 4))
-    >>> detector = Mahalanobis().fit(X[:200])
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = f"{folder}/distance.onnx"
-    ...     made = skood.export.export(detector, path, X[:2], X[200:])
-    ...     again = skood.export.verify(path, X[200:])
-    >>> again.parity.score_difference < 1e-9
-    True
-    """
-    check_installed("onnx", "onnxruntime")
-    path = user_path(path)
-    model = path.read_bytes()
-    known = Certificate.read(_beside(path).read_text())
-    _check_whole(path, model, known)
-    blocks: list[Key] = [(layer, statistic) for layer, statistic in known.layers]
-    if pipeline is None:
-        judged = [*calls(held_out, blocks)]
-        wanted = _remembered(path, known, rows_digest(judged))
-    else:
-        judged = [*calls(held_out, blocks, Steps.of(pipeline).features)]
-        wanted = Judgement.by_pipeline(pipeline, held_out)
-        _check_threshold(path, known, pipeline)
-    found = Judgement.by_graph(session_of(model), judged)
-    parity = Parity.of(wanted, found, known.threshold, known.band)
-    faults = parity.faults(known.rtol)
-    if faults:
-        raise ValueError(
-            f"{path} does not say what the pipeline says: of {parity.rows} rows, "
-            f"{faults}."
-        )
-    return replace(known, parity=parity)
+    return _written(path, model, replace(certificate, reference=reference_of(wanted)))
 
 
 def _check_example(called: Called) -> None:
@@ -238,41 +171,10 @@ def _written(path: Path, model: Any, certificate: Certificate) -> Certificate:
     entry.key, entry.value = KEY, certificate.text(inside=True)
     content = model.SerializeToString()
     whole = replace(certificate, file_digest=digest_of(content))
-    with replacing(path) as file:
+    with replacing(path) as file, replacing(certificate_path(path)) as beside:
         file.write(content)
-    write_text(_beside(path), whole.text())
+        beside.write(whole.text().encode())
     return whole
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
-def _check_whole(path: Path, model: bytes, known: Certificate) -> None:
-    if digest_of(model) != known.file_digest:
-        raise ValueError(
-            f"{path} is not the file that its certificate is of: its digest is "
-            f"{digest_of(model)[:16]}..., and {str(known.file_digest)[:16]}... was "
-            "certified. Export it again."
-        )
-
-
-def _remembered(path: Path, known: Certificate, digest: str) -> Judgement:
-    if known.reference is None or digest != known.rows_digest:
-        raise ValueError(
-            f"held_out are not the rows on which {path} was certified: give these, or "
-            "the pipeline, which scores any."
-        )
-    return judgement_in(known.reference)
-
-
-def _check_threshold(path: Path, known: Certificate, pipeline: Any) -> None:
-    threshold = float(Steps.of(pipeline).detector.offset_)
-    if threshold != known.threshold:
-        raise ValueError(
-            f"the pipeline has the threshold {threshold!r}, and {path} was exported "
-            f"with {known.threshold!r}: export it again."
-        )
 
 
 def _inputs(
@@ -291,11 +193,12 @@ def _inputs(
 
 
 def _bank(
-    pipeline: Any, smaller: Any, rows: Any, wanted: Judgement
+    pipeline: Any, smaller: Any, rows: Any, wanted: Judgement, most: int | None
 ) -> dict[str, float] | None:
     """Return what a smaller bank does to scores and decisions; None with all of it."""
-    if smaller is pipeline:
+    if smaller is pipeline or most is None:
         return None
     full = Judgement.by_pipeline(pipeline, rows)
     flips = float(np.mean(full.inliers != wanted.inliers))
-    return {**drift(full.scores, wanted.scores), "changed_decisions": flips}
+    moved = drift(full.scores, wanted.scores)
+    return {"max_bank": most, **moved, "changed_decisions": flips}

@@ -27,6 +27,10 @@ BAND = 1e-4
 """Decisions may differ where a score is nearer to the threshold, relative to it."""
 
 
+P_ATOL = 1e-9
+"""Of p-values: what float64 rounds off."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What is said of some rows.
@@ -77,6 +81,9 @@ class Parity:
         larger, to the scores' standard deviation.
     p_value_difference : float
         The largest difference of p-values; None without any.
+    p_values_off : int
+        P-values that are not between those of the rows with the next lower and the next
+        higher score, as those of any score so near would be.
     rows_in_band : int
         Rows whose score is so near to the threshold that their decision may differ.
     flips_in_band, flips : int
@@ -86,6 +93,7 @@ class Parity:
     rows: int
     score_difference: float
     p_value_difference: float | None
+    p_values_off: int
     rows_in_band: int
     flips_in_band: int
     flips: int
@@ -109,6 +117,7 @@ class Parity:
             len(sizes),
             float(relative.max(initial=0)),
             float(p_values.max(initial=0)) if has_p_values else None,
+            int(_off(wanted, found.p_values, band * sizes).sum()),
             int(near.sum()),
             int((flipped & near).sum()),
             int((flipped & ~near).sum()),
@@ -121,6 +130,10 @@ class Parity:
             found.append(
                 f"scores differ by up to {self.score_difference:.3g} in relative terms "
                 f"(rtol={rtol:g})"
+            )
+        if self.p_values_off:
+            found.append(
+                f"{self.p_values_off} of {self.rows} p-values are those of other scores"
             )
         if self.flips:
             found.append(
@@ -163,6 +176,26 @@ def p_values_of(pipeline: Any, X: Any) -> Any:
         else:
             X, pipeline = pipeline[:-1].transform(X), pipeline[-1]
     return pipeline.p_values(X)
+
+
+def _off(wanted: Judgement, found: Floats, near: Floats) -> NDArray[np.bool_]:
+    """Return which p-values no score explains that is as near as that.
+
+    They rise with the score, in steps: a score that has moved by next to nothing may
+    have another p-value, but none beyond those of clearly lower or higher scores.
+    """
+    scores, p_values = wanted.scores, wanted.p_values
+    if not np.isfinite(p_values).any():
+        return np.isfinite(found)
+    near = np.where(np.isfinite(scores), near, 0.0)
+    order = np.argsort(scores)
+    ranked = p_values[order]
+    up_to = np.concatenate([[0.0], np.maximum.accumulate(ranked)])
+    from_there = np.concatenate([np.minimum.accumulate(ranked[::-1])[::-1], [1.0]])
+    lower = up_to[np.searchsorted(scores[order], scores - near, "left")]
+    upper = from_there[np.searchsorted(scores[order], scores + near, "right")]
+    at_least, at_most = np.minimum(lower, p_values), np.maximum(upper, p_values)
+    return ~((found >= at_least - P_ATOL) & (found <= at_most + P_ATOL))
 
 
 def _spread(scores: Floats) -> float:

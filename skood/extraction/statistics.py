@@ -116,6 +116,8 @@ def gram(maps: FeatureMap) -> Tensor:
     ICML 2020.
     """
     values = maps.kept(0.0)
+    if torch.compiler.is_compiling():  # a graph has no number of rows to cut at
+        return _gram(values)
     rows = max(1, GRAM_ELEMENTS // max(values.shape[1] * values.shape[2], 1))
     return torch.cat([_gram(some) for some in values.split(rows)])
 

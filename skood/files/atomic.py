@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 __all__ = [
     "UNFINISHED",
+    "check_place",
     "naming_target",
     "permissions",
     "replacing",
@@ -31,6 +32,40 @@ def write_text(path: Path, text: str) -> None:
     """Write a small file, which appears whole or not at all."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def check_place(path: Path) -> None:
+    """Raise OSError if no file can be written at a path, before there is one to write.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file, which may be there.
+
+    Raises
+    ------
+    OSError
+        If it is a folder, or the folder that it would be in is none, or is not to be
+        written to.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from skood.files.atomic import check_place
+    >>> check_place(Path("nowhere/scores.csv"))
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: nowhere/scores.csv cannot be written: there is no folder nowhere.
+    """
+    folder, refused = path.parent, f"{path} cannot be written:"
+    if path.is_dir():
+        raise IsADirectoryError(f"{refused} it is a folder.")
+    if not folder.exists():
+        raise FileNotFoundError(f"{refused} there is no folder {folder}.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{refused} {folder} is no folder.")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{refused} {folder} is not to be written to.")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from skood.cli.commands.evaluate import add_outliers
 from skood.cli.data import read, read_labels, read_sets
 from skood.cli.exits import DONE
 from skood.cli.objects import made_detector
-from skood.cli.output import show_table, write_table
+from skood.cli.output import check_table_place, show_table, write_table
 
 NAME = "compare"
 SUMMARY = "fit detectors on the same rows and measure them on the same outliers"
@@ -58,10 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table."""
+    check_table_place(arguments.out)
+    names = arguments.detectors
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"--detectors has {min(twice)!r} twice: give it once.")
     data = read(arguments.data, arguments)
     known = arguments.inliers
     found = skood.compare(
-        {name: made_detector(name, {}) for name in arguments.detectors},
+        {name: made_detector(name, {}) for name in names},
         data.X,
         read_labels(arguments.labels, data),
         outliers=read_sets(arguments.outliers, arguments),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import skood
-from skood.cli.arguments import add_images
+from skood.cli.arguments import add_images, share
 from skood.cli.data import read, read_sets
 from skood.cli.exits import DONE, FAILED
 from skood.cli.models import add_reading, read_model
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fail-below",
-        type=float,
+        type=share,
         metavar="AUROC",
         help="exit with code 3 if the AUROC, the mean of all sets, is less",
     )

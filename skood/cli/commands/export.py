@@ -12,6 +12,7 @@ from skood.cli.data import Data, read
 from skood.cli.exits import DONE
 from skood.cli.models import add_reading, read_model
 from skood.cli.output import show
+from skood.files.paths import user_path
 
 NAME = "export"
 SUMMARY = "write a model as an ONNX file with a certificate"
@@ -43,6 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file, or look at it again."""
     from skood.export import export, verify
 
+    if user_path(arguments.file).suffix.lower() != ".onnx":
+        raise ValueError(
+            f"{arguments.file}: wanted is a file whose name ends in .onnx."
+        )
     model = read_model(arguments)
     rows = _in_memory(read(arguments.data, arguments))
     if arguments.verify:

@@ -14,7 +14,7 @@ import numpy as np
 from skood.cli.arguments import add_images, add_layers, transformer_of
 from skood.cli.data import Data, known_rows, read, read_labels
 from skood.cli.exits import DONE
-from skood.cli.models import write_model
+from skood.cli.models import check_model_place, write_model
 from skood.cli.objects import DETECTORS, made_detector, settings_of
 from skood.cli.output import show
 
@@ -92,16 +92,17 @@ def _add_thresholds(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit and write."""
     _check(arguments)
+    check_model_place(arguments.model, overwrite=arguments.overwrite)
     data = read(arguments.data, arguments)
     held_out = None
     if arguments.threshold_data is not None:
         held_out = known_rows(read(arguments.threshold_data, arguments))
     y = read_labels(arguments.labels, data)
     model = _fitted(arguments, data.X, y, held_out)
-    write_model(model, arguments.model, overwrite=arguments.overwrite)
     said = _said(model, arguments, data, y)
     if held_out is not None:
         said["threshold_rows"] = len(held_out)
+    write_model(model, arguments.model, overwrite=arguments.overwrite)
     show(arguments, said)
     return DONE
 
@@ -162,10 +163,12 @@ def _said(
 ) -> dict[str, Any]:
     last = model[-1] if arguments.network is not None else model
     outliers = 0 if y is None else int(np.sum(np.asarray(y) == -1))
-    return {
+    found = {
         "model": arguments.model,
         "detector": str(last),
         "rows": len(data.X) - outliers,
         "outliers": outliers,
-        "threshold": float(last.offset_),
     }
+    if hasattr(last, "offset_"):  # of scikit-learn some have arrays, and some none
+        found["threshold"] = float(np.ravel(last.offset_)[0])
+    return found

@@ -68,10 +68,9 @@ def _written(path: Path) -> dict[str, Any]:
 def _certified(path: Path) -> dict[str, Any]:
     """Return what the certificate beside a file says."""
     from skood.cli.commands.export import said
-    from skood.export import Certificate
+    from skood.export.certificate import certificate_of
 
-    text = path.with_name(f"{path.name}.json").read_text(encoding="utf-8")
-    return said(str(path), Certificate.read(text))
+    return said(str(path), certificate_of(path))
 
 
 def _fitted(model: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import skood
-from skood.cli.arguments import add_images
+from skood.cli.arguments import add_images, share
 from skood.cli.data import Data, read
 from skood.cli.exits import DONE, FAILED
 from skood.cli.models import add_reading, read_model
-from skood.cli.output import show, write_table
+from skood.cli.output import check_table_place, show, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fail-above",
-        type=float,
+        type=share,
         metavar="RATE",
         help="exit with code 3 if more than this share of the rows is flagged",
     )
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score the rows."""
+    check_table_place(arguments.out)
     model = read_model(arguments)
     data = read(arguments.data, arguments)
     table = _scored(model, data)
