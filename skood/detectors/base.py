@@ -28,6 +28,7 @@ from skood.detectors.threshold import (
 )
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
+from skood.detectors.twins import twin_rows
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
 from skood.features.tensors import TensorFeatures
@@ -48,6 +49,9 @@ LARGEST = np.finfo(np.float64).max
 
 MOST_KEPT_OUT = 0.4
 """No larger a share of few rows is kept out of a detector for its threshold."""
+
+FEWEST_KEPT_FROM = 10
+"""Of fewer rows none is kept out: there would be hardly any to learn from."""
 
 
 Self = TypeVar("Self", bound="BaseDetector")
@@ -121,6 +125,9 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     _unbiased: ClassVar[str | None] = None
     """Why scores of training rows are those of new rows; None where they are not."""
 
+    _kept_out_by_class: ClassVar[bool] = True
+    """Whether each class gives its share of rows kept out, which small ones cannot."""
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": "no_validation",
@@ -161,6 +168,14 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     def _differs_by_chance(self) -> bool:
         """Return whether fits on nearly the same rows differ, by their draws say."""
         return "random_state" in self._parameters()
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        """Return whether single rows decide so much that no row can be left out.
+
+        Scores by fits without some rows are then not those of new rows: the threshold
+        comes from rows that are kept out of this detector itself.
+        """
+        return False
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         """Return the threshold that the scores of unseen rows ask for."""
@@ -259,39 +274,62 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     def _scores_as_if_new(
         self, training: Training, unfitted: dict[str, Any]
     ) -> NDArray[np.float64]:
+        """Return the scores that training rows, or some, would get if they were new."""
+        if len(training) >= FEWEST_KEPT_FROM and self._hangs_on_few(training):
+            return self._scores_of_kept_out(training, self._kept_out(training))
         rows = threshold_rows(len(training))
         scores = self._unseen_scores(training.part(rows), rows)
-        return self._held_out_scores(training, unfitted) if scores is None else scores
+        if scores is not None:
+            return self._with_twins(scores, training.features, rows)
+        if self._differs_by_chance() and few_rows_a_column(*training.features.shape):
+            kept_out = self._kept_out(training)
+            if len(kept_out) >= rows_for_rate(self.contamination):
+                return self._scores_of_kept_out(training, kept_out)
+        rows, scores = self._held_out_scores(training, unfitted)
+        return self._with_twins(scores, training.features, rows)
 
-    def _kept_out(self, training: Training) -> Rows | None:
+    def _with_twins(
+        self, scores: NDArray[np.float64], features: LayerFeatures, rows: Rows
+    ) -> NDArray[np.float64]:
+        """Give rows that are there several times the scores that they have.
+
+        A new row of that kind gets the same, all of them lie on one side of the
+        threshold, and what other fits say of them may lie on the other.
+        """
+        if self._unbiased or len(scores) != len(rows):
+            return scores
+        twins = twin_rows(features[rows])
+        if twins.any():
+            scores = scores.copy()
+            scores[twins] = self._scores(features[rows[twins]])
+        return scores
+
+    def _kept_out(self, training: Training) -> Rows:
         """Return the rows to keep out of this detector itself, for its threshold.
 
-        A fifth, or as many as the rate takes, but at most two fifths. None where so
-        few would not do, or rows are many for the columns.
+        A fifth, or as many as the rate takes, but at most two fifths.
         """
-        n_rows, n_columns = training.features.shape
-        least = rows_for_rate(self.contamination)
-        # Each class gives its share to a row, which rounding may take half a row off.
-        rounded = 0 if training.classes is None else training.n_classes / 2
-        size = max(HELD_OUT_SHARE, (least + rounded) / n_rows)
-        if not few_rows_a_column(n_rows, n_columns) or size > MOST_KEPT_OUT:
-            return None
-        rows = share(n_rows, size, training.classes)
-        return rows if len(rows) >= least else None
+        n_rows, classes = len(training), None
+        least = float(rows_for_rate(self.contamination))
+        if self._kept_out_by_class and training.classes is not None:
+            classes = training.classes
+            least += training.n_classes / 2  # what rounding may take off
+        size = min(max(HELD_OUT_SHARE, least / n_rows), MOST_KEPT_OUT)
+        most = max(THRESHOLD_ROWS, least) / n_rows
+        return share(n_rows, min(size, most), classes)
+
+    def _scores_of_kept_out(
+        self, training: Training, kept_out: Rows
+    ) -> NDArray[np.float64]:
+        """Learn anew without some rows, and return their scores."""
+        self._learn(training.alone(np.setdiff1d(np.arange(len(training)), kept_out)))
+        return self._scores(training.features[kept_out])
 
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        """Return the scores of rows that were held out of a fit.
-
-        Where fits differ by chance as well as by a few rows, some rows are kept out of
-        this detector itself.
-        """
+    ) -> tuple[Rows, NDArray[np.float64]]:
+        """Return rows that were held out of a fit, and their scores."""
         n_rows, n_columns = training.features.shape
-        kept_out = self._kept_out(training) if self._differs_by_chance() else None
-        if kept_out is not None:
-            self._learn(training.alone(np.setdiff1d(np.arange(n_rows), kept_out)))
-            return self._scores(training.features[kept_out])
 
         def scores_of(kept: Rows, held_out: Rows) -> NDArray[np.float64]:
             other = object.__new__(type(self))

@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dtrtri
 
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import outer_sum
-from skood.detectors.head.subspaces import principal_axes
+from skood.detectors.head.subspaces import principal_axes, spans_about_all
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
@@ -105,6 +105,9 @@ class PNML(HeadDetector):
         log_p = log_softmax((z - bias) / nonzero(lengths(h))[:, None] + bias)
         tempered = xp.exp(log_p / (1 + q)[:, None])  # p / p^kappa, which has no 0 / 0
         return -xp.log(row_sums(tempered / (tempered - xp.expm1(log_p))))
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return spans_about_all(len(training), len(self.spread_))
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
