@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.detectors.threshold import THRESHOLD_ROWS
+from skood.detectors.threshold import ROUNDING, THRESHOLD_ROWS
 from skood.numerics.splits import Rows, Split, held_out_splits, nested_splits
 
 __all__ = ["ScoresOf", "few_rows_a_column", "held_out_scores"]
@@ -73,4 +73,5 @@ def _out_of(
     scores = np.concatenate([scores_of(kept, held_out) for kept, held_out in splits])
     rows = np.concatenate([held_out for _, held_out in splits])
     order = np.argsort(rows)
-    return rows[order], scores[order]
+    # Equal scores stay equal and inliers, however the fit that is used rounds them.
+    return rows[order], scores[order] - ROUNDING * np.abs(scores[order])
