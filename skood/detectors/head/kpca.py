@@ -47,7 +47,9 @@ class KPCA(HeadDetector):
     defaults are ours: components with 90 % of the variance, and one over the median
     squared distance between training rows.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------

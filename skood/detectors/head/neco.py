@@ -40,7 +40,9 @@ class NECO(HeadDetector):
     The authors choose D for each network. The default is ours: as many axes as have
     90 % of the variance.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------

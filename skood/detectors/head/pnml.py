@@ -42,7 +42,9 @@ class PNML(HeadDetector):
     It is low for rows in directions that few training rows have, except for those that
     none has: there, the pseudo-inverse is zero. There is nothing to tune.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores; with fewer rows than columns from
+    rows held out of other fits; and with about as many from a fifth of the rows (up to
+    two, where the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------

@@ -37,7 +37,9 @@ class Residual(HeadDetector):
     fewer: ``published_components(d)``. The default is ours: as many as hold 99 % of
     the second moment, whatever the width.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------

@@ -28,7 +28,9 @@ class ViM(Residual):
     D is as in :class:`Residual`: the default holds 99 % of the second moment and is
     ours, ``published_components(d)`` is the authors'.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
