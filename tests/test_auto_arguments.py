@@ -190,8 +190,41 @@ def test_nan_is_found_wherever_it_is(data):
 def test_a_view_that_lacks_blocks_is_named(data):
     features, y = data
     partial = changed(features, view="jigsaw", keys=[("layer1", "avg")])
-    with pytest.raises(ValueError, match=r"views\['jigsaw'\] lacks 15 of the blocks"):
+    with pytest.raises(ValueError, match=r"views\['jigsaw'\] lacks \d+ of the blocks"):
         AutoOOD().fit(partial, y)
+    pairs = [("near", KNN(layers="layer1")), ("far", Mahalanobis(layers="layer2"))]
+    message = r"views\['jigsaw'\] lacks 1 of the blocks, layer2/avg"
+    with pytest.raises(ValueError, match=message):
+        DetectorEnsemble(pairs, combine="lda").fit(partial, y)
+    DetectorEnsemble(pairs).fit(partial, y)  # which looks at no view
+    near = DetectorEnsemble(pairs[:1], combine="lda").fit(partial, y)
+    both = DetectorEnsemble(pairs, combine="lda").fit(features, y)
+    assert np.isfinite(near.score_samples(partial)).all()
+    assert np.isfinite(both.score_samples(partial)).all()  # nor do new rows' count
+    with pytest.raises(ValueError, match=f"^threshold_data: {message}"):
+        DetectorEnsemble(pairs, combine="lda").fit(features, y, threshold_data=partial)
+
+
+def test_known_outliers_have_a_column_beside_a_view_of_that_name(data):
+    features, y = data
+    view = LayerFeatures({"layer1": features.block("layer1")}, features.head)
+    named = LayerFeatures(
+        {"layer1": -features.block("layer1")}, None, {"outliers": view}
+    )
+    report = AutoOOD([("knn", KNN())]).fit(named, y).report_
+    assert {"auroc_outliers", "auroc_known outliers"} <= set(report)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ZeroDivisionError])
+@pytest.mark.parametrize("method", ["_fit", "_score"])
+def test_an_error_of_any_kind_names_the_member(method, error, data):
+    def broken(*_):
+        raise error("a reason")
+
+    features, y = data
+    kind = type("Broken", (KNN,), {method: broken})
+    with pytest.raises(RuntimeError, match=r"member 'broken':.*a reason"):
+        DetectorEnsemble([("knn", KNN()), ("broken", kind())]).fit(features, y)
 
 
 @pytest.mark.parametrize(

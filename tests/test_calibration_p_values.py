@@ -12,7 +12,15 @@ from references import conformal as reference
 from scipy.stats import beta
 
 from skood import KNN, NAP, ConformalDetector, FeatureNorm
-from skood.calibration import conditional_p_values, conformal_p_values, discoveries
+from skood.calibration import (
+    conditional_p_values,
+    conformal_e_values,
+    conformal_p_values,
+    discoveries,
+    e_discoveries,
+    likelihood_ratios,
+    weighted_conformal_p_values,
+)
 from skood.calibration.betting import POWERS, ChangeMixture
 from skood.calibration.p_values import Reference
 from skood.numerics.ranks import rank_for_rate, rows_for_rate
@@ -189,3 +197,30 @@ def test_duplicates_have_one_p_value_alone_and_in_company():
             np.testing.assert_array_equal(
                 conformal.p_values(batch)[rows], np.full(len(rows), alone[0])
             )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: conformal_p_values([1, np.nan], [0]), "calibration_scores has 1 NaN"),
+        (lambda: conformal_p_values([1, 2], [np.nan]), "^scores has 1 NaN of 1"),
+        (lambda: conformal_p_values([], [0.0]), "calibration_scores is empty"),
+        (
+            lambda: weighted_conformal_p_values([1, 2], [np.nan], [1, 1], [1]),
+            "^scores has 1 NaN",
+        ),
+        (lambda: discoveries([0.1, np.nan], 0.1), "p_values has nan at row 1"),
+        (lambda: discoveries([0.1, 1.5], 0.1), r"p_values has 1\.5 at row 1"),
+        (lambda: discoveries([0.1], 5), r"fdr=5: give a share in \(0, 1\)"),
+        (lambda: conformal_e_values([-0.1], 0.1), "at row 0: a p-value"),
+        (lambda: e_discoveries([np.nan, 3], 0.1), "e_values has NaN or values below 0"),
+        (lambda: e_discoveries([3.0], 0), "fdr=0: give a share"),
+        (lambda: conditional_p_values([0.5], 99, 1.0), r"confidence=1\.0: give"),
+        (lambda: conditional_p_values([0.5], 1, 0.9), "n_calibration=1: give"),
+        (lambda: conditional_p_values([0.001], 99, 0.9), "none is below 1 / 100"),
+        (lambda: likelihood_ratios(np.ones((3, 1)), np.ones((0, 1))), "X_now has no"),
+    ],
+)
+def test_what_is_no_score_p_value_or_rate_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -266,13 +268,16 @@ class Loose(Writing):
 WRITERS = [Statistics, Replacing, Counting, Observing, Rescaling, Registering, Loose]
 
 
-@pytest.mark.parametrize("cache", [None, "memory"])
+@pytest.mark.parametrize("cache", [None, "a folder"])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", WRITERS)
-def test_what_a_forward_writes_is_put_back_and_named_once(kind, training, cache, X):
+def test_what_a_forward_writes_is_put_back_and_named_once(
+    kind, training, cache, X, tmp_path
+):
     torch.manual_seed(0)
     network = nn.Sequential(kind(), nn.ReLU(), nn.Linear(4, 3)).train(training)
     before, loose = facts(network), network[0].loose.clone()
+    cache = cache and tmp_path
     features = LayerFeatureTransformer(network, ["0"], batch_size=8, cache=cache)
     with pytest.warns(UserWarning, match="writes to itself in evaluation") as told:
         features.fit(X)
@@ -287,6 +292,34 @@ def test_what_a_forward_writes_is_put_back_and_named_once(kind, training, cache,
     expected = [copy.deepcopy(fresh)[0](x).detach() for x in torch.tensor(X).split(8)]
     if cache is None:
         np.testing.assert_allclose(found, torch.cat(expected), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the network writes to itself")
+@pytest.mark.parametrize("cache", [None, "a folder"])
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_forward_of_the_users_own_changes_no_feature(kind, cache, X, tmp_path):
+    assert_equal = partial(np.testing.assert_allclose, atol=1e-6)
+    torch.manual_seed(0)
+    network = nn.Sequential(kind(), nn.ReLU(), nn.Linear(4, 3)).eval()
+    cache = cache and tmp_path
+    features = LayerFeatureTransformer(network, ["0"], batch_size=8, cache=cache)
+    expected = features.fit(X[:8]).transform(X).block("0")
+    network(10 + 3 * torch.tensor(X))
+    own, loose = copy.deepcopy(network).state_dict(), network[0].loose.clone()
+    for _ in range(2):
+        assert_equal(features.transform(X).block("0"), expected)
+        torch.testing.assert_close(network.state_dict(), own, rtol=0, atol=0)
+        assert torch.equal(network[0].loose, loose)
+    with features.frozen():
+        frozen = features.transform(X).block("0")
+    assert_equal(frozen, expected)
+    torch.testing.assert_close(network.state_dict(), own, rtol=0, atol=0)
+    again = pickle.loads(pickle.dumps(features))
+    assert_equal(again.transform(X).block("0"), expected)
+    with torch.no_grad():
+        network[2].weight += 1
+    with pytest.raises(ValueError, match="not those seen in fit"):
+        features.transform(X)
 
 
 def test_a_network_that_writes_can_be_listed(X):
@@ -383,3 +416,37 @@ def test_forwards_between_two_batches_notice_nothing(X):
     with torch.no_grad():
         expected = network[0](network(torch.tensor(X)))
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+# Rows that come twice --------------------------------------------------------------
+
+
+class Chance(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class Neighbours(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class PlainMemory(nn.Module):
+    factor = 1.0
+
+    def forward(self, x):
+        self.factor *= 0.7
+        return x * self.factor
+
+
+@pytest.mark.parametrize("kind", [Chance, Neighbours, PlainMemory])
+def test_features_that_are_others_the_second_time_are_told(kind, X):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 4), kind())
+    features = LayerFeatureTransformer(network, ["0", "1"])
+    with pytest.warns(UserWarning, match=r"other features the second time \(1/avg: by"):
+        features.fit_transform(X)
+    early = LayerFeatureTransformer(network, ["0"])
+    early.fit_transform(X)  # which has not been through it
+    half = LayerFeatureTransformer(nn.Linear(5, 4), ["logits"], autocast="bfloat16")
+    half.fit_transform(X)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from skood.estimator_checks import synthetic_features
@@ -120,3 +122,32 @@ def test_arrays_are_mapped_where_the_header_says(tmp_path):
         assert found.dtype == array.dtype
         assert found.flags.aligned
         assert_array_equal(found, array)
+
+
+# Full disks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
+        (OSError("256000 requested and 46048 written"), errno.EIO),
+        (SafetensorError("I/O error: No space left (os error 28)"), errno.ENOSPC),
+    ],
+)
+@pytest.mark.parametrize("kind", [replacing, replacing_folder])
+def test_an_error_of_the_disk_names_what_was_to_be_written(
+    kind, error, number, tmp_path
+):
+    with pytest.raises(OSError, match="target") as told, kind(tmp_path / "target"):
+        raise error
+    assert (told.value.errno, told.value.filename) == (number, str(tmp_path / "target"))
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("kind", [replacing, replacing_folder])
+def test_errors_that_say_enough_stay(kind, tmp_path):
+    for error in (PermissionError("mine"), SafetensorError("a key"), KeyError("k")):
+        with pytest.raises(type(error)) as told, kind(tmp_path / "target"):
+            raise error
+        assert told.value is error

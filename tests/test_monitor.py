@@ -160,7 +160,7 @@ def test_scores_of_outliers_calibrate_nothing():
 
 
 def test_scores_are_checked():
-    with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
+    with pytest.raises(ValueError, match="1 NaN of 2"):
         ShiftMonitor().fit([0.0, np.nan])
     with pytest.raises(ValueError, match="1d array"):
         ShiftMonitor().fit([0.0, 1.0]).update(np.zeros((2, 2)))

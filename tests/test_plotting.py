@@ -406,3 +406,30 @@ def test_what_has_no_report_is_said(data):
         EnsembleReportDisplay.from_estimator(AutoOOD())
     with pytest.raises(ValueError, match="no column 'view', 'weight', 'left_out'"):
         EnsembleReportDisplay({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda y, p: ScoreHistogramDisplay.from_predictions(y, p * np.nan),
+            "y_score has 260 NaN of 260",
+        ),
+        (
+            lambda y, p: PValueCalibrationDisplay.from_predictions(y, p + 1),
+            r"p_values has 1\.\d+ at row 0",
+        ),
+        (lambda y, p: LayerAurocDisplay.from_predictions(y, {}), "y_scores is empty"),
+        (
+            lambda y, p: MartingaleDisplay.from_predictions([0, np.nan]),
+            "log_martingale has 1 NaN of 2",
+        ),
+        (
+            lambda y, p: MartingaleDisplay.from_predictions([0.0], level=2),
+            "level=2: give a share",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(call, message, data):
+    with pytest.raises(ValueError, match=message):
+        call(data[1], np.linspace(0.1, 0.9, 260))

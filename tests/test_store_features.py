@@ -347,6 +347,12 @@ def test_the_manifest_is_made_again(transformer, stored, store, X):
         again = reopened(store)
     transformer.extract_to(again, X[::-1].copy(), progress=False)
     assert json.loads(manifest.read_text())["schema"] == 1
+    manifest.unlink()
+    (manifest / "of a user").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"store.json is damaged and will be written"):
+        again = reopened(store)
+    assert_same(again.features(), stored)
+    assert [*store.path.glob("quarantine/store.json-*/of a user")]
 
 
 def test_clear_deletes_everything(stored, store):

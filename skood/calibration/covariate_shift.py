@@ -10,10 +10,10 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import column_or_1d
 
 from skood.calibration.p_values import no_higher
 from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_numbers, checked_scores
 
 __all__ = ["likelihood_ratios", "weighted_conformal_p_values"]
 
@@ -61,8 +61,8 @@ def weighted_conformal_p_values(
     Raises
     ------
     ValueError
-        If a weight is negative or not finite, all calibration weights are 0, or lengths
-        differ.
+        If a weight is negative or not finite, all calibration weights are 0, a score is
+        NaN, or lengths differ.
 
     See Also
     --------
@@ -97,8 +97,8 @@ def weighted_conformal_p_values(
     ... )
     array([0.75, 0.25])
     """
-    known = column_or_1d(as_array(calibration_scores, "calibration_scores", np.float64))
-    new = column_or_1d(as_array(scores, "scores", np.float64))
+    known = checked_scores(calibration_scores, "calibration_scores")
+    new = checked_scores(scores, "scores")
     then = _weights(calibration_weights, "calibration_weights", len(known))
     now = _weights(weights, "weights", len(new))
     if not then.sum() > 0:
@@ -138,6 +138,11 @@ def likelihood_ratios(
     now : ndarray of shape (n_samples,)
         Weights of the rows to test.
 
+    Raises
+    ------
+    ValueError
+        If one of them has no rows.
+
     See Also
     --------
     weighted_conformal_p_values : What they are for, and when that holds.
@@ -161,6 +166,9 @@ def likelihood_ratios(
         as_array(X, name, np.float64)
         for X, name in ((X_then, "X_then"), (X_now, "X_now"))
     )
+    for name, rows in (("X_then", rows_then), ("X_now", rows_now)):
+        if len(rows) == 0:
+            raise ValueError(f"{name} has no rows: a ratio takes some of either time.")
     if classifier is None:
         classifier = make_pipeline(StandardScaler(), LogisticRegression())
     kinds = np.repeat([0, 1], [len(rows_then), len(rows_now)])
@@ -174,7 +182,7 @@ def likelihood_ratios(
 
 
 def _weights(values: ArrayLike, name: str, n_rows: int) -> Floats:
-    weights: Floats = column_or_1d(as_array(values, name, np.float64))
+    weights = checked_numbers(values, name)
     if len(weights) != n_rows:
         raise ValueError(f"{name} has {len(weights)} entries for {n_rows} scores.")
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))

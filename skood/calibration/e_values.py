@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import column_or_1d
 
 from skood.calibration.false_discovery import discoveries
-from skood.numerics.arrays import as_array
+from skood.numerics.checked import (
+    checked_numbers,
+    checked_p_values,
+    checked_rate,
+)
 
 __all__ = ["conformal_e_values", "e_discoveries"]
 
@@ -36,6 +39,11 @@ def conformal_e_values(p_values: ArrayLike, fdr: float) -> Floats:
     ndarray of shape (n_samples,)
         At least 0; large for outliers.
 
+    Raises
+    ------
+    ValueError
+        If a p-value is not in [0, 1], or the rate not in (0, 1).
+
     See Also
     --------
     e_discoveries : Which rows are then chosen.
@@ -51,7 +59,7 @@ def conformal_e_values(p_values: ArrayLike, fdr: float) -> Floats:
     >>> conformal_e_values([0.01, 0.5, 0.04, 0.02], fdr=0.1)
     array([25.,  0., 25., 25.])
     """
-    p = column_or_1d(as_array(p_values, "p_values", np.float64))
+    p = checked_p_values(p_values)
     chosen = discoveries(p, fdr)
     return chosen / p[chosen].max(initial=0.0) if chosen.any() else np.zeros(len(p))
 
@@ -75,6 +83,11 @@ def e_discoveries(e_values: ArrayLike, fdr: float) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (n_samples,)
 
+    Raises
+    ------
+    ValueError
+        If an e-value is NaN or below 0, or the rate is not in (0, 1).
+
     References
     ----------
     Wang and Ramdas, "False discovery rate control with e-values", JRSS B 84, 2022.
@@ -85,7 +98,10 @@ def e_discoveries(e_values: ArrayLike, fdr: float) -> NDArray[np.bool_]:
     >>> e_discoveries([25.0, 0.0, 14.0, 25.0], fdr=0.1)
     array([ True, False,  True,  True])
     """
-    e = column_or_1d(as_array(e_values, "e_values", np.float64))
+    e = checked_numbers(e_values, "e_values")
+    if not (e >= 0).all():
+        raise ValueError("e_values has NaN or values below 0: an e-value is from 0 up.")
+    fdr = checked_rate(fdr, "fdr")
     ranked = np.sort(e)[::-1]
     # Conformal e-values meet the bound exactly, up to rounding.
     needed = len(e) / (np.arange(1, len(e) + 1) * fdr) * (1 - 1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_p_values, checked_rate
 
 Floats = NDArray[np.float64]
 
@@ -30,6 +30,11 @@ def discoveries(
     -------
     ndarray of bool, shape (n_samples,)
 
+    Raises
+    ------
+    ValueError
+        If a p-value is not in [0, 1], or the rate not in (0, 1).
+
     References
     ----------
     Benjamini and Hochberg, "Controlling the false discovery rate", JRSS B 57, 1995.
@@ -42,7 +47,7 @@ def discoveries(
     >>> discoveries([0.01, 0.5, 0.04, 0.02], fdr=0.1)
     array([ True, False,  True,  True])
     """
-    p = as_array(p_values, "p_values", np.float64)
+    p, fdr = checked_p_values(p_values), checked_rate(fdr, "fdr")
     if len(p) == 0:
         return np.zeros(0, dtype=bool)
     # Conformal p-values lie on a grid that meets the bound exactly, up to rounding.
@@ -80,6 +85,12 @@ def conditional_p_values(
     ndarray of shape (n_samples,)
         No smaller than the p-values given.
 
+    Raises
+    ------
+    ValueError
+        If a p-value is not in [0, 1], or not one of so many calibration rows; if these
+        are fewer than 2, or the confidence is not in (0, 1).
+
     References
     ----------
     Bates, Candès, Lei, Romano and Sesia, "Testing for outliers with conformal
@@ -91,9 +102,18 @@ def conditional_p_values(
     >>> conditional_p_values([0.01, 0.05, 0.5], 99, confidence=0.9).round(3)
     array([0.046, 0.099, 0.732])
     """
-    bounds = _uniform_order_bounds(n_calibration, 1 - confidence)
-    p = as_array(p_values, "p_values", np.float64)
+    if n_calibration < 2:
+        raise ValueError(f"n_calibration={n_calibration!r}: give a number from 2 on.")
+    bounds = _uniform_order_bounds(
+        n_calibration, 1 - checked_rate(confidence, "confidence")
+    )
+    p = checked_p_values(p_values)
     places = np.rint(p * (n_calibration + 1)).astype(np.intp)
+    if (places < 1).any():
+        raise ValueError(
+            f"p_values has {p.min()}: with n_calibration={n_calibration} rows none is "
+            f"below 1 / {n_calibration + 1}."
+        )
     return bounds[places - 1]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skood._sklearn_compat import HasMethods, Interval, fit_context
 from skood.calibration._held_out import HeldOut, Labelled, usable_scores
@@ -16,7 +16,7 @@ from skood.calibration._schemes import conformal_splits
 from skood.calibration._wrapper import AroundDetector
 from skood.calibration.betting import ChangeMixture
 from skood.model_selection._estimators import refuse_pyod
-from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_scores
 from skood.numerics.seeds import RandomStateLike, stream_seed, uniform_draws
 
 if TYPE_CHECKING:
@@ -240,15 +240,7 @@ class ShiftMonitor(AroundDetector):
     def _scores(self, X: Any) -> Floats:
         if self.detector_ is not None:
             return usable_scores(self.detector_, X)
-        scores: Floats = as_array(X, "scores", np.float64)
-        scores = column_or_1d(scores[:, 0] if scores.shape[1:] == (1,) else scores)
-        n_nan = int(np.isnan(scores).sum())
-        if n_nan:
-            raise ValueError(
-                f"{n_nan} of {len(scores)} scores are NaN; a NaN cannot be compared. "
-                "Look at the rows that the detector could not score."
-            )
-        return scores
+        return checked_scores(X, "scores")
 
     def _held_out(self, data: Labelled) -> HeldOut:
         if self.cv is None:

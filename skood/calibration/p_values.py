@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import column_or_1d
 
 from skood.calibration.e_values import conformal_e_values
-from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_scores
 from skood.numerics.device import array_namespace
 from skood.numerics.graph import places
 from skood.numerics.ranks import rank_for_rate
@@ -48,6 +47,11 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floa
     ndarray of shape (n_samples,)
         In (0, 1]; small for outliers.
 
+    Raises
+    ------
+    ValueError
+        If there are no calibration scores, or a score is NaN.
+
     References
     ----------
     Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2nd ed.,
@@ -60,9 +64,11 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> Floa
     >>> conformal_p_values([3.0, 1.0, 2.0, 4.0], [0.0, 1.0, 9.0])
     array([0.2, 0.4, 1. ])
     """
-    reference = np.sort(_numbers(calibration_scores, "calibration_scores"))
-    below = no_higher(reference, _numbers(scores, "scores"))
-    return (1 + below) / (len(reference) + 1)
+    known = checked_scores(calibration_scores, "calibration_scores")
+    if len(known) == 0:
+        raise ValueError("calibration_scores is empty: nothing to compare scores with.")
+    below = no_higher(np.sort(known), checked_scores(scores, "scores"))
+    return (1 + below) / (len(known) + 1)
 
 
 def no_higher(reference: Floats, scores: Floats) -> NDArray[np.intp]:
@@ -96,10 +102,6 @@ def no_higher_in_graph(reference: Floats, scores: Any) -> Any:
     slack = xp.clip(TIE * xp.abs(scores), None, LARGEST)
     below = places(reference, scores + slack)
     return xp.astype(below, xp.float64)
-
-
-def _numbers(values: ArrayLike, name: str) -> Floats:
-    return column_or_1d(as_array(values, name, np.float64))
 
 
 @dataclass(frozen=True)

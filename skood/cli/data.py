@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import skood
 from skood.cli.objects import imported
+from skood.files.paths import user_path
 
 __all__ = ["Data", "kind_of", "known_rows", "read", "read_labels", "read_sets"]
 
@@ -82,7 +83,7 @@ def read(name: str, arguments: argparse.Namespace | None = None) -> Data:
         If it cannot be read, or has several arrays that are no blocks of features.
     """
     text, _, array = name.partition("::")
-    path = Path(text).expanduser()
+    path = user_path(text)
     kind = kind_of(path)
     if kind == "images":
         return _images(path, arguments)

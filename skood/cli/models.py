@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import skood
 from skood.cli.objects import made_network
 from skood.files.atomic import replacing
+from skood.files.paths import user_path
 
 __all__ = ["add_reading", "read_model", "write_model"]
 
@@ -47,7 +47,7 @@ def read_model(arguments: argparse.Namespace) -> Any:
     ValueError
         If it is a pickle that is not trusted, or a pipeline without its network.
     """
-    path = Path(arguments.model).expanduser()
+    path = user_path(arguments.model, "model")
     if path.suffix.lower() in PICKLES and path.is_file():
         if not arguments.trust_pickle:
             raise ValueError(
@@ -77,7 +77,7 @@ def write_model(estimator: Any, name: str, *, overwrite: bool) -> None:
     FileExistsError
         If there is something, and it may not be replaced.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, "model")
     if path.suffix.lower() not in PICKLES:
         skood.save(estimator, path, overwrite=overwrite)
         return

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from skood.files.paths import user_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def write_table(table: pd.DataFrame, name: str) -> None:
     ValueError
         If it says none of these.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, "--out")
     kind = path.suffix.lower()
     if kind == ".csv":
         table.to_csv(path)

@@ -13,16 +13,17 @@ from skood._sklearn_compat import num_samples, safe_indexing
 from skood.features import LayerFeatures
 from skood.features.chunks import portion_rows
 from skood.files.atomic import replacing
+from skood.files.paths import user_path
 
-__all__ = ["write_scores"]
+__all__ = ["written_scores"]
 
 DTYPE = np.dtype("<f8")
 
 
-def write_scores(
+def written_scores(
     path: str | Path, scores_of: Callable[[Any], NDArray[np.float64]], X: Any
-) -> None:
-    """Write the scores of all rows to a ``.npy`` file, portion by portion.
+) -> NDArray[np.float64]:
+    """Write the scores of all rows to a ``.npy`` file, portion by portion, and map it.
 
     Parameters
     ----------
@@ -33,8 +34,13 @@ def write_scores(
         the scores are those that all rows would get in one call.
     X : LayerFeatures or array-like of n rows
         The rows.
+
+    Returns
+    -------
+    memmap of float64, shape (n,)
+        To be read only.
     """
-    target = Path(path)
+    target = user_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     n_rows = num_samples(X)
     header = {"descr": DTYPE.str, "fortran_order": False, "shape": (n_rows,)}
@@ -42,6 +48,8 @@ def write_scores(
         np.lib.format.write_array_header_1_0(file, header)
         for portion in _portions(X, n_rows):
             file.write(scores_of(portion).astype(DTYPE, copy=False).tobytes())
+    scores: NDArray[np.float64] = np.load(target, mmap_mode="r", allow_pickle=False)
+    return scores
 
 
 def _portions(X: Any, n_rows: int) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from sklearn.base import OutlierMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 
-from skood.detectors.score_file import write_scores
+from skood.detectors.score_file import written_scores
 
 __all__ = ["Scored", "Thresholded", "score_and_predict"]
 
@@ -143,9 +143,7 @@ class Thresholded(OutlierMixin):
         ...     del scores
         memmap 100
         """
-        write_scores(path, self.score_samples, X)
-        scores: NDArray[np.float64] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return scores
+        return written_scores(path, self.score_samples, X)
 
     def score_stream(self, batches: Iterable[Any]) -> Iterator[Scored]:
         """Yield scores, decision values and flags of one batch after another.

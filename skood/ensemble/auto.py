@@ -122,7 +122,6 @@ class AutoOOD(NestedEnsemble):
     def _panel(self, training: Training) -> list[Member]:
         self._check_finite(training.features)
         if isinstance(self.members, str):
-            _check_views(training.features)
             return default_panel(training)
         members = named(self.members, "members")
         return [Member(name, one, view_of(one)) for name, one in members.items()]
@@ -189,14 +188,3 @@ def _lowest_by_chance(evidence: Evidence) -> float:
     n, m = len(evidence.scale), min(len(kind) for kind in evidence.kinds.values())
     deviation = ((n + m + 1) / (12 * n * m)) ** 0.5 if m else np.inf
     return float(0.5 - 2 * deviation)
-
-
-def _check_views(features: LayerFeatures) -> None:
-    for name, view in features.views.items():
-        missing = [key for key in features.block_names if key not in view.block_names]
-        if missing:
-            some = ", ".join("/".join(key) for key in missing[:3])
-            raise ValueError(
-                f"views[{name!r}] lacks {len(missing)} of the blocks, {some} among "
-                "them: extract the changed inputs as the inputs themselves."
-            )

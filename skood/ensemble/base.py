@@ -21,7 +21,7 @@ from skood.ensemble.evidence import Evidence, HeldOutRows
 from skood.ensemble.explained import explanation, rows_of
 from skood.ensemble.in_graph import combined_in_graph
 from skood.ensemble.members import FittedMember, Member, naming
-from skood.ensemble.pseudo import pseudo_outliers
+from skood.ensemble.pseudo import check_views, pseudo_outliers
 from skood.ensemble.reported import Report
 from skood.ensemble.rules import RULES, mean_by_view
 from skood.ensemble.weights import lda_weights, logistic_weights
@@ -193,20 +193,27 @@ class BaseEnsemble(BaseDetector):
         whole = self._read_labels(self._as_features(X, reset=True), y)
         self._given_widths = whole.features.widths
         self._chosen = self._panel(whole)
-        array = self._array_key()
+        array, bare = self._array_key(), whole.features.without_views()
         blocks: dict[Any, None] = {}
         for member in self._chosen:
             with naming(f"member {member.name!r}"):
-                blocks |= dict.fromkeys(member.needed(whole.features, array))
+                blocks |= dict.fromkeys(member.needed(bare, array))
         self._blocks = list(blocks)
-        features = self._needed(whole.features)
+        features = self._needed(whole.features if self._wants_kinds() else bare)
         self._widths = features.widths
-        outliers = self._needed(whole.outliers)
+        outliers = self._needed(whole.outliers.without_views())
         return Training(features, outliers, whole.classes, whole.labels)
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
         blocks = getattr(self, "_blocks", None)  # known from fit on
-        return features if blocks is None else features.select_blocks(blocks)
+        if blocks is None:
+            return features
+        check_views(features, blocks)
+        return features.select_blocks(blocks)
+
+    def _known_features(self, X: Any) -> LayerFeatures:
+        bare = X.without_views() if isinstance(X, LayerFeatures) else X
+        return super()._known_features(bare)
 
     def _fit_all(self, training: Training, threshold_data: Any) -> None:
         self._check_rows(training, threshold_data)
@@ -265,8 +272,8 @@ class BaseEnsemble(BaseDetector):
                 found = member.fitted(training.features, y, rows.scale, array)
                 part = Evidence.of({member.name: found}, rows, array)
                 _check_numbers(part)
-            except (TypeError, ValueError) as error:
-                if isinstance(error, TypeError) or not self._skips(error):
+            except Exception as error:
+                if not isinstance(error, ValueError) or not self._skips(error):
                     with naming(f"member {member.name!r}"):
                         raise
                 faults[member.name], first = str(error), error
@@ -291,7 +298,7 @@ class BaseEnsemble(BaseDetector):
 
     def _rows_given(self, training: Training, threshold_data: Any) -> HeldOutRows:
         try:
-            given = self._known_features(threshold_data)
+            given = super()._known_features(threshold_data)
             if len(given) < HELD_OUT:
                 raise ValueError(
                     f"n_samples={len(given)}, and a minimum of {HELD_OUT} is required: "

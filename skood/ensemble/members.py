@@ -161,6 +161,11 @@ def naming(what: str) -> Iterator[None]:
         raise TypeError(f"{what}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
+    except (MemoryError, OSError):  # not its own fault
+        raise
+    except Exception as error:
+        kind = "" if type(error) is RuntimeError else f"{type(error).__name__}: "
+        raise RuntimeError(f"{what}: {kind}{error}") from error
 
 
 def _check_pair(name: Any, detector: Any, what: str) -> None:

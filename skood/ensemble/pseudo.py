@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skood.features import LOGITS, LayerFeatures
+from skood.features.names import Key
 from skood.numerics.seeds import RandomStateLike, stream_seed
 
-__all__ = ["FEATURE_KINDS", "NOISE", "pseudo_outliers"]
+__all__ = ["FEATURE_KINDS", "NOISE", "check_views", "pseudo_outliers"]
 
 NOISE = ("bernoulli", "blob", "gaussian", "rademacher", "uniform")
 """Kinds that are far from all data: what tells them from it does not tell near ones."""
 
 FEATURE_KINDS = ("blended features", "permuted columns")
 """Those that are made of features where there are no views."""
+
+
+def check_views(features: LayerFeatures, blocks: Sequence[Key]) -> None:
+    """Raise for a view without some of the blocks that members read.
+
+    Raises
+    ------
+    ValueError
+        If one lacks some; the message names them.
+    """
+    for name, view in features.views.items():
+        missing = [key for key in blocks if key not in view.block_names]
+        if missing:
+            some = ", ".join("/".join(key) for key in missing[:3])
+            raise ValueError(
+                f"views[{name!r}] lacks {len(missing)} of the blocks, {some} among "
+                "them: extract the changed inputs as the inputs themselves."
+            )
 
 
 def pseudo_outliers(

@@ -65,7 +65,8 @@ class Report:
         }
         kinds = dict(evidence.kinds)
         if len(evidence.outliers):
-            kinds["outliers"] = evidence.outliers
+            known = "known outliers" if "outliers" in kinds else "outliers"
+            kinds[known] = evidence.outliers
         for kind, scores in kinds.items():
             areas = aurocs(evidence.scale, scores)
             found[f"auroc_{kind}"] = [

@@ -32,6 +32,7 @@ from skood.export.steps import Steps
 from skood.features.names import Key
 from skood.files.atomic import replacing, write_text
 from skood.files.digest import digest_of
+from skood.files.paths import user_path
 
 __all__ = ["export", "verify"]
 
@@ -150,7 +151,7 @@ def export(
         rows_digest=rows_digest(judged),
     )
     return _written(
-        Path(path), model, replace(certificate, reference=reference_of(wanted))
+        user_path(path), model, replace(certificate, reference=reference_of(wanted))
     )
 
 
@@ -201,7 +202,7 @@ def verify(path: str | Path, held_out: Any, pipeline: Any = None) -> Certificate
     True
     """
     check_installed("onnx", "onnxruntime")
-    path = Path(path)
+    path = user_path(path)
     model = path.read_bytes()
     known = Certificate.read(_beside(path).read_text())
     _check_whole(path, model, known)

@@ -133,9 +133,11 @@ class Cache:
 
 
 def _warn_unusable(cache: Any, error: Exception) -> None:
+    shown = repr(cache) if isinstance(cache, str) else str(cache)
+    reason = str(error).rstrip(".")
     message = (
-        f"the cache {cache} cannot be used: {error}. Features are computed without it, "
-        "and not kept."
+        f"the cache {shown} cannot be used: {reason}. Features are computed "
+        "without it, and not kept."
     )
     warnings.warn(message, UserWarning, stacklevel=4)
 

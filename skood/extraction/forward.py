@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import (
     Callable,
-    Collection,
     Generator,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +24,7 @@ from skood.extraction.explained import Explained
 from skood.extraction.feeding import portions
 from skood.extraction.hooks import EarlyStop, Probe, Recorder
 from skood.extraction.inputs import Inputs
-from skood.extraction.kept import KeptTensors
+from skood.extraction.kept import remembering
 from skood.extraction.leaving import Sent, Values, as_arrays, one_behind
 from skood.extraction.masks import MaskOf, own_mask
 from skood.extraction.network import floating_dtype
@@ -72,12 +70,16 @@ class Settings:
     mask : callable, optional
         ``mask(attention_mask, length)`` returns the mask of a layer with another number
         of positions; by default the network's own method for that, if it has one.
+    memory : mapping of str to tensor or bool, optional
+        What of the network a forward writes to, as all forwards are to find it; by
+        default as it is.
     """
 
     batch_size: int = 256
     device: Any = "auto"
     autocast: bool | str = False
     mask: MaskOf | None = None
+    memory: Mapping[str, Any] | None = None
 
     def placed(
         self,
@@ -140,7 +142,7 @@ def probed(
         dtype = floating_dtype(module)
         batch = settings.placed(inputs, slice(n_rows), device, module, dtype)
         explained = Explained(batch, inputs, slice(batch.n_rows), module)
-        with _watched(module) as written, explained:
+        with remembering(module) as written, explained:
             with settings.precision(device):
                 found, outputs, output = probe_and_outputs(
                     module, lambda: batch.call(module), layers, channels, batch
@@ -157,30 +159,6 @@ _WRITES = (
     "the network writes to itself in evaluation mode: {}. They were put back, and are "
     "after each batch, so that all rows see the same network."
 )
-
-
-@contextmanager
-def _watched(
-    module: nn.Module, names: Collection[str] | None = None
-) -> Iterator[list[str]]:
-    """Put back what a forward writes to, and say in the list that is yielded what.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The network.
-    names : collection of str, optional
-        What is looked at, None for everything.
-    """
-    written: list[str] = []
-    if names is not None and not names:
-        yield written
-        return
-    kept = KeptTensors(module, names)
-    try:
-        yield written
-    finally:
-        written += kept.put_back()
 
 
 def first_batch(inputs: Inputs, batch_size: int) -> Batch:
@@ -286,7 +264,7 @@ def _parts_of(
             if view is not None:
                 batch = batch.viewed(view, inputs.numbers(rows))
             explained = Explained(batch, inputs, rows, module)
-            watched = _watched(module, written) if written else nullcontext()
+            watched = remembering(module, written, settings.memory)
             with watched, explained, settings.precision(device):
                 values: Any = _forward(module, batch, recorder)
                 later = _leaves_later(device)

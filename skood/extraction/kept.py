@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Attributes", "KeptTensors", "with_own_train"]
+__all__ = ["Attributes", "KeptTensors", "remembering", "with_own_train"]
 
 
 # Tensors ---------------------------------------------------------------------------
@@ -41,6 +41,7 @@ class KeptTensors:
 
     def __init__(self, module: nn.Module, names: Collection[str] | None = None) -> None:
         copies: dict[int, Tensor] = {}
+        self._is_set = False
         self._slots = [
             _Slot(label, home, name, value, _copy(value, copies))
             for label, home, name, value in _held(module)
@@ -54,6 +55,21 @@ class KeptTensors:
             if names is None or names
         ]
 
+    def values(self) -> dict[str, Any]:
+        """Return the copies, by name."""
+        return {slot.label: slot.copy for slot in self._slots}
+
+    def set(self, values: Mapping[str, Any]) -> None:
+        """Write other values, and take out what has none, until :meth:`put_back`."""
+        self._is_set = True
+        for slot in self._slots:
+            if slot.label not in values:
+                slot.home.pop(slot.name, None)
+            elif isinstance(slot.value, Tensor):
+                _write(slot.value, values[slot.label])
+            else:
+                slot.home[slot.name] = values[slot.label]
+
     def put_back(self) -> list[str]:
         """Put back what was written to, and return its names."""
         written = [
@@ -65,7 +81,7 @@ class KeptTensors:
             for name in {*home} - names:
                 del home[name]
                 written.append(_label(prefix, name))
-        if not written:
+        if not written and not self._is_set:
             return []
         # A flag says that the tensors were written to (that weights are rescaled, say),
         # so that it goes with them. A flag alone is the network's own memory.
@@ -75,6 +91,36 @@ class KeptTensors:
                 slot.home[slot.name] = slot.value
                 written.append(slot.label)
         return list(dict.fromkeys(written))
+
+
+@contextmanager
+def remembering(
+    module: nn.Module,
+    names: Collection[str] | None = None,
+    memory: Mapping[str, Any] | None = None,
+) -> Iterator[list[str]]:
+    """Put back what a forward writes to, and say in the list that is yielded what.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    names : collection of str, optional
+        What is looked at, None for everything.
+    memory : mapping of str to tensor or bool, optional
+        Its values meanwhile; by default those that it has.
+    """
+    written: list[str] = []
+    if names is not None and not names:
+        yield written
+        return
+    kept = KeptTensors(module, names)
+    try:
+        if memory is not None:
+            kept.set(memory)
+        yield written
+    finally:
+        written += kept.put_back()
 
 
 def _held(module: nn.Module) -> Iterator[tuple[str, dict[str, Any], str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
@@ -19,7 +21,9 @@ from torch import nn
 from skood._progress import Bar
 from skood._sklearn_compat import Interval, StrOptions, check_feature_names, fit_context
 from skood._state import InPickle
+from skood._turn import turn
 from skood._version import Stamped
+from skood.extraction.again import unlike_before
 from skood.extraction.cached import (
     Cache,
     note_changes,
@@ -33,6 +37,7 @@ from skood.extraction.forward import Part, Settings, View, assembled, extract, p
 from skood.extraction.head import linear_head
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Preprocess
+from skood.extraction.kept import KeptTensors, remembering
 from skood.extraction.masks import MaskOf
 from skood.extraction.network import as_module, in_file
 from skood.extraction.serving import Serving, Versions
@@ -214,6 +219,8 @@ class LayerFeatureTransformer(
     }
 
     _serving: Serving | None = None
+    _memory: Mapping[str, Any] | None = None
+    _first: Mapping[Key, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -277,6 +284,7 @@ class LayerFeatureTransformer(
             If a parameter or X is not usable; the message says which and why.
         """
         self._fit(self._inputs(X, reset=True), Cache(self.cache))
+        self._first = {}
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -293,11 +301,19 @@ class LayerFeatureTransformer(
         Returns
         -------
         LayerFeatures of n rows
+
+        Warns
+        -----
+        UserWarning
+            If the first rows have other features than in the forward that ``fit`` sends
+            them through: the network draws at random, say. (Not with a cache, which
+            sends no row through it twice.)
         """
         inputs = self._inputs(X, reset=True)
         cache = Cache(self.cache)
         module = self._fit(inputs, cache)
         blocks = self._blocks(module, inputs, cache)
+        self._compare_again(blocks)
         views = {
             name: LayerFeatures(self._blocks(module, inputs, cache, name), self.head_)
             for name in self.views or {}
@@ -450,7 +466,9 @@ class LayerFeatureTransformer(
         self.statistics_ = statistics
         self.network_digest_ = weights_digest(module)
         checked_channels(self.channels, self.layers_)
+        self._memory, self._first = None, {}
         self._probe = self._probed(module, inputs.into(module), cache)
+        self._remember(module)
         for note in self._probe.notes:
             warnings.warn(note, UserWarning, stacklevel=3)
         self.head_ = linear_head(module, self._probe.head)
@@ -461,12 +479,31 @@ class LayerFeatureTransformer(
         self._validate_params()
         self._check_settings()
         module = self._module()
-        if weights_digest(module) != self.network_digest_:
+        if not self._knows(module):
             raise ValueError(
                 "the network's weights are not those seen in fit: give the same "
                 "network back by set_params(network=...), or fit again."
             )
         return module
+
+    def _knows(self, module: nn.Module) -> bool:
+        """Return whether its weights are those of ``fit``, but for its own memory.
+
+        What a forward writes to is set back for each pass, so that a forward of the
+        user's own in between changes no feature.
+        """
+        if weights_digest(module) == self.network_digest_:
+            self._remember(module)
+            return True
+        if self._memory is None:
+            return False
+        with turn, remembering(module, self._probe.written, self._memory):
+            return weights_digest(module) == self.network_digest_
+
+    def _remember(self, module: nn.Module) -> None:
+        """Keep what a forward writes to, as it is in ``fit`` or a loaded network."""
+        if self._memory is None and self._probe.written:
+            self._memory = KeptTensors(module, self._probe.written).values()
 
     def _probed(self, module: nn.Module, inputs: Inputs, cache: Cache | None) -> Probe:
         def noted(store: FeatureStore) -> Probe:
@@ -480,7 +517,17 @@ class LayerFeatureTransformer(
         known = None if cache is None else cache.tried(noted)
         if known is not None:
             return known
-        return probed(module, inputs, self.blocks_, self.channels, settings)[0]
+        found, self._first = probed(
+            module, inputs, self.blocks_, self.channels, settings
+        )
+        return found
+
+    def _compare_again(self, blocks: Mapping[Key, Any]) -> None:
+        """Say if the first rows have other features now than in their first forward."""
+        first, self._first = self._first, {}
+        note = unlike_before(first, blocks)
+        if note is not None:
+            warnings.warn(note, UserWarning, stacklevel=3)
 
     def _check_settings(self) -> None:
         if np.dtype(self.dtype).name not in _DTYPES:
@@ -504,7 +551,9 @@ class LayerFeatureTransformer(
         return as_module(self.network)
 
     def _settings(self) -> Settings:
-        return Settings(self.batch_size, self.device, self.autocast, self.mask)
+        return Settings(
+            self.batch_size, self.device, self.autocast, self.mask, self._memory
+        )
 
     def _reading(self, found: Probe | None = None) -> str:
         """Return how outputs are read, as far as features depend on it."""
@@ -607,7 +656,12 @@ class LayerFeatureTransformer(
         self._check_thawed()  # the network has its hooks
         state = super().__getstate__()
         state.pop("_serving", None)
-        state["network"] = in_file(self.network) if self.store_network else None
-        if isinstance(state["network"], nn.Module):
-            state["network"] = InPickle(state["network"], _WITHOUT_NETWORK)
-        return state
+        state.pop("_first", None)
+        memory = state.pop("_memory", None)
+        network = in_file(self.network) if self.store_network else None
+        if isinstance(network, nn.Module):
+            if memory is not None:  # which a forward of the user's own may have changed
+                network = copy.deepcopy(network)
+                KeptTensors(network, self._probe.written).set(memory)
+            network = InPickle(network, _WITHOUT_NETWORK)
+        return {**state, "network": network}

@@ -22,6 +22,7 @@ from skood.features.chunks import chunks_of
 from skood.features.head import LinearHead
 from skood.features.names import Key, as_key, is_logits
 from skood.files.atomic import replacing
+from skood.files.paths import user_path
 from skood.numerics.arrays import as_array
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def write_parquet(
             f"the features have views ({', '.join(features.views)}), for which Parquet "
             "has no place: use save, or write each view to a file of its own."
         )
-    target = Path(path)
+    target = user_path(path)
     tables = _tables(features, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as file:
@@ -132,7 +133,7 @@ def parquet_files(path: str | Path | Sequence[str | Path]) -> list[Path]:
     """
     paths = [path] if isinstance(path, (str, Path)) else [*path]
     files: list[Path] = []
-    for one in map(Path, paths):
+    for one in map(user_path, paths):
         files += sorted(one.rglob("*.parquet")) if one.is_dir() else [one]
     missing = [str(file) for file in files if not file.is_file()]
     if missing or not files:

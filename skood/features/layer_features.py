@@ -29,6 +29,7 @@ from skood.features.stored import (
     view_folder,
     write_blocks,
 )
+from skood.files.paths import user_path
 from skood.numerics.arrays import as_array, check_readable, unread_columns
 
 if TYPE_CHECKING:
@@ -241,9 +242,19 @@ class LayerFeatures:
         LayerFeatures
             A view.
         """
-        bare = self._with(self._blocks, {})
+        bare = self.without_views()
         bare.head = None
         return bare
+
+    def without_views(self) -> LayerFeatures:
+        """Return the blocks and the head, without the paired views.
+
+        Returns
+        -------
+        LayerFeatures
+            A view.
+        """
+        return self._with(self._blocks, {})
 
     def iter_chunks(self, rows: int) -> Iterator[LayerFeatures]:
         """Yield views of at most ``rows`` consecutive rows."""
@@ -449,7 +460,7 @@ class LayerFeatures:
         FileExistsError
             If the path holds something else.
         """
-        with replaced_folder(Path(path)) as folder:
+        with replaced_folder(user_path(path)) as folder:
             self._write(folder)
 
     def _write(self, folder: Path) -> None:
@@ -481,7 +492,7 @@ class LayerFeatures:
             If the folder holds no features, ones that are damaged, or ones of a newer
             version of skood.
         """
-        folder = Path(path).absolute()
+        folder = user_path(path).absolute()
         blocks, head, names = read_blocks(folder)
         views = {name: cls.load(view_folder(folder, name)) for name in names}
         return cls(blocks, head, views)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-__all__ = ["UNFINISHED", "permissions", "replacing", "sync_folder", "write_text"]
+from safetensors import SafetensorError
+
+__all__ = [
+    "UNFINISHED",
+    "naming_target",
+    "permissions",
+    "replacing",
+    "sync_folder",
+    "write_text",
+]
 
 UNFINISHED = ".part"
 """How the names of files and folders end that are not yet whole."""
@@ -31,7 +42,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     unfinished = path.with_name(f"{uuid4().hex}{UNFINISHED}")
     mode = permissions(path)
     try:
-        with unfinished.open("xb") as file:
+        with naming_target(path), unfinished.open("xb") as file:
             if mode is not None:
                 unfinished.chmod(mode)
             yield file
@@ -43,6 +54,30 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             unfinished.unlink()
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def naming_target(path: Path) -> Iterator[None]:
+    """Name what was to be written in errors of the disk that name no file.
+
+    Raises
+    ------
+    OSError
+        In place of one without a name, and of what libraries make of a full disk.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
+    except OSError as error:
+        if error.filename is not None or type(error) is not OSError:
+            raise
+        text = error.strerror or f"{error}: is the disk full?"  # NumPy gives no reason
+        raise OSError(error.errno or errno.EIO, text, str(path)) from error
 
 
 def permissions(path: Path) -> int | None:

@@ -13,7 +13,7 @@ from operator import and_
 from pathlib import Path
 from uuid import uuid4
 
-from skood.files.atomic import UNFINISHED, permissions, sync_folder
+from skood.files.atomic import UNFINISHED, naming_target, permissions, sync_folder
 
 __all__ = ["replacing_folder", "write_folder"]
 
@@ -85,8 +85,9 @@ def replacing_folder(
     mode = permissions(target) if replaces else None
     fresh.mkdir((0o777 if mode is None else mode) | stat.S_IRWXU)
     try:
-        yield fresh
-        _sync(fresh)
+        with naming_target(target):
+            yield fresh
+            _sync(fresh)
         if replaces:
             with suppress(FileNotFoundError):  # another writer's turn
                 os.rename(target, old)

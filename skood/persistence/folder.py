@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from skood.files.digest import digest_of
+from skood.files.paths import user_path
 from skood.files.tensors import DamagedFileError, read_header
 from skood.persistence.about import HEAD, parsed_about
 from skood.persistence.errors import LoadError
@@ -52,7 +53,7 @@ def checked_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     FileNotFoundError
         If the folder around it is not there.
     """
-    target = Path(os.path.realpath(Path(path).expanduser()))
+    target = Path(os.path.realpath(user_path(path)))
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: there is no {target.parent}.")
     if not os.path.lexists(target) or _is_empty(target):
@@ -107,7 +108,7 @@ def read_folder(
     LoadError
         If it is no saved estimator, or not as it was written.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.exists():
         raise FileNotFoundError(f"path={str(path)!r}: there is no such folder.")
     content = parsed_about(mapped(folder / ABOUT).tobytes(), folder / ABOUT)
@@ -160,7 +161,7 @@ def mapped_arrays(
     if ARRAYS not in files:
         return []
     try:
-        entries = read_header(Path(path).expanduser() / ARRAYS).entries
+        entries = read_header(user_path(path) / ARRAYS).entries
         found = [entries[f"{n}"].within(files[ARRAYS]) for n in range(len(entries))]
     except (DamagedFileError, KeyError, ValueError) as error:
         raise LoadError(f"{ARRAYS} is damaged: {error}") from error
@@ -176,6 +177,6 @@ def read_network(
     if NETWORK not in files:
         return {}
     try:
-        return load_file(Path(path).expanduser() / NETWORK)
+        return load_file(user_path(path) / NETWORK)
     except (SafetensorError, ValueError) as error:
         raise LoadError(f"{NETWORK} is damaged: its header cannot be read.") from error

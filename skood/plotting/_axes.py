@@ -81,7 +81,7 @@ def by_kind(y_true: ArrayLike, values: ArrayLike, what: str) -> tuple[Floats, Fl
     Raises
     ------
     ValueError
-        If the lengths differ or no row is in-distribution.
+        If the lengths differ, no row is in-distribution, or a value is NaN.
     """
     mask = inlier_mask(y_true, "y_true")
     numbers = as_array(values, what, np.float64)
@@ -92,4 +92,10 @@ def by_kind(y_true: ArrayLike, values: ArrayLike, what: str) -> tuple[Floats, Fl
         )
     if not mask.any():
         raise ValueError("every row of y_true is -1: in-distribution rows are needed.")
+    n_nan = int(np.isnan(numbers).sum())
+    if n_nan:
+        raise ValueError(
+            f"{what} has {n_nan} NaN of {len(numbers)}, which have no place in a plot. "
+            "Look at the rows that the detector could not score."
+        )
     return numbers[mask], numbers[~mask]

@@ -144,6 +144,10 @@ class LayerAurocDisplay(Display):
         -------
         LayerAurocDisplay
         """
+        if not y_scores:
+            raise ValueError(
+                "y_scores is empty: give the scores of each layer by its name."
+            )
         areas = np.array([auroc(y_true, scores) for scores in y_scores.values()])
         return cls(list(y_scores), areas, name=name).plot(ax, **kwargs)
 

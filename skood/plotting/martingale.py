@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skood.numerics.arrays import as_array
+from skood.numerics.checked import checked_rate, checked_scores
 from skood.plotting._axes import NEUTRAL, Display, Floats, draw_curve
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class MartingaleDisplay(Display):
         -------
         MartingaleDisplay
         """
-        path = as_array(log_martingale, "log_martingale", np.float64)
+        path = checked_scores(log_martingale, "log_martingale")
+        level = checked_rate(level, "level")
         return cls(path, level=level, name=name).plot(ax, **kwargs)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> MartingaleDisplay:

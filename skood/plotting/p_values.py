@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import betabinom, binom
 
+from skood.numerics.checked import checked_p_values
 from skood.plotting._axes import (
     INLIERS,
     NEUTRAL,
@@ -150,7 +151,7 @@ class PValueCalibrationDisplay(Display):
         ValueError
             If the lengths differ or no row is in-distribution.
         """
-        known, unlike = by_kind(y_true, p_values, "p_values")
+        known, unlike = by_kind(y_true, checked_p_values(p_values), "p_values")
         display = cls(known, unlike, n_calibration=n_calibration, name=name)
         return display.plot(ax, **kwargs)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.features import LayerFeatures, LinearHead
+from skood.files.paths import user_path
 from skood.store.listing import Listing
 from skood.store.listings import united_listing
 from skood.store.opened import OpenedStore, opened
@@ -322,7 +323,7 @@ def _folder(path: str | Path) -> Path:
             "'gsutil rsync' or 'rclone copy') and back afterwards: its files never "
             "change once they are there; or mount it, and give the folder."
         )
-    return Path(path).expanduser().absolute()
+    return user_path(path).absolute()
 
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")

@@ -308,13 +308,22 @@ def _check_folder(path: Path) -> None:
                 f"{path} holds something that is no feature store: it is left as it "
                 "is. Give another folder."
             ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, IsADirectoryError):
         message = f"{manifest} is damaged and will be written again."
         warnings.warn(message, UserWarning, stacklevel=4)
-        manifest.unlink(missing_ok=True)
+        _take_away(manifest)
     else:
         if schema > SCHEMA:
             raise newer_schema(str(path), schema)
+
+
+def _take_away(manifest: Path) -> None:
+    if not manifest.is_dir():
+        manifest.unlink(missing_ok=True)
+        return
+    aside = manifest.parent / QUARANTINE
+    aside.mkdir(exist_ok=True)
+    manifest.rename(aside / f"{MANIFEST}-{time.time_ns()}")
 
 
 def _schema_in(manifest: Path) -> int:

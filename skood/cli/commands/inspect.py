@@ -13,6 +13,7 @@ from skood.cli.data import Data, kind_of, read
 from skood.cli.exits import DONE
 from skood.cli.models import PICKLES, add_reading, read_model
 from skood.cli.output import show
+from skood.files.paths import user_path
 
 NAME = "inspect"
 SUMMARY = "say what a model, a store or a file of data holds"
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what is there."""
-    path = Path(arguments.model.partition("::")[0]).expanduser()
+    path = user_path(arguments.model.partition("::")[0], "model")
     kind = kind_of(path)
     if kind == "model":
         found = {"kind": "model", **_written(path)}
