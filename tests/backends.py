@@ -28,7 +28,7 @@ def small_chunks():
     """Cut into small chunks here, hold rows out once, not ten times, train briefly."""
     with (
         mock.patch.object(chunks, "chunk_rows", return_value=CHUNK_ROWS),
-        mock.patch("skood.detectors.base.held_out_scores", once_held_out),
+        mock.patch("skood.detectors.as_if_new.held_out_scores", once_held_out),
         mock.patch.object(AMP, "_fresh_classifier", briefly_trained),
     ):
         yield
@@ -40,7 +40,8 @@ def briefly_trained(*given, made=AMP._fresh_classifier):
 
 def once_held_out(scores_of, n_rows, n_columns, classes):
     rows = np.arange(n_rows)
-    return scores_of(rows[rows % 4 > 0], rows[rows % 4 == 0])
+    held_out = rows[rows % 4 == 0]
+    return held_out, scores_of(rows[rows % 4 > 0], held_out)
 
 
 @cache

@@ -364,7 +364,7 @@ def test_thresholds_leave_each_row_out(detector):
 
 def test_the_relation_to_itself_is_that_to_another_of_its_class():
     features, y = synthetic_features(40, 0)
-    detector = RelationGraph(cut=0.2, power=2.0).fit(features, y)
+    detector = RelationGraph(cut=0.2, power=2.0).fit(features, y, features)
     found = detector._unseen_scores(detector._training(features, y), np.arange(40))
     edges = (detector.bank_ @ detector.bank_.T) * (
         detector.probabilities_ @ detector.probabilities_.T

@@ -99,8 +99,6 @@ def test_enough_rows_are_kept_out_whatever_the_classes(n_rows, n_classes):
     training = Training(features, features[:0], classes, names)
     kept_out = LSGM()._kept_out(training)
     assert 19 <= len(kept_out) <= 0.4 * n_rows + n_classes / 2
-    few = Training(features[:47], features[:0])
-    assert LSGM()._kept_out(few) is None
 
 
 def test_a_mixture_of_hardly_more_rows_than_columns_keeps_the_rate():

@@ -43,7 +43,8 @@ CASES = [
 def test_scores_are_those_of_the_reference(entry, parameters):
     known, y = synthetic_features(120, 0)
     new, _ = synthetic_features(20, 10, random_state=1)
-    detector = entry.detector(**parameters).fit(known, y)
+    # All rows are learned from where others set the threshold.
+    detector = entry.detector(**parameters).fit(known, y, threshold_data=new)
     expected = all_references()[entry.name](known, y, new, **parameters)
     np.testing.assert_allclose(detector.score_samples(new), expected, rtol=1e-9)
 

@@ -10,7 +10,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skood import LSGM, NAP, LayerFeatures, Mahalanobis, TargetRateThreshold
+from skood import (
+    LSGM,
+    NAP,
+    KLMatching,
+    LayerFeatures,
+    Mahalanobis,
+    TargetRateThreshold,
+)
 from skood.detectors.registry import REGISTRY
 from skood.estimator_checks import synthetic_features
 
@@ -40,7 +47,7 @@ def test_they_set_the_threshold_and_nothing_else(detector, rows):
     if isinstance(detector, NAP):  # each of its layers has a threshold of its own
         return
     assert by_them.offset_ == np.sort(by_them.score_samples(new))[k - 1]
-    if isinstance(detector, LSGM):  # without them it keeps rows out of its own fit
+    if isinstance(detector, (LSGM, KLMatching)):  # without them they keep rows out
         return
     found = by_them.score_samples(features)
     np.testing.assert_array_equal(found, without.score_samples(features))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from functools import partial
 from numbers import Real
@@ -18,13 +17,12 @@ from sklearn.utils.validation import check_consistent_length
 from skood._learning import Learning
 from skood._sklearn_compat import Interval, fit_context, validate_data
 from skood._version import Stamped
+from skood.detectors.as_if_new import ScoredAsIfNew
 from skood.detectors.declared import Declared
-from skood.detectors.held_out import few_rows_a_column, held_out_scores
 from skood.detectors.threshold import (
     THRESHOLD_ROWS,
     NotFiniteError,
     threshold_for,
-    threshold_rows,
 )
 from skood.detectors.thresholded import Thresholded
 from skood.detectors.training import Training
@@ -36,8 +34,6 @@ from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
 from skood.numerics.graph import in_graph
 from skood.numerics.labels import class_numbers, inlier_mask, label_array
-from skood.numerics.ranks import rows_for_rate
-from skood.numerics.splits import HELD_OUT_SHARE, Rows, share
 
 __all__ = ["ARRAY", "BaseDetector"]
 
@@ -46,14 +42,12 @@ ARRAY = "array"
 
 LARGEST = np.finfo(np.float64).max
 
-MOST_KEPT_OUT = 0.4
-"""No larger a share of few rows is kept out of a detector for its threshold."""
-
-
 Self = TypeVar("Self", bound="BaseDetector")
 
 
-class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
+class BaseDetector(
+    ScoredAsIfNew, Declared, Stamped, Learning, Thresholded, BaseEstimator
+):
     """Base class of all detectors: a subclass is its formula.
 
     A subclass declares its parameters as annotated class attributes and implements
@@ -118,9 +112,6 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     contamination: float = 0.05
     device: Any = "auto"
 
-    _unbiased: ClassVar[str | None] = None
-    """Why scores of training rows are those of new rows; None where they are not."""
-
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "contamination": [Interval(Real, 0, 0.5, closed="right")],
         "device": "no_validation",
@@ -147,20 +138,6 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
     def _takes_arrays(self) -> bool:
         """Return whether a plain array will do, under the parameters as they are."""
         return True
-
-    def _unseen_scores(
-        self, training: Training, rows: NDArray[np.intp]
-    ) -> NDArray[np.float64] | None:
-        """Return the scores that training rows would get if they were new.
-
-        ``training`` is a part of what was fitted on, ``rows`` its rows' numbers there.
-        None if this cannot be had exactly: rows are then held out of other fits.
-        """
-        return self._scores(training.features) if self._unbiased else None
-
-    def _differs_by_chance(self) -> bool:
-        """Return whether fits on nearly the same rows differ, by their draws say."""
-        return "random_state" in self._parameters()
 
     def _threshold(self, scores: NDArray[np.float64]) -> float:
         """Return the threshold that the scores of unseen rows ask for."""
@@ -255,53 +232,6 @@ class BaseDetector(Declared, Stamped, Learning, Thresholded, BaseEstimator):
             return self._scores(self._known_features(threshold_data))
         except ValueError as error:
             raise ValueError(f"threshold_data: {error}") from error
-
-    def _scores_as_if_new(
-        self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        rows = threshold_rows(len(training))
-        scores = self._unseen_scores(training.part(rows), rows)
-        return self._held_out_scores(training, unfitted) if scores is None else scores
-
-    def _kept_out(self, training: Training) -> Rows | None:
-        """Return the rows to keep out of this detector itself, for its threshold.
-
-        A fifth, or as many as the rate takes, but at most two fifths. None where so
-        few would not do, or rows are many for the columns.
-        """
-        n_rows, n_columns = training.features.shape
-        least = rows_for_rate(self.contamination)
-        # Each class gives its share to a row, which rounding may take half a row off.
-        rounded = 0 if training.classes is None else training.n_classes / 2
-        size = max(HELD_OUT_SHARE, (least + rounded) / n_rows)
-        if not few_rows_a_column(n_rows, n_columns) or size > MOST_KEPT_OUT:
-            return None
-        rows = share(n_rows, size, training.classes)
-        return rows if len(rows) >= least else None
-
-    def _held_out_scores(
-        self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
-        """Return the scores of rows that were held out of a fit.
-
-        Where fits differ by chance as well as by a few rows, some rows are kept out of
-        this detector itself.
-        """
-        n_rows, n_columns = training.features.shape
-        kept_out = self._kept_out(training) if self._differs_by_chance() else None
-        if kept_out is not None:
-            self._learn(training.alone(np.setdiff1d(np.arange(n_rows), kept_out)))
-            return self._scores(training.features[kept_out])
-
-        def scores_of(kept: Rows, held_out: Rows) -> NDArray[np.float64]:
-            other = object.__new__(type(self))
-            other.__dict__.update(unfitted)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the fit on all rows has said it
-                other._learn(training.alone(kept))
-            return other._scores(training.features[held_out])
-
-        return held_out_scores(scores_of, n_rows, n_columns, training.classes)
 
     def _set_threshold(
         self, scores: NDArray[np.float64], features: LayerFeatures

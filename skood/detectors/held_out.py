@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skood.detectors.threshold import THRESHOLD_ROWS
+from skood.detectors.threshold import ROUNDING, THRESHOLD_ROWS
 from skood.numerics.splits import Rows, Split, held_out_splits, nested_splits
 
 __all__ = ["ScoresOf", "few_rows_a_column", "held_out_scores"]
@@ -30,8 +30,8 @@ def few_rows_a_column(n_rows: int, n_columns: int) -> bool:
 
 def held_out_scores(
     scores_of: ScoresOf, n_rows: int, n_columns: int, classes: NDArray[Any] | None
-) -> NDArray[np.float64]:
-    """Return the scores of rows by detectors that were not fitted on them.
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Return rows, and their scores by detectors that were not fitted on them.
 
     Such a detector has seen fewer rows than the one that is used. Where rows are few
     for the columns, that makes new rows score higher than these: the lower scores move
@@ -50,21 +50,28 @@ def held_out_scores(
 
     Returns
     -------
-    ndarray of float64
-        In the order of the rows that were held out: all, or a share of many.
+    rows : ndarray of int
+        Those that were held out, in order: all, or a share of many.
+    scores : ndarray of float64
+        Theirs.
     """
     if not few_rows_a_column(n_rows, n_columns):
         splits = held_out_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
         return _out_of(splits, scores_of)
     coarse, fine = nested_splits(n_rows, classes, at_most=THRESHOLD_ROWS)
-    scores = _out_of(fine, scores_of)
+    rows, scores = _out_of(fine, scores_of)
     with np.errstate(invalid="ignore"):
-        moved = scores - _out_of(coarse, scores_of)
+        moved = scores - _out_of(coarse, scores_of)[1]
     low = np.isfinite(moved) & (scores <= np.quantile(scores, LOW_SHARE))
     shift = float(np.median(moved[low])) if low.any() else 0.0
-    return scores + (shift if n_rows <= n_columns else shift / 2)
+    return rows, scores + (shift if n_rows <= n_columns else shift / 2)
 
 
-def _out_of(splits: list[Split], scores_of: ScoresOf) -> NDArray[np.float64]:
+def _out_of(
+    splits: list[Split], scores_of: ScoresOf
+) -> tuple[Rows, NDArray[np.float64]]:
     scores = np.concatenate([scores_of(kept, held_out) for kept, held_out in splits])
-    return scores[np.argsort(np.concatenate([held_out for _, held_out in splits]))]
+    rows = np.concatenate([held_out for _, held_out in splits])
+    order = np.argsort(rows)
+    # Equal scores stay equal and inliers, however the fit that is used rounds them.
+    return rows[order], scores[order] - ROUNDING * np.abs(scores[order])

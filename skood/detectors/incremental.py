@@ -171,10 +171,7 @@ class IncrementalDetector(BaseDetector):
         self._remember_parameters()
         self._sample: Sample = sample.extended(training.features, training.classes)
         known = self._sample.training(training.labels)
-        scores = self._unseen_scores(known, np.arange(len(known)))
-        if scores is None:
-            scores = self._held_out_scores(known, unfitted)
-        self._set_threshold(scores, known.features)
+        self._set_threshold(self._scores_as_if_new(known, unfitted), known.features)
 
     def _with_earlier(self, new: Training) -> tuple[Training, NDArray[np.intp]]:
         """Unite the labels with those before; return where those are among them."""

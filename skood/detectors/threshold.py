@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from skood.numerics.ranks import rank_for_rate, rows_for_rate
 
-__all__ = ["THRESHOLD_ROWS", "NotFiniteError", "threshold_for", "threshold_rows"]
+__all__ = [
+    "ROUNDING",
+    "THRESHOLD_ROWS",
+    "NotFiniteError",
+    "threshold_for",
+    "threshold_rows",
+]
+
+ROUNDING = 1e-12
+"""Scores that differ by less than this part are equal: another fit may round so."""
 
 THRESHOLD_ROWS = 10_000
 """At most so many rows set the threshold: its rate is then known to 0.25 points."""
@@ -79,7 +88,9 @@ def _warn_of_ties(
     scores: NDArray[np.float64], offset: float, rank: int, rate: float
 ) -> None:
     """Warn if equal scores at the threshold, all inliers, leave few below it."""
-    below, tied = int((scores < offset).sum()), int((scores == offset).sum())
+    near = ROUNDING * abs(offset)
+    below = int((scores < offset - near).sum())
+    tied = int((scores <= offset + near).sum()) - below
     if tied < 3 or below >= 0.8 * rank:  # two may be equal by accident
         return
     n = len(scores)

@@ -18,6 +18,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
+from skood.detectors.base import BaseDetector
+from skood.detectors.training import Training
 from skood.estimator_checks.hard import HARD, hard_features
 from skood.estimator_checks.synthetic import synthetic_features
 from skood.features import LayerFeatures, chunks
@@ -248,10 +250,8 @@ def _check_rate(
         warnings.simplefilter("always")
         fitted = clone(estimator).fit(features, y)
     found = np.mean(fitted.predict(new) == -1)
-    # One that draws at random may keep a fifth of the rows out for its threshold.
-    by_chance = getattr(estimator, "_differs_by_chance", None)
-    drawn = by_chance() if by_chance else "random_state" in estimator.get_params()
-    n, m = len(features) // (5 if drawn else 1), len(new)
+    n = len(features) // (5 if _may_keep_rows_out(fitted, features) else 1)
+    m = len(new)
     k = max(rank_for_rate(n, rate), 1)
     highest = betabinom.ppf(1 - 1e-5, m, k, n + 1 - k) / m
     lowest = betabinom.ppf(1e-5, m, k, n + 1 - k) / m
@@ -261,6 +261,14 @@ def _check_rate(
         f"{found:.1%} of new rows are rejected where contamination={rate} asks for "
         f"{k / (n + 1):.1%}; chance makes {lowest:.1%} to {highest:.1%} of it."
     )
+
+
+def _may_keep_rows_out(fitted: Any, features: LayerFeatures) -> bool:
+    """Return whether a fifth of the rows may have set the threshold alone."""
+    if not isinstance(fitted, BaseDetector):
+        return "random_state" in fitted.get_params()
+    rows = Training(features, features[:0])
+    return fitted._differs_by_chance() or fitted._hangs_on_few(rows)
 
 
 def _refuses_negatives(estimator: Any) -> bool:

@@ -38,6 +38,9 @@ FAR = 1e100
 SAFE = 1e-7
 """What a row may leave of the determinant before rounding speaks for the rest."""
 
+ROWS_TO_SPARE = 32
+"""So many rows more than features and classes, and leaving one out changes little."""
+
 
 @dataclass(frozen=True, eq=False)
 class TiedGaussian:
@@ -123,6 +126,40 @@ class TiedGaussian:
         """Return the covariance, ridge and shrinkage included, shape (d, d)."""
         root = np.linalg.inv(self.whitening) * self.scale
         return np.asarray(root.T @ root)
+
+    @property
+    def rows_to_spare(self) -> int:
+        """How many rows there are beyond what spans all directions."""
+        n_rows, n_classes = int(self.counts.sum()), np.count_nonzero(self.counts)
+        return n_rows - int(n_classes) - len(self.scale)
+
+    @property
+    def is_made_of_its_ridge(self) -> bool:
+        """Whether the rows span fewer directions than there are features.
+
+        Distances are then those outside of the span, in the units of ridge or
+        shrinkage, which each row has a part in: to leave one out takes a refit.
+        """
+        n_rows, (n_classes, width) = self.counts.sum(), self.means.shape
+        return bool(n_rows - n_classes < width and self.rank >= n_rows - n_classes)
+
+    @property
+    def hangs_on_few_rows(self) -> bool:
+        """Whether a tenth of the rows, or one, decides how far new rows are.
+
+        Where the rows span three fifths of all directions or more, a tenth of them
+        spans a seventh of the others or more: distances by a fit without it are of
+        another size.
+        Where there are hardly more rows than directions, the covariance without one of
+        them is another: with r to spare, the 5 % quantile of left out Gaussian rows
+        has 0.4 % of new ones below it for r = 1, and 4.8 % for r = 32.
+        """
+        if self.shrinkage > 0:
+            return False
+        left_out = len(self.scale) - self.rank
+        if self.is_made_of_its_ridge:
+            return bool(self.counts.sum() > 1.5 * left_out)
+        return 0 <= self.rows_to_spare < ROWS_TO_SPARE
 
     def nearest(self, x: Any) -> Any:
         """Return squared Mahalanobis distances to the nearest mean.

@@ -68,17 +68,22 @@ def exponentials(x: Any) -> Any:
 def lengths(x: Any) -> Any:
     """Return the Euclidean length of each row, shape (n,).
 
-    Also of rows whose squares do not fit the type.
+    Also of rows whose squares do not fit the type, being too large or too small.
     """
     xp = array_namespace(x)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         found = xp.sqrt(row_dots(x, x))
-    if in_graph() or bool(xp.all(xp.isfinite(found))):
+    if in_graph():
+        return found
+    of_type = xp.finfo(x.dtype)
+    least = (float(of_type.tiny) / float(of_type.eps)) ** 0.5
+    exact = xp.isfinite(found) & (found > least)
+    if bool(xp.all(exact)):
         return found
     largest = xp.max(xp.abs(x), axis=1)
     scaled = x / nonzero(largest)[:, None]
     safe = largest * xp.sqrt(row_dots(scaled, scaled))
-    return xp.where(xp.isfinite(found), found, safe)
+    return xp.where(exact, found, safe)
 
 
 def nonzero(divisor: Any) -> Any:

@@ -21,6 +21,7 @@ from skood.features.chunks import S, by_chunks, chunk_results, merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import EVERY_ROW, row_slices
 from skood.numerics.rows import cache_slices, in_float64
+from skood.numerics.splits import Rows
 
 __all__ = ["HeadDetector", "logits_of", "product", "product_in_type"]
 
@@ -79,6 +80,8 @@ class HeadDetector(BaseDetector):
 
     _block_elements: ClassVar[int] = 1 << 20
     """Numbers in h or z of a block, 8 MB: formulas make several arrays of that size."""
+
+    _kept_out_by_class = False  # hardly one learns from classes
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {"head": [LinearHead, None]}
 
@@ -234,9 +237,15 @@ class HeadDetector(BaseDetector):
 
     def _held_out_scores(
         self, training: Training, unfitted: dict[str, Any]
-    ) -> NDArray[np.float64]:
+    ) -> tuple[Rows, NDArray[np.float64]]:
         made = {"_choices": self.__dict__.get("_choices", {})}
         return super()._held_out_scores(training, unfitted | made)
+
+    def _scores_of_kept_out(
+        self, training: Training, kept_out: Rows
+    ) -> NDArray[np.float64]:
+        self.__dict__.pop("_choices", None)  # those rows have had a say in them
+        return super()._scores_of_kept_out(training, kept_out)
 
     def _numbers_a_row(self, width: int) -> int:
         """Return how many numbers the widest array of the formula has for a row."""

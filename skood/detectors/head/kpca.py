@@ -11,7 +11,11 @@ from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
-from skood.detectors.head.subspaces import component_number, principal_axes
+from skood.detectors.head.subspaces import (
+    component_number,
+    principal_axes,
+    spans_about_all,
+)
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.rows import lengths, unit_rows
@@ -43,7 +47,9 @@ class KPCA(HeadDetector):
     defaults are ours: components with 90 % of the variance, and one over the median
     squared distance between training rows.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
@@ -172,6 +178,9 @@ class KPCA(HeadDetector):
             return x
         angles = x @ like(self.frequencies_, h) + like(self.phases_, h)
         return (2 / self.n_random_features) ** 0.5 * array_namespace(h).cos(angles)
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return spans_about_all(len(training), len(self.mean_))
 
     def _numbers_a_row(self, width: int) -> int:
         return max(width, self.n_random_features if self.kernel != "cosine" else 0)

@@ -11,7 +11,11 @@ from skood._sklearn_compat import Interval
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import row_moments
 from skood.detectors.head.signs import guarded_product
-from skood.detectors.head.subspaces import component_number, principal_axes
+from skood.detectors.head.subspaces import (
+    component_number,
+    principal_axes,
+    spans_about_all,
+)
 from skood.detectors.training import Training
 from skood.numerics.device import like
 from skood.numerics.rows import best_logit, lengths, nonzero
@@ -36,7 +40,9 @@ class NECO(HeadDetector):
     The authors choose D for each network. The default is ours: as many axes as have
     90 % of the variance.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
@@ -106,6 +112,9 @@ class NECO(HeadDetector):
         self.scale_ = np.where(deviations > 0, deviations, 1.0)
         values, axes = principal_axes(covariance / np.outer(self.scale_, self.scale_))
         self.axes_ = axes[:, : component_number(self, values)].copy()
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return spans_about_all(len(training), len(self.mean_))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         x = (h - like(self.mean_, h)) / like(self.scale_, h)

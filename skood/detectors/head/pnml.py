@@ -12,7 +12,7 @@ from scipy.linalg.lapack import dtrtri
 
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.head.moments import outer_sum
-from skood.detectors.head.subspaces import principal_axes
+from skood.detectors.head.subspaces import principal_axes, spans_about_all
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import by_chunks
@@ -42,7 +42,9 @@ class PNML(HeadDetector):
     It is low for rows in directions that few training rows have, except for those that
     none has: there, the pseudo-inverse is zero. There is nothing to tune.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from leave-one-out scores; with fewer rows than columns from
+    rows held out of other fits; and with about as many from a fifth of the rows (up to
+    two, where the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
@@ -105,6 +107,9 @@ class PNML(HeadDetector):
         log_p = log_softmax((z - bias) / nonzero(lengths(h))[:, None] + bias)
         tempered = xp.exp(log_p / (1 + q)[:, None])  # p / p^kappa, which has no 0 / 0
         return -xp.log(row_sums(tempered / (tempered - xp.expm1(log_p))))
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return spans_about_all(len(training), len(self.spread_))
 
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]

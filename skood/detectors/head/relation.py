@@ -17,6 +17,9 @@ from skood.numerics.rows import nonzero, unit_rows
 
 __all__ = ["RelationGraph"]
 
+ROWS_A_CLASS = 50
+"""With fewer, a class has so many more or less than its due that scores follow it."""
+
 
 class RelationGraph(BankDetector):
     r"""How much a row is related to the training rows, in features and prediction.
@@ -34,7 +37,10 @@ class RelationGraph(BankDetector):
     (``max_rows=None``); q = 1 is the default here.
 
     The threshold comes from leave-one-out scores: a training row is not compared with
-    itself, but as often with its class as a new row.
+    itself, but as often with its class as a new row. With fewer than 50 rows a class,
+    whose numbers are then more or less by chance, and scores with them, it comes from a
+    fifth of the rows (up to two, where the rate takes as many), drawn from all, which
+    are not kept.
 
     Parameters
     ----------
@@ -99,6 +105,9 @@ class RelationGraph(BankDetector):
         (self.probabilities_,) = self._keep(
             training, lambda h, z: (unit_rows(h), softmax(z))
         )
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return len(training) < ROWS_A_CLASS * self.probabilities_.shape[1]
 
     def _compared(self, h: Any, z: Any) -> Any:
         return super()._compared(h, z) * (softmax(z) @ like(self.probabilities_, h).T)

@@ -16,6 +16,7 @@ from skood.detectors.head.subspaces import (
     origin,
     principal_axes,
     second_moment,
+    spans_about_all,
 )
 from skood.detectors.training import Training
 from skood.numerics.device import like
@@ -36,7 +37,9 @@ class Residual(HeadDetector):
     fewer: ``published_components(d)``. The default is ours: as many as hold 99 % of
     the second moment, whatever the width.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
@@ -103,6 +106,9 @@ class Residual(HeadDetector):
         assert self.head_ is not None
         self.origin_ = origin(self.head_)
         self.residual_axes_ = self._axes(training)
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return spans_about_all(len(training), len(self.origin_))
 
     def _axes(self, training: Training) -> NDArray[np.float64]:
         moment = second_moment(row_moments(self, training), self.origin_)

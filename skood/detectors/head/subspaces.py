@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skood.features import LinearHead
+from skood.numerics.gaussian import ROWS_TO_SPARE
 from skood.numerics.moments import ClassMoments
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ __all__ = [
     "principal_axes",
     "row_space",
     "second_moment",
+    "spans_about_all",
     "without_rounding",
 ]
+
+ABOUT_ALL = 2 / 3, 1.3
+"""Rows a column between which a tenth of the rows decides what is left to span."""
 
 _EPSILON = float(np.finfo(np.float32).eps)
 """Weights are known to float32, whatever type they come in."""
@@ -41,6 +46,17 @@ def origin(head: LinearHead) -> NDArray[np.float64]:
     """Return the point at which the logits are smallest, -pinv(W) b, shape (d,)."""
     weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
     return np.asarray(np.linalg.lstsq(weight, -bias, rcond=_negligible(weight))[0])
+
+
+def spans_about_all(n_rows: int, n_columns: int) -> bool:
+    """Return whether the directions that rows span are about to be all of them.
+
+    Fits on 0.8 and 0.9 of the rows then span other parts of the columns than a fit on
+    all, and say nothing of how far new rows are from what that fit has learned; nor do
+    leave-one-out scores, where hardly more rows than directions hold these in place.
+    """
+    least, most = ABOUT_ALL
+    return least * n_columns < n_rows < max(most * n_columns, n_columns + ROWS_TO_SPARE)
 
 
 def without_rounding(weight: NDArray[np.floating]) -> NDArray[np.float64]:

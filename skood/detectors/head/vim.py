@@ -28,7 +28,9 @@ class ViM(Residual):
     D is as in :class:`Residual`: the default holds 99 % of the second moment and is
     ours, ``published_components(d)`` is the authors'.
 
-    The threshold comes from rows held out of other fits.
+    The threshold comes from rows held out of other fits or, where about as many rows as
+    columns decide which directions are left, from a fifth of the rows (up to two, where
+    the rate takes as many), of which nothing is learned.
 
     Parameters
     ----------
@@ -80,6 +82,11 @@ class ViM(Residual):
 
     def _learn_head(self, training: Training) -> None:
         super()._learn_head(training)
+        # Rows that few others hold in place leave a residual of another size: a fit
+        # without them would weigh it by another factor, and new rows otherwise.
+        self.alpha_ = self._choice("alpha", lambda: self._factor(training))
+
+    def _factor(self, training: Training) -> float:
         (logit, residual), _ = term_moments(
             self, training, lambda h, z: (best_logit(z), self._residuals(h))
         )
@@ -89,7 +96,7 @@ class ViM(Residual):
                 "and ViM's factor of the residual would be negative with it: use "
                 "Residual, which has no factor."
             )
-        self.alpha_ = float(logit / residual)
+        return float(logit / residual)
 
     def _head_scores(self, h: Any, z: Any) -> Any:
         return log_sum_exp(z) - self.alpha_ * self._residuals(h)

@@ -18,7 +18,7 @@ from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.graph import in_graph
 from skood.numerics.probabilities import softmax
-from skood.numerics.rows import best_logit
+from skood.numerics.rows import best_logit, lengths
 from skood.numerics.seeds import stream_seed
 
 __all__ = ["WeiPer"]
@@ -161,12 +161,10 @@ class WeiPer(HeadDetector):
     def _copied_weights(self) -> Iterator[NDArray[np.float64]]:
         assert self.head_ is not None
         rng, weight = np.random.default_rng(self.seed_), self.head_.weight
-        lengths = np.linalg.norm(weight, axis=1, keepdims=True)
+        far = self.perturbation * lengths(weight)[:, None]
         for _ in range(self.n_copies):
             noise = rng.normal(size=weight.shape)
-            noise *= (
-                self.perturbation * lengths / np.linalg.norm(noise, axis=1)[:, None]
-            )
+            noise *= far / np.linalg.norm(noise, axis=1)[:, None]
             yield weight + noise
 
     def _copied_logits(self, h: Any) -> Iterator[Any]:

@@ -27,9 +27,6 @@ from skood.numerics.shrinkage import SHRUNK, Shrinkage
 
 __all__ = ["Mahalanobis"]
 
-ROWS_TO_SPARE = 32
-"""So many rows more than features and classes, and leaving one out changes little."""
-
 
 class Mahalanobis(LayerDetector, IncrementalDetector):
     r"""Squared Mahalanobis distance to the nearest class mean.
@@ -325,19 +322,13 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
     def _unseen_scores(
         self, training: Training, rows: NDArray[np.intp]
     ) -> NDArray[np.float64] | None:
-        if any(_is_made_of_its_ridge(g[0]) for g in self._gaussians.values()):
-            return None
-        if self._differs_by_chance() and self._kept_out(training) is not None:
+        if any(g[0].is_made_of_its_ridge for g in self._gaussians.values()):
             return None
         scores = self._unseen_layer_scores(training)
         return None if scores is None else self._weighted(scores)
 
-    def _differs_by_chance(self) -> bool:
-        """Return whether single rows decide how far a row is."""
-        return any(
-            _spans_nearly_all(g[0]) or _is_hardly_determined(g[0])
-            for g in getattr(self, "_gaussians", {}).values()
-        )
+    def _hangs_on_few(self, training: Training) -> bool:
+        return any(g[0].hangs_on_few_rows for g in self._gaussians.values())
 
     def _unseen_layer_scores(
         self, training: Training
@@ -416,46 +407,6 @@ def _margin(distances: list[Any]) -> Any:
     return background[0] - own if background else -own
 
 
-def _is_made_of_its_ridge(gaussian: TiedGaussian) -> bool:
-    """Return whether the rows span fewer directions than there are features.
-
-    Distances are then those outside of the span, in the units of ridge or shrinkage,
-    which each training row has a part in: to leave it out of them, it takes a refit.
-    """
-    n_rows, (n_classes, width) = gaussian.counts.sum(), gaussian.means.shape
-    return bool(n_rows - n_classes < width and gaussian.rank >= n_rows - n_classes)
-
-
-def _spans_nearly_all(gaussian: TiedGaussian) -> bool:
-    """Return whether a tenth of the rows spans a fifth of the directions left out.
-
-    Distances by a fit without that tenth are then of another size.
-    """
-    left_out = len(gaussian.scale) - gaussian.rank
-    return (
-        gaussian.shrinkage == 0
-        and _is_made_of_its_ridge(gaussian)
-        and bool(gaussian.counts.sum() > 2 * left_out)
-    )
-
-
-def _is_hardly_determined(gaussian: TiedGaussian) -> bool:
-    """Return whether the covariance without one row is another, or is singular.
-
-    New rows are then much nearer than those that are left out: with r more rows than
-    features and classes, the 5 % quantile of left out Gaussian rows has 0.4 % of new
-    ones below it for r = 1, and 4.8 % for r = 32.
-    """
-    more = _rows_to_spare(gaussian)
-    return gaussian.shrinkage == 0 and 0 <= more < ROWS_TO_SPARE
-
-
-def _rows_to_spare(gaussian: TiedGaussian) -> float:
-    """Return how many rows there are beyond what spans all directions."""
-    n_classes, width = np.count_nonzero(gaussian.counts), len(gaussian.scale)
-    return float(gaussian.counts.sum() - n_classes - width)
-
-
 def _single_class(n_rows: int) -> NDArray[np.intp]:
     return np.zeros(n_rows, dtype=np.intp)
 
@@ -486,7 +437,7 @@ def _warn_of_singular(gaussians: dict[Key, TiedGaussian]) -> None:
         f"{name[0]!r} ({name[1]}) has rank {g.rank} of {len(g.scale)} features "
         f"({int(g.counts.sum())} rows, {np.count_nonzero(g.counts)} classes)"
         for name, g in gaussians.items()
-        if (g.rank < len(g.scale) or _rows_to_spare(g) <= 0) and g.shrinkage == 0
+        if (g.rank < len(g.scale) or g.rows_to_spare <= 0) and g.shrinkage == 0
     ]
     if singular:
         warnings.warn(

@@ -14,6 +14,7 @@ from skood.features import LayerFeatures
 from skood.features.chunks import merged_statistics
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.probabilities import log_softmax
+from skood.numerics.ranks import rows_for_rate
 from skood.numerics.rows import best_logit, cache_blocks, cache_slices, row_dots
 
 __all__ = ["KLMatching"]
@@ -34,7 +35,11 @@ class KLMatching(LearnedLogitDetector):
     network was not trained on, as the authors do: templates of training rows are too
     sure.
 
-    The threshold comes from rows held out of other fits.
+    A few rows that the network is unsure of make most of a template, and the scores of
+    all sure rows are nearly equal, at a place that moves with the template. Other fits
+    are no guide to it: the threshold comes from a fifth of the rows, of which nothing
+    is learned; where the rate takes more of them than two fifths, from rows held out
+    of other fits.
 
     Parameters
     ----------
@@ -73,6 +78,7 @@ class KLMatching(LearnedLogitDetector):
     """
 
     _several_classes = True
+    _kept_out_by_class = False
     _least_rows = 1024  # products of fewer are slow
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
@@ -84,6 +90,9 @@ class KLMatching(LearnedLogitDetector):
         self.log_templates_ = np.log(np.maximum(shares, floor))
         own = np.arange(len(some)), some
         self.log_templates_[own] = np.log1p(-shares[own])
+
+    def _hangs_on_few(self, training: Training) -> bool:
+        return len(self._kept_out(training)) >= rows_for_rate(self.contamination)
 
     def _logit_scores(self, logits: Any) -> Any:
         xp = array_namespace(logits)

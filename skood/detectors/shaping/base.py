@@ -92,6 +92,9 @@ class ShapingDetector(HeadDetector):
             return None
         return super()._unseen_scores(training, rows)
 
+    def _hangs_on_few(self, training: Training) -> bool:
+        return self.score_._hangs_on_few(training)
+
     # For the subclasses ------------------------------------------------------------
 
     @property
