@@ -1,7 +1,6 @@
 """The feature store: its rates beside other formats, and what it costs an extraction.
 
-    python benchmarks/store.py                 # rates, a hit, a cold extraction
-    python benchmarks/store.py --big 4         # fit and score from a store of 4 GB
+    python benchmarks/store.py
 
 Rates: the same float32 rows are written in pieces of 64 MB, each safely on the disk
 before the next, and read back in pieces of 32 MB, first when the system has them no
@@ -9,22 +8,14 @@ longer in memory ("cold", where the store compares every digest), then again, th
 second row. The extraction runs with and without the cache in turns, on the same images;
 the table has the median ratio by the processors' time, which other work on the machine
 disturbs less than the clock, and by the clock. A hit is a second extraction.
-
-``--big`` makes a store of random features with several layers, and for each detector
-starts a process that fits on half of the rows and scores the others, and prints the
-peak of its resident memory. KNN, whose time goes with the product of both, scores as
-many as ``--queries`` says; AMP trains for one epoch.
 """
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import platform
-import resource
 import shutil
-import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -363,143 +354,6 @@ def _clocks(run: Callable[[], Any]) -> tuple[float, float]:
     return time.process_time() - processor, time.perf_counter() - clock
 
 
-# A store larger than memory should be ----------------------------------------------
-
-BIG_BLOCKS = {
-    ("layer1", "avg"): 256,
-    ("layer2", "avg"): 512,
-    ("penultimate", "avg"): 512,
-    ("layer3", "l2"): 1024,
-    ("layer3", "lse"): 1,
-}
-CLASSES = 10
-
-
-def fill(folder: Path, gigabytes: float) -> int:
-    """Write a store of random features of so many gigabytes; return its rows."""
-    from skood import FeatureStore
-    from skood.store.listing import Listing
-    from skood.store.row_keys import row_keys
-
-    store, rng = FeatureStore(folder), np.random.default_rng(0)
-    width = sum(BIG_BLOCKS.values()) + CLASSES
-    n_rows = int(gigabytes * 1e9) // (4 * width)
-    about = {"source": "random", "description": "random numbers"}
-    step = PIECE // (4 * width)
-    centres = {
-        block: rng.random((CLASSES, d), dtype=np.float32)
-        for block, d in BIG_BLOCKS.items()
-    }
-    weight = rng.standard_normal((CLASSES, 512)).astype(np.float32) / 16
-    labels, all_keys = [], []
-    for start in range(0, n_rows, step):
-        n = min(step, n_rows - start)
-        y, keys = rng.integers(0, CLASSES, n), row_keys(np.arange(start, start + n))
-        arrays = {"keys": keys}
-        for (layer, statistic), d in BIG_BLOCKS.items():
-            block = rng.standard_normal((n, d), dtype=np.float32)
-            block += centres[layer, statistic][y]
-            arrays[f"{statistic}/{layer}"] = np.maximum(block, 0)
-        arrays["logits/logits"] = arrays["avg/penultimate"] @ weight.T
-        store.opened.add("features", arrays, about)
-        labels.append(y)
-        all_keys.append(keys)
-    listing = Listing(np.concatenate(all_keys), np.concatenate(labels))
-    store.opened.add("rows", listing.arrays(), about)
-    zeros = np.zeros(CLASSES, dtype=np.float32)
-    head = {"weight": weight, "bias": zeros}
-    store.opened.add("note", head, {"name": "head random"})
-    return n_rows
-
-
-def detectors() -> dict[str, Callable[[], Any]]:
-    """Detectors by name."""
-    from skood import (
-        AMP,
-        KNN,
-        LSGM,
-        MSP,
-        NAP,
-        AnchoredClassifier,
-        Energy,
-        FeatureNorm,
-        LayerEnergy,
-        Mahalanobis,
-        MaxLogit,
-    )
-    from skood.neural.mlp import MLP
-
-    one_epoch = AnchoredClassifier(
-        MLP,
-        module__n_features=BIG_BLOCKS["penultimate", "avg"],
-        module__n_classes=CLASSES,
-        standardize=True,
-        train_split=None,
-        max_epochs=1,
-        batch_size=1024,
-        random_state=0,
-    )
-    return {
-        "AMP": partial(AMP, one_epoch, layers="penultimate"),
-        "Mahalanobis": Mahalanobis,
-        "Mahalanobis, relative": partial(Mahalanobis, relative=True),
-        "LSGM": partial(LSGM, n_components=10, max_iter=5, random_state=0),
-        "NAP": partial(NAP, statistic="avg"),
-        "KNN": partial(KNN, layers="penultimate"),
-        "FeatureNorm": partial(FeatureNorm, "layer3"),
-        "LayerEnergy": LayerEnergy,
-        "MSP": MSP,
-        "MaxLogit": MaxLogit,
-        "Energy": Energy,
-    }
-
-
-def fitted_and_scored(folder: str, name: str, queries: int, pipe: Any) -> None:
-    """Fit on half of a store, score the rest; send seconds and peak memory."""
-    from skood import FeatureStore
-
-    store = FeatureStore(folder)
-    features, y = store.features(), store.labels
-    half = len(features) // 2
-    known, rest = slice(0, half), slice(half, half + queries if name == "KNN" else None)
-    try:
-        start = time.perf_counter()
-        detector = detectors()[name]().fit(features[known], y[known])
-        fit = time.perf_counter() - start
-        scores = detector.score_samples(features[rest])
-        score = time.perf_counter() - start - fit
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        assert np.isfinite(scores).all()
-        pipe.send((known.stop, len(scores), fit, score, peak))
-    except Exception as error:  # a row of the table is lost, not the table
-        pipe.send(f"{type(error).__name__}: {error}")
-
-
-def print_big(gigabytes: float, queries: int, only: list[str], folder: str) -> None:
-    path, context = Path(folder) / "big", multiprocessing.get_context("spawn")
-    start = time.perf_counter()
-    filler = context.Process(target=fill, args=(path, gigabytes))
-    filler.start()
-    filler.join()
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) / 1e9
-    print(f"a store of {size:.2f} GB, written in {time.perf_counter() - start:.0f} s")
-    table = {}
-    for name in only or detectors():
-        ours, theirs = context.Pipe()
-        arguments = (str(path), name, queries, theirs)
-        process = context.Process(target=fitted_and_scored, args=arguments)
-        process.start()
-        found = ours.recv()
-        process.join()
-        if isinstance(found, str):
-            print(f"{name}: {found}")
-            continue
-        columns = ("fitted on", "scored", "fit s", "score s", "peak MB")
-        table[name] = dict(zip(columns, found, strict=True))
-        print(f"{name}: peak {found[-1]:.0f} MB", file=sys.stderr, flush=True)
-    print(pd.DataFrame.from_dict(table, orient="index").round(1).to_string(), "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -508,19 +362,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--size", type=int, default=32, help="of the images")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--big", type=float, help="gigabytes of the large store")
-    parser.add_argument("--queries", type=int, default=10_000)
-    parser.add_argument("--detectors", nargs="*", default=[])
     parser.add_argument("--folder", help="where to write; default: the temporary one")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     print(f"{platform.platform()}, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        if given.big:
-            print_big(given.big, given.queries, given.detectors, folder)
-        else:
-            print_rates(given.mb, given.rounds, folder)
-            print_extraction(given.images, given.size, given.rounds, folder)
+        print_rates(given.mb, given.rounds, folder)
+        print_extraction(given.images, given.size, given.rounds, folder)
 
 
 if __name__ == "__main__":

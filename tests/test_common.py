@@ -12,7 +12,8 @@ from sklearn.base import clone, is_outlier_detector
 from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import check_estimator
 
-from skood import KNN, LayerFeatures, Mahalanobis
+from skood import KNN, Gram, LayerFeatures, Mahalanobis
+from skood.detectors.registry import REGISTRY
 from skood.estimator_checks import (
     check_estimator as check_detector,
 )
@@ -119,6 +120,42 @@ def test_what_every_detector_promises(detector):
         clone(detector).__setstate__({**state, "_skood_version": "99.0"})
 
 
+NOT_DEFAULT = {"layers", "n_copies"}
+"""Parameters that a class needs here, or that save time."""
+
+POST_HOC = [
+    entry for entry in REGISTRY.values() if entry.family not in ("trained", "wrapped")
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entry", POST_HOC, ids=lambda entry: entry.name)
+def test_labels_matter_where_the_registry_says_so(entry):
+    features, y = synthetic_features()
+    given = entry.on_features[0]
+    detector = entry.detector(**{k: given[k] for k in NOT_DEFAULT & {*given}})
+    known = features[np.flatnonzero(y >= 0)]
+    mostly = y[y >= 0].copy()
+    mostly[::5] = (mostly[::5] + 1) % 3
+    kinds = [y[y >= 0], mostly] + [None] * ("labels" not in entry.needs)
+    scores = [
+        clone(detector).fit(known, labels).score_samples(known) for labels in kinds
+    ]
+    differ = not all(np.array_equal(scores[0], others) for others in scores[1:])
+    assert differ == entry.uses_labels
+
+
+@pytest.mark.parametrize("entry", POST_HOC, ids=lambda entry: entry.name)
+def test_what_a_detector_lacks_is_named_with_the_mend(entry):
+    features, y = synthetic_features(60, 0)
+    bare = features.without_company()
+    for need in {*entry.needs} & {"head", "logits", "max", "l2", "lse", "gram"}:
+        gone = "logits" if need == "head" else need
+        lacking = bare.select_blocks([n for n in bare.block_names if gone not in n])
+        with pytest.raises(ValueError, match=r"LayerFeatureTransformer|give head="):
+            entry.detector().fit(lacking, y)
+
+
 def test_a_wrong_layer_is_named_with_its_neighbours():
     features, y = synthetic_features(60, 0)
     with pytest.raises(ValueError, match=r"no layer 'layer3'.*Did you mean 'layer"):
@@ -127,6 +164,8 @@ def test_a_wrong_layer_is_named_with_its_neighbours():
         Mahalanobis(statistic="cls").fit(features, y)
     with pytest.raises(ValueError, match="X is a plain array, which has no named"):
         Mahalanobis("layer1").fit(np.zeros((5, 2)))
+    with pytest.raises(ValueError, match="and Gram reads several blocks"):
+        Gram().fit(np.zeros((5, 2)))
 
 
 def test_other_features_than_in_fit_are_refused():

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skood import LayerFeatureTransformer, Mahalanobis
-from skood.extraction import transformer as transformer_module
+from skood.extraction import runs
 from skood.extraction.serving import Versions
 
 
@@ -53,8 +53,8 @@ def test_the_digest_is_taken_once(fitted, X, monkeypatch):
         calls.append(1)
         return digest(module, **options)
 
-    digest = transformer_module.weights_digest
-    monkeypatch.setattr(transformer_module, "weights_digest", counted)
+    digest = runs.weights_digest
+    monkeypatch.setattr(runs, "weights_digest", counted)
     with fitted.frozen():
         for row in range(20):
             fitted.transform(X[row : row + 1])

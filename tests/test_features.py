@@ -354,6 +354,8 @@ BAD_MANIFESTS = [
     '"head": null, "views": []}',
     '{"schema": 1, "blocks": [{"name": ["a", "b"], "file": "../b", "digest": "c"}], '
     '"head": null, "views": []}',
+    '{"schema": 1, "blocks": [{"name": ["a", "b"], "file": "b", "digest": "c"}], '
+    '"head": "fc", "views": []}',
     "[" * 200_000,
 ]
 
@@ -413,6 +415,21 @@ def test_head_is_recovered_from_samples():
         LinearHead.from_samples(h, np.abs(head.logits(h)))
     with pytest.raises(ValueError, match="more than 5"):
         LinearHead.from_samples(h[:5], head.logits(h[:5]))
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias"), [((3, 5), (2,)), ((3, 5), (1,)), ((3, 5), (3, 1)), ((5,), (5,))]
+)
+def test_a_head_whose_shapes_do_not_belong_together_is_refused(weight, bias):
+    with pytest.raises(ValueError, match=r"weight has shape .* and its bias"):
+        LinearHead(np.ones(weight), np.ones(bias))
+
+
+def test_a_head_without_a_bias_has_one_of_zeros():
+    h = np.arange(6.0).reshape(2, 3)
+    head = LinearHead(np.ones((4, 3), np.float32), None)
+    assert head.bias.dtype == np.float32
+    np.testing.assert_array_equal(head.logits(h), h @ np.ones((3, 4)))
 
 
 @pytest.mark.parametrize("name", ["weight", "bias"])

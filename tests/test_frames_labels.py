@@ -37,7 +37,7 @@ from skood import (
     make_pseudo_outliers,
     ood_report,
 )
-from skood.numerics.labels import inlier_mask
+from skood.numerics.labels import class_numbers, inlier_mask
 from skood.plotting import ScoreHistogramDisplay
 
 HOLE = np.arange(ROWS) == 9
@@ -134,3 +134,25 @@ def test_labels_of_other_objects_stay_as_they_are():
     y = np.array([Decimal(1), Decimal(-1), Decimal(2)], dtype=object)
     assert inlier_mask(y).tolist() == [True, False, True]
     assert inlier_mask(np.array([True, False])).all()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.random.default_rng(0).integers(0, 10, 300),
+        np.array([9, 4, 9, 4], dtype=np.uint64),
+        np.array([0], dtype=np.int8),
+        np.array([-7, 3, -7]),
+        np.array([2**62, 1, 2**62]),
+        np.array([], dtype=int),
+        np.array([True, False, True]),
+        np.array([1.5, 0.5, 1.5]),
+        np.array(["b", "a", "b"]),
+    ],
+)
+def test_class_numbers_are_those_of_a_sort(labels):
+    names, numbers = class_numbers(labels)
+    expected, places = np.unique(labels, return_inverse=True)
+    assert names.dtype == labels.dtype
+    np.testing.assert_array_equal(names, expected)
+    np.testing.assert_array_equal(numbers, places)

@@ -28,6 +28,7 @@ from skood import (
     LinearHead,
     NNGuide,
     NuSA,
+    ReAct,
     RelationGraph,
     Residual,
     ViM,
@@ -120,6 +121,21 @@ def test_what_needs_no_head_takes_features_of_any_layer():
         assert detector.fit(alone, y).head_ is None
     with pytest.raises(ValueError, match="NECO needs the network's last linear map"):
         NECO(max_logit=True).fit(alone, y)
+
+
+@pytest.mark.parametrize("detector", [FDBD(), KPCA(), ReAct()], ids=repr)
+def test_which_of_several_layers_is_the_heads_is_asked(detector):
+    features, y = synthetic_features()
+    names = {"pooled": "penultimate", "layer1": "layer1", "logits": "logits"}
+    several = LayerFeatures({new: features.block(old) for new, old in names.items()})
+    with pytest.raises(ValueError, match=r"no layer 'penultimate'.*head=LinearHead"):
+        detector.fit(several, y)
+    head = LinearHead(features.head.weight, features.head.bias, "pooled")
+    detector.set_params(head=head).fit(several, y)
+    np.testing.assert_allclose(
+        detector.score_samples(several),
+        clone(detector).set_params(head=None).fit(features, y).score_samples(features),
+    )
 
 
 def test_one_class_is_refused_where_its_softmax_says_nothing():
@@ -397,9 +413,20 @@ def test_fits_that_hold_rows_out_have_the_same_number_of_components():
     assert len(numbers) == 11
 
 
+def test_one_column_leaves_nothing_beside_the_decisive_direction():
+    head = LinearHead(np.ones((3, 1)), np.ones(3))
+    features = LayerFeatures({"penultimate": np.ones((20, 1))}, head)
+    with pytest.raises(ValueError, match="ActSub is for more columns"):
+        ActSub().fit(features)
+
+
 def test_published_numbers_of_components():
     assert [ViM.published_components(d) for d in (2048, 768, 64)] == [1000, 512, 32]
     assert KPCA(**KPCA.published["CoRP ImageNet"]).gamma == 3.0
+    kernels = {name: KPCA(**given).kernel for name, given in KPCA.published.items()}
+    assert kernels == {
+        name: "cosine_rbf" if "RP" in name else "cosine" for name in kernels
+    }
     assert WeiPer(**WeiPer.published["ViT-B/16"]).n_bins == 80
     assert NAC(**NAC.published["ImageNet"]).alpha == 3000.0
     assert NCI.published_alpha["OpenOOD"] == 1e-4

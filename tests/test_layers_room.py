@@ -96,6 +96,27 @@ def test_the_threshold_of_gram_is_of_rows_left_out(known):
     assert np.count_nonzero(found) > 3
 
 
+@pytest.mark.parametrize("least", [False, True], ids=["within", "outside"])
+def test_the_only_row_of_a_class_is_compared_with_all_others(least):
+    rng = np.random.default_rng(0)
+    sums, logits = rng.uniform(1, 2, (40, 6)), np.eye(3)[np.arange(40) % 2]
+    logits[7] = 0, 0, 1
+    sums[7] = 0.5 if least else 1.5
+    own = []
+    for row, others in enumerate(map(np.arange(40).__ne__, range(40))):
+        alike = others & (logits.argmax(axis=1) == logits[row].argmax())
+        known = sums[alike if alike.any() else others]
+        under = np.maximum(known.min(axis=0) - sums[row], 0) / known.min(axis=0)
+        over = np.maximum(sums[row] - known.max(axis=0), 0) / known.max(axis=0)
+        own.append((under + over).sum())
+    features = LayerFeatures({("layer1", "gram"): sums, "logits": logits})
+    detector = Gram().fit(features)
+    assert detector.normalisers_["layer1", "gram"] == pytest.approx(np.mean(own), 1e-5)
+    scores = detector._unseen_scores(detector._training(features, None), np.arange(40))
+    mean, best = np.mean(own), np.e / (np.e + 2)
+    np.testing.assert_allclose(scores, -np.array(own) / mean / best, rtol=1e-5)
+
+
 def test_a_layer_that_does_not_vary_has_no_ranges(known):
     features, y = known
     blocks = {
@@ -168,11 +189,11 @@ def test_tensors_score_as_arrays_do(known, detector):
     )
 
 
-def test_a_class_without_rows_has_the_range_of_all():
+def test_a_class_with_too_few_rows_has_the_range_of_all():
     values = np.array([[1.0, 5.0], [2.0, 4.0], [3.0, 9.0], [8.0, 7.0]])
     ranges = Ranges.of(values, np.array([0, 0, 0, 2]), 3)
     lower, upper = ranges.ends()
     np.testing.assert_array_equal(lower[0], [[1, 4], [1, 4], [8, 7]])
-    np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [1, 4]])
+    np.testing.assert_array_equal(lower[1], [[2, 5], [1, 4], [8, 7]])
     np.testing.assert_array_equal(upper[0], [[3, 9], [8, 9], [8, 7]])
-    np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [8, 9]])
+    np.testing.assert_array_equal(upper[1], [[2, 5], [8, 9], [3, 7]])

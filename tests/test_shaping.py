@@ -61,12 +61,13 @@ def test_a_score_that_is_no_detector_of_logits_is_refused(known):
         ReAct(score=KNN()).fit(*known)
 
 
-def test_a_limit_at_which_nothing_is_left_is_refused(known):
+@pytest.mark.parametrize("method", [ReAct, LINe])
+def test_a_limit_at_which_nothing_is_left_is_refused(known, method):
     features, _ = known
     h = np.zeros((50, 10))
     h[:, 0] = np.arange(50)
     with pytest.raises(ValueError, match="percentile=80 of the activations is 0"):
-        ReAct(80).fit(with_features(h, features.head))
+        method(percentile=80).fit(with_features(h, features.head))
 
 
 def test_signed_features_scale_by_what_is_positive():
@@ -189,6 +190,11 @@ def test_optfs_of_activations_all_the_same_is_refused():
     head = LinearHead(np.ones((3, 10)), np.zeros(3))
     with pytest.raises(ValueError, match="no sizes of activations"):
         OptFS().fit(with_features(np.ones((50, 10)), head))
+
+
+def test_the_published_parameters_are_parameters():
+    fitted = [LINe(**given) for given in LINe.published.values()]
+    assert [one.weight_percentile for one in fitted] == [90, 90, 10]
 
 
 def test_a_class_missing_from_a_fold_is_no_matter(known):

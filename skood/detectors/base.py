@@ -33,7 +33,7 @@ from skood.features.workers import workers
 from skood.numerics.arrays import validated_table
 from skood.numerics.device import on_device, resolved_device, to_numpy
 from skood.numerics.graph import in_graph
-from skood.numerics.labels import inlier_mask, label_array
+from skood.numerics.labels import class_numbers, inlier_mask, label_array
 
 __all__ = ["ARRAY", "BaseDetector"]
 
@@ -263,6 +263,11 @@ class BaseDetector(
         )
         if not self._takes_arrays():
             layers = getattr(self, "layers", None)
+            if layers is None:
+                raise ValueError(
+                    "X is a plain array, which has no named layers, and "
+                    f"{type(self).__name__} reads several blocks: give LayerFeatures."
+                )
             raise ValueError(
                 f"layers={layers!r} but X is a plain array, which has no named "
                 "layers: give LayerFeatures, or layers=None."
@@ -293,7 +298,7 @@ class BaseDetector(
                 "labels other than -1."
             )
         known = features if inliers.all() else features[inliers]
-        names, classes = np.unique(labels[inliers], return_inverse=True)
+        names, classes = class_numbers(labels[inliers])
         return Training(known, features[~inliers], classes, names)
 
     def _array(

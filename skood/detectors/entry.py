@@ -36,7 +36,8 @@ class Entry:
         Beside features: ``"logits"``, ``"head"``, ``"labels"``, a statistic that is
         not ``"avg"``, ``"jigsaw views"``, or an extra to install.
     uses_labels : bool
-        Whether class labels change the scores where they are given.
+        Whether class labels change the scores where they are given, more than by which
+        rows a limited number of them has.
     negative_features : bool
         Whether features below zero are taken as they are.
     tasks : tuple of str

@@ -108,7 +108,7 @@ def _log_share(scale: Comparable, scores: Any) -> tuple[Any, Any]:
         half = 0 * scores + float(np.log(0.5))
         return half, half
     low, high = scale.values[:-1], scale.values[1:]
-    number = xp.clip(places(scale.values, scores) - 1, 0, len(low) - 1)
+    number = places(scale.values[1:-1], scores)
     begin, end = like(low, scores)[number], like(high, scores)[number]
     part = xp.clip((scores - begin) / (end - begin), 0, 1)
     first = like(scale.shares[:-1], scores)[number]

@@ -81,11 +81,6 @@ class Probe:
     written: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Of a file that was written before there were these.
-        later: dict[str, Any] = {"output": [], "written": [], "notes": []}
-        self.__dict__.update(later | state)
-
     def channels(self, wanted: str) -> str:
         """Return where channels are taken to be, as far as features depend on it.
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from skood._progress import Bar
 from skood.extraction.cached import Cache, as_store, keys_of, note_head, windows
-from skood.extraction.forward import Part as Values
 from skood.extraction.forward import assembled
-from skood.extraction.hooks import Probe
-from skood.extraction.inputs import Inputs, Preprocess, is_stream
+from skood.extraction.inputs import Inputs, is_stream
 from skood.extraction.ranks import Rank, rank_of
+from skood.extraction.runs import NetworkRuns
 from skood.extraction.streams import Stream
-from skood.features import Key, LayerFeatures, LinearHead
+from skood.features import Key, LayerFeatures
 from skood.store import FeatureStore
 from skood.store.feature_store import store_of_part
 from skood.store.filling import Filling
@@ -35,36 +33,11 @@ __all__ = ["ToStore"]
 Column = NDArray[Any] | None
 
 
-class _Transformer(Protocol):
-    """What extraction needs of a transformer."""
-
-    batch_size: int
-    preprocess: Preprocess | None
-    dtype: DTypeLike
-    blocks_: tuple[Key, ...]
-    head_: LinearHead | None
-    _probe: Probe
-
-    def _validate_params(self) -> None: ...
-    def _module(self) -> nn.Module: ...
-    def _inputs(self, X: Any, *, reset: bool) -> Inputs: ...
-    def _known_module(self) -> nn.Module: ...
-    def _fit(self, inputs: Inputs, cache: Cache | None) -> nn.Module: ...
-    def _bar(self, inputs: Inputs | Stream, title: str, shown: bool) -> Bar: ...
-    def _reading(self, found: Probe | None = None) -> str: ...
-    def _filling(
-        self, module: nn.Module, store: FeatureStore, channels: str
-    ) -> Filling: ...
-    def _parts(
-        self, module: nn.Module, inputs: Inputs, keys: Iterable[Key], view: str | None
-    ) -> Generator[Values, None, None]: ...
-
-
-class ToStore:
+class ToStore(NetworkRuns):
     """The method of a transformer that fills a store."""
 
     def extract_to(
-        self: _Transformer,
+        self,
         store: str | Path | FeatureStore,
         X: Any,
         y: ArrayLike | None = None,
@@ -176,7 +149,7 @@ def _keeping_all(store: Any) -> FeatureStore:
 
 
 def _given(
-    transformer: _Transformer,
+    transformer: NetworkRuns,
     X: Any,
     keys: Callable[[Any], str] | None,
     rank: Rank | None,
@@ -228,7 +201,7 @@ def _cut(whole: _Share, inputs: Inputs, rank: Rank, batch_size: int) -> _Share:
 
 
 def _none_of(
-    transformer: _Transformer, module: nn.Module, first: Inputs
+    transformer: NetworkRuns, module: nn.Module, first: Inputs
 ) -> LayerFeatures:
     """Return no rows of what the first ones give."""
     first.into(module)
@@ -240,7 +213,7 @@ def _none_of(
 
 
 def _written(
-    transformer: _Transformer,
+    transformer: NetworkRuns,
     module: nn.Module,
     share: _Share,
     inputs: Inputs | Stream,

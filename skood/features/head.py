@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +19,8 @@ class LinearHead:
     ----------
     weight : array or tensor of shape (n_classes, n_features)
         Rows are the classes' weight vectors. Kept as an ndarray.
-    bias : array or tensor of shape (n_classes,)
-        The classes' offsets. Kept as an ndarray.
+    bias : array or tensor of shape (n_classes,), or None
+        The classes' offsets. Kept as an ndarray; None, as of a map without, is zeros.
     layer : str, default="penultimate"
         The layer of a :class:`~skood.features.LayerFeatures` that is the input of
         the map.
@@ -27,7 +28,8 @@ class LinearHead:
     Raises
     ------
     ValueError
-        If an entry is NaN or infinite: every logit would be, too.
+        If the shapes do not belong together, or an entry is NaN or infinite: every
+        logit would be, too.
 
     Examples
     --------
@@ -43,8 +45,17 @@ class LinearHead:
     layer: str = "penultimate"
 
     def __post_init__(self) -> None:
-        for name in ("weight", "bias"):  # those of a torch module are tensors
-            array = as_array(getattr(self, name), name)
+        weight = as_array(self.weight, "weight")  # those of a torch module are tensors
+        given: Any = self.bias
+        none = np.zeros(weight.shape[:1], weight.dtype)
+        bias = none if given is None else as_array(given, "bias")
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise ValueError(
+                f"the head's weight has shape {weight.shape} and its bias "
+                f"{bias.shape}: the weight is (n_classes, n_features), and the bias "
+                "(n_classes,)."
+            )
+        for name, array in (("weight", weight), ("bias", bias)):
             _check_finite(array, name)
             object.__setattr__(self, name, array)
 

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import issparse
 
 from skood._version import stamped, unstamped
-from skood.features.arrow import dataset_blocks, parquet_blocks, write_parquet
+from skood.features.blocks import Rows, block_rows, checked_block, row_key
+from skood.features.choice import chosen_keys, known_key
 from skood.features.head import LinearHead
-from skood.features.names import (
-    DEFAULT_STATISTIC,
-    LOGITS,
-    Key,
-    Layers,
-    as_key,
-    column_names,
-    is_logits,
-)
-from skood.features.stored import (
-    read_blocks,
-    replaced_folder,
-    view_folder,
-    write_blocks,
-)
-from skood.files.paths import user_path
-from skood.numerics.arrays import as_array, check_readable, unread_columns
+from skood.features.in_files import InFiles
+from skood.features.names import Key, Layers, as_key, column_names
+from skood.numerics.arrays import as_array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Rows: TypeAlias = range | NDArray[np.intp]
 
-
-class LayerFeatures:
+class LayerFeatures(InFiles):
     """Features of several layers of a network for the same inputs, row by row.
 
     An index view: indexing by rows keeps the arrays where they are (in memory, in a
@@ -99,7 +81,7 @@ class LayerFeatures:
         self._blocks: dict[Key, Any] = {}
         for name, block in blocks.items():
             key = as_key(name)
-            self._blocks[key] = _two_dimensional(key, block)
+            self._blocks[key] = checked_block(key, block)
         if not self._blocks:
             raise ValueError("blocks is empty: LayerFeatures need at least one layer.")
         lengths = {key: len(block) for key, block in self._blocks.items()}
@@ -182,7 +164,7 @@ class LayerFeatures:
         ValueError
             If there is no such block.
         """
-        return self._read(self._blocks[self._resolve(layer, statistic)])
+        return self._read(self._blocks[known_key(self.block_names, layer, statistic)])
 
     def select(
         self, layers: Layers = None, statistic: str | None = None
@@ -208,9 +190,9 @@ class LayerFeatures:
         ValueError
             If a layer or a statistic is not there.
         """
-        blocks = {key: self._blocks[key] for key in self._chosen(layers, statistic)}
+        keys = chosen_keys(self.block_names, layers, statistic)
         views = {n: v.select(layers, statistic) for n, v in self.views.items()}
-        return self._with(blocks, views)
+        return self._with({key: self._blocks[key] for key in keys}, views)
 
     def select_blocks(self, names: Sequence[str | Key]) -> LayerFeatures:
         """Return blocks of the same rows by their (layer, statistic) names.
@@ -230,7 +212,8 @@ class LayerFeatures:
         ValueError
             If there is no such block.
         """
-        keys = [self._resolve(*as_key(name)) for name in names]
+        there = self.block_names
+        keys = [known_key(there, *as_key(name)) for name in names]
         views = {n: v.select_blocks(names) for n, v in self.views.items()}
         return self._with({key: self._blocks[key] for key in keys}, views)
 
@@ -263,73 +246,11 @@ class LayerFeatures:
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
 
-    def _chosen(self, layers: Layers, statistic: str | None) -> list[Key]:
-        if layers is None:
-            chosen = [k for k in self._blocks if statistic in (None, k[1])]
-            if not chosen:
-                # The logits have no statistic, and are read when they are named.
-                named = (
-                    f"; layers={LOGITS!r} reads them" if LOGITS in self.layers else ""
-                )
-                raise ValueError(
-                    f"no layer has the statistic {statistic!r}; there are "
-                    f"{self._listing()}{named}."
-                )
-            return chosen
-        names = [layers] if isinstance(layers, str) else list(layers)
-        if not names:
-            raise ValueError("layers is empty: name at least one, or give None.")
-        if statistic is None:
-            names = [self._known(name) for name in names]
-            return [key for key in self._blocks if key[0] in names]
-        return [self._resolve(name, statistic) for name in names]
-
-    def _resolve(self, layer: str, statistic: str | None) -> Key:
-        if (layer, statistic) in self._blocks:
-            return layer, str(statistic)
-        layer = self._known(layer)
-        own = [key for key in self._blocks if key[0] == layer]
-        if is_logits(layer) or (statistic is None and len(own) == 1):
-            return own[0]
-        key = (layer, statistic or DEFAULT_STATISTIC)
-        if key not in self._blocks:
-            raise ValueError(
-                f"layer {layer!r} has no statistic {key[1]!r}; it has "
-                f"{[s for _, s in own]}."
-            )
-        return key
-
-    def _known(self, layer: str) -> str:
-        """Return a layer's name here; ``"logits"`` may be the one named entry of it."""
-        if layer not in self.layers:
-            entries = [name for name in self.layers if is_logits(name)]
-            if layer == LOGITS and len(entries) == 1:
-                return entries[0]
-            near = get_close_matches(str(layer), self.layers)
-            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ValueError(
-                f"there is no layer {layer!r}; there are {self.layers}.{hint}"
-            )
-        return layer
-
-    def _listing(self) -> str:
-        return ", ".join("/".join(key) for key in self._blocks)
-
     # Rows ------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, tuple):
-            key = _row_part(key)
-        if getattr(key, "ndim", None) == 0:
-            key = key.item()
-        if isinstance(key, int):
-            return np.asarray(self[[key]])[0]
-        if isinstance(key, str):
-            raise TypeError(
-                f"features[{key!r}]: indexing is by row; use features.block({key!r}) "
-                f"or features.select({key!r})."
-            )
-        return self._at(key if isinstance(key, slice) else _as_index(key))
+        rows = row_key(key)
+        return np.asarray(self[[rows]])[0] if isinstance(rows, int) else self._at(rows)
 
     def take(self, indices: ArrayLike, axis: int = 0) -> LayerFeatures:
         """Return the rows at ``indices``; ``axis`` can only be 0."""
@@ -364,13 +285,7 @@ class LayerFeatures:
         return other
 
     def _read(self, block: Any) -> NDArray[Any]:
-        rows = self._rows
-        if isinstance(rows, range):
-            if rows == range(len(block)):
-                return _native(block)
-            if rows.step > 0:
-                return _native(block[rows.start : rows.stop : rows.step])
-        return _native(block[np.asarray(rows, dtype=np.intp)])
+        return block_rows(block, self._rows)
 
     # As an array -----------------------------------------------------------------
 
@@ -412,7 +327,7 @@ class LayerFeatures:
 
         return pd.DataFrame(np.asarray(self), columns=column_names(self.widths))
 
-    # Together, to disk and to other processes ------------------------------------
+    # Together, and to other processes ---------------------------------------------
 
     @classmethod
     def concatenate(cls, parts: Sequence[LayerFeatures]) -> LayerFeatures:
@@ -446,174 +361,6 @@ class LayerFeatures:
         }
         return cls(blocks, first.head, views)
 
-    def save(self, path: str | Path) -> None:
-        """Write the rows to a folder, which appears whole or not at all.
-
-        Parameters
-        ----------
-        path : str or Path
-            The folder: one ``.npy`` file a block and a small manifest. Features
-            saved there before are replaced.
-
-        Raises
-        ------
-        FileExistsError
-            If the path holds something else.
-        """
-        with replaced_folder(user_path(path)) as folder:
-            self._write(folder)
-
-    def _write(self, folder: Path) -> None:
-        blocks = {name: self.block(*name) for name in self.block_names}
-        write_blocks(folder, blocks, self.head, list(self.views))
-        for name, view in self.views.items():
-            view._write(view_folder(folder, name))
-
-    @classmethod
-    def load(cls, path: str | Path) -> LayerFeatures:
-        """Open saved features; the arrays are memory-mapped.
-
-        Each process compares a file's bytes with the digest that :meth:`save` wrote,
-        once while the file stays as it is.
-
-        Parameters
-        ----------
-        path : str or Path
-            A folder written by :meth:`save`.
-
-        Returns
-        -------
-        LayerFeatures
-            It pickles as path, digest and row numbers.
-
-        Raises
-        ------
-        ValueError
-            If the folder holds no features, ones that are damaged, or ones of a newer
-            version of skood.
-        """
-        folder = user_path(path).absolute()
-        blocks, head, names = read_blocks(folder)
-        views = {name: cls.load(view_folder(folder, name)) for name in names}
-        return cls(blocks, head, views)
-
-    def to_parquet(
-        self, path: str | Path, columns: Mapping[str, ArrayLike] | None = None
-    ) -> None:
-        """Write the rows to a Parquet file, for other programs.
-
-        A block is a column of lists of one length, ``layer/statistic``; the head goes
-        into the metadata. The file appears whole or not at all, and memory does not
-        depend on the number of rows.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file; one that is there is replaced.
-        columns : mapping of str to array-like of shape (n_samples,), optional
-            What else each row has: labels, keys.
-
-        Raises
-        ------
-        ValueError
-            If there are paired views, for which Parquet has no place, or a column is
-            of another length or has the name of a block.
-        ImportError
-            If pyarrow is not installed.
-
-        See Also
-        --------
-        save : For skood itself: views go along, and rows are read faster.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import numpy as np
-        >>> from skood import LayerFeatures
-        >>> features = LayerFeatures({"conv1": np.eye(3)})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     features.to_parquet(f"{folder}/f.parquet", {"label": [0, 1, 0]})
-        ...     LayerFeatures.from_parquet(f"{folder}/f.parquet")
-        LayerFeatures(3 rows: conv1/avg 3)
-        """
-        write_parquet(path, self, columns or {})
-
-    @classmethod
-    def from_parquet(
-        cls,
-        path: str | Path | Sequence[str | Path],
-        layers: Mapping[Any, str] | Layers = None,
-        head: LinearHead | None = None,
-    ) -> LayerFeatures:
-        """Open features in Parquet files, whoever has written them.
-
-        Rows are read when they are wanted, a row group at a time, and go to workers as
-        paths and numbers.
-
-        Parameters
-        ----------
-        path : str, Path or sequence of these
-            A file, a folder whose ``.parquet`` files are taken in the order of their
-            names, or several.
-        layers : mapping of name to column, or columns, optional
-            Which columns of lists are blocks: a mapping from a layer or a (layer,
-            statistic) pair, or names of the form ``layer/statistic``. None takes those
-            that :meth:`to_parquet` has noted, else all of that form, and ``"logits"``.
-        head : LinearHead, optional
-            None takes the one that :meth:`to_parquet` has kept.
-
-        Returns
-        -------
-        LayerFeatures
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no file.
-        ValueError
-            If there is no such column, or its rows are no numbers of one length.
-        ImportError
-            If pyarrow is not installed.
-
-        See Also
-        --------
-        skood.features.arrow.read_column : Labels, in the order of the rows.
-        """
-        blocks, kept = parquet_blocks(path, layers)
-        return cls(blocks, head or kept)
-
-    @classmethod
-    def from_huggingface(
-        cls,
-        dataset: Any,
-        layers: Mapping[Any, str] | Layers = None,
-        head: LinearHead | None = None,
-    ) -> LayerFeatures:
-        """Take columns of a ``datasets.Dataset`` as blocks.
-
-        Rows are read when they are wanted; of a data set in files, they go to workers
-        as paths and numbers.
-
-        Parameters
-        ----------
-        dataset : datasets.Dataset
-            With columns of lists.
-        layers : mapping of name to column, or columns, optional
-            As in :meth:`from_parquet`.
-        head : LinearHead, optional
-            The network's last linear map.
-
-        Returns
-        -------
-        LayerFeatures
-
-        Raises
-        ------
-        ValueError
-            If there is no such column, or its rows are no numbers of one length.
-        """
-        return cls(dataset_blocks(dataset, layers), head)
-
     def __getstate__(self) -> dict[str, Any]:
         """Pickle row numbers over stored blocks, only the rows of those in memory."""
         state = self.__dict__.copy()
@@ -637,65 +384,3 @@ class LayerFeatures:
         if isinstance(state["_rows"], list):
             state["_rows"] = range(*state["_rows"])
         self.__dict__.update(state)
-
-
-def _two_dimensional(key: Key, block: Any) -> Any:
-    if type(block) is np.ndarray and _is_block(block):
-        return block
-    name = f"block {'/'.join(key)}"
-    given = block
-    check_readable(block, name)
-    if not _is_array(block):
-        block = as_array(block, name)
-    if block.dtype.kind not in "biuf":
-        unread = "; ".join(unread_columns(given)) or f"entries of type {block.dtype}"
-        raise ValueError(f"{name} has {unread}: a block holds real numbers.")
-    if len(block.shape) != 2:
-        raise ValueError(f"{name} has shape {tuple(block.shape)}: a block is (n, d).")
-    if block.shape[1] == 0:
-        raise ValueError(
-            f"{name} has 0 columns (shape {tuple(block.shape)}): a block has at least "
-            "one. Leave the layer out, or look at how its columns were chosen."
-        )
-    return block
-
-
-def _native(block: Any) -> NDArray[Any]:
-    """Return an array whose bytes are in the machine's order, as torch wants them."""
-    array: NDArray[Any] = np.asarray(block)
-    kind = array.dtype
-    return array if kind.isnative else array.astype(kind.newbyteorder("="))
-
-
-def _is_block(array: NDArray[Any]) -> bool:
-    return array.ndim == 2 and array.shape[1] > 0 and array.dtype.kind in "biuf"
-
-
-def _is_array(block: Any) -> bool:
-    """Return whether it is an array, perhaps one that is read when rows are wanted."""
-    is_other = hasattr(block, "detach") or issparse(block)
-    has_type = isinstance(getattr(block, "dtype", None), np.dtype)
-    return hasattr(block, "shape") and has_type and not is_other
-
-
-def _row_part(key: tuple[Any, ...]) -> Any:
-    """Return the rows of ``[rows, ...]`` and ``[rows, :]``."""
-    rest = [part for part in key[1:] if not (part is ... or part == slice(None))]
-    if not key or rest:
-        raise IndexError(
-            f"features[{key!r}]: LayerFeatures are indexed by row; choose columns by "
-            "features.select(...), or index np.asarray(features)."
-        )
-    return key[0]
-
-
-def _as_index(key: Any) -> NDArray[Any]:
-    index = as_array(key, "the index")
-    if index.size == 0 and index.dtype != bool:
-        return index.astype(np.intp)
-    if index.dtype.kind not in "iub" or index.ndim != 1:
-        raise IndexError(
-            f"rows are chosen by integers, a slice or a mask, not {type(key).__name__} "
-            f"of {index.dtype} with {index.ndim} dimensions."
-        )
-    return index

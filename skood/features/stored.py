@@ -131,7 +131,8 @@ def _checked(manifest: Any) -> dict[str, Any]:
         raise ValueError("names are no texts")
     if any(Path(name).name != name for name in named):
         raise ValueError("names of files lead elsewhere")
-    if head is not None and not isinstance(head, str):
+    of_head = () if head is None else (head, manifest["head_digest"])
+    if not all(isinstance(text, str) for text in of_head):
         raise ValueError("the head is no layer")
     return dict(manifest)
 
@@ -183,8 +184,7 @@ def read_blocks(
     }
     head = None
     if manifest["head"] is not None:
-        if "head_digest" in manifest:  # of older versions it has none
-            check_digest(folder / HEAD, manifest["head_digest"])
+        check_digest(folder / HEAD, manifest["head_digest"])
         with np.load(folder / HEAD, allow_pickle=False) as arrays:
             head = LinearHead(arrays["weight"], arrays["bias"], manifest["head"])
     return blocks, head, manifest["views"]

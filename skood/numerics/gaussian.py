@@ -374,14 +374,3 @@ class TiedGaussian:
     def __getstate__(self) -> dict[str, Any]:
         # What is worked out of the fields when first needed stays out of files.
         return {one.name: getattr(self, one.name) for one in fields(self)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Files of the first release know no units and no shrinkage.
-        width = state["whitening"].shape[0]
-        later = {
-            "scale": np.ones(width),
-            "spectrum": None,
-            "shrinkage": 0.0,
-            "rank": width,
-        }
-        vars(self).update({**later, **state})

@@ -15,6 +15,9 @@ from skood.numerics.arrays import as_array, is_missing
 OUTLIER = -1
 OUTLIER_AS_FLOAT = "-1.0"
 
+SPARSE = 4
+"""Whole numbers up to so many times the number of rows are counted."""
+
 
 def label_array(y: ArrayLike, name: str = "y") -> NDArray[Any]:
     """Return labels as one array, of whatever library they come.
@@ -100,6 +103,38 @@ def inlier_mask(y: ArrayLike, name: str = "y") -> NDArray[np.bool_]:
     if labels.dtype.kind in "US":
         return np.asarray(labels.astype(str) != str(OUTLIER))
     return np.asarray(labels != OUTLIER, dtype=bool)
+
+
+def class_numbers(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the classes, ascending, and each row's number among them.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Of :func:`label_array`.
+
+    Returns
+    -------
+    names : ndarray of shape (C,)
+    numbers : ndarray of int, shape (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.numerics.labels import class_numbers
+    >>> class_numbers(np.array([7, 3, 7]))
+    (array([3, 7]), array([1, 0, 1]))
+    """
+    whole = labels.dtype.kind in "iu" and len(labels) > 0
+    if not whole or labels.min() < 0 or labels.max() > SPARSE * len(labels):
+        names, numbers = np.unique(labels, return_inverse=True)
+        return names, numbers
+    # Small whole numbers are counted, which takes a tenth of the time of a sort.
+    small = labels.astype(np.intp)
+    names = np.flatnonzero(np.bincount(small))
+    places = np.zeros(names[-1] + 1, dtype=np.intp)
+    places[names] = np.arange(len(names))
+    return names.astype(labels.dtype), places[small]
 
 
 def _of_objects(labels: NDArray[Any], name: str) -> NDArray[Any]:

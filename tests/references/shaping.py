@@ -128,18 +128,16 @@ def line(known, y, new, percentile=90, unit_percentile=10, weight_percentile=10)
 
     members = [[] for _ in head.bias]
     for row in known.block("penultimate"):
-        h, k = cut_off(row)
-        members[k].append(h)
+        members[int(np.argmax(head.weight @ row + head.bias))].append(row)
     importance = [
-        np.abs(w * np.mean(rows, axis=0))
-        for w, rows in zip(head.weight, members, strict=True)
+        w * np.mean(rows, axis=0) for w, rows in zip(head.weight, members, strict=True)
     ]
     scores = []
     for row in new.block("penultimate"):
         h, c = cut_off(row)
         s = importance[c]
         h = h * (s > np.percentile(s, unit_percentile))
-        shares = s * head.weight
+        shares = np.abs(s) * head.weight
         least = np.percentile(shares, weight_percentile)
         logits = [
             math.fsum(w[m > least] * h[m > least]) + b

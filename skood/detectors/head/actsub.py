@@ -87,8 +87,8 @@ class ActSub(NearestDetector):
     Raises
     ------
     ValueError
-        If there is no head, there are fewer rows than neighbours, or energies are
-        negative in the mean.
+        If there is no head, or features have one column; if there are fewer rows than
+        neighbours, or energies are negative in the mean.
 
     References
     ----------
@@ -124,6 +124,13 @@ class ActSub(NearestDetector):
     def _decisive(self, training: Training) -> NDArray[np.float64]:
         assert self.head_ is not None
         space = row_space(self.head_)
+        most = min(len(space), space.shape[1] - 1)
+        if most < 1:
+            raise ValueError(
+                f"the head's weight, of shape {self.head_.weight.shape}, does not make "
+                "two parts of the features, one that decides and the rest: ActSub is "
+                "for more columns, and weights that are not zero."
+            )
 
         def lead(h: Any, z: Any, _: Any) -> ClassSums:
             """Return by how much the first part is longer, for each m."""
@@ -139,7 +146,6 @@ class ActSub(NearestDetector):
             leads = xp.sqrt(first) - xp.sqrt(xp.where(rest > 0, rest, 0 * rest))
             return ClassSums.of(leads, np.zeros(len(h), np.intp), 1)
 
-        most = min(len(space), space.shape[1] - 1)
         leads = np.abs(self._gathered(lead, training).overall[:most])
         return space[: self._choice("axes", lambda: int(leads.argmin()) + 1)]
 

@@ -95,12 +95,18 @@ class HeadDetector(BaseDetector):
     # Of the base -------------------------------------------------------------------
 
     def _needed(self, features: LayerFeatures) -> LayerFeatures:
-        names = [(self._hidden_layer(features), "avg")]
+        hidden = self._hidden_layer(features)
+        names = [(hidden, "avg")]
         if self._recovers_head(features):
             if LOGITS not in features.layers:
                 raise ValueError(self._what_is_missing())
             names.append((LOGITS, LOGITS))
-        return features.select_blocks(names)
+        try:
+            return features.select_blocks(names)
+        except ValueError as error:
+            if hidden in features.layers:
+                raise
+            raise ValueError(f"{error} {self._what_to_read()}") from error
 
     def _array_key(self) -> tuple[str, str]:
         return (PENULTIMATE if self.head is None else self.head.layer, "avg")
@@ -271,6 +277,13 @@ class HeadDetector(BaseDetector):
             f"{type(self).__name__} needs the network's last linear map: give "
             "head=LinearHead(weight, bias), LayerFeatures that carry it, or "
             "LayerFeatures with the logits, from which it is found."
+        )
+
+    def _what_to_read(self) -> str:
+        return (
+            f"{type(self).__name__} reads what the last linear map gets: say which "
+            "layer that is by head=LinearHead(weight, bias, layer), or give "
+            "LayerFeatures that have but one layer beside the logits."
         )
 
     def __sklearn_tags__(self) -> Tags:

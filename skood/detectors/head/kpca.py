@@ -113,9 +113,19 @@ class KPCA(HeadDetector):
 
     published: ClassVar[dict[str, dict[str, Any]]] = {
         "CoP CIFAR-10": {"n_components": 0.85},
-        "CoRP CIFAR-10": {"n_components": 0.8, "gamma": 2.0, "n_random_features": 2048},
+        "CoRP CIFAR-10": {
+            "kernel": "cosine_rbf",
+            "n_components": 0.8,
+            "gamma": 2.0,
+            "n_random_features": 2048,
+        },
         "CoP ImageNet": {"n_components": 0.99},
-        "CoRP ImageNet": {"n_components": 0.5, "gamma": 3.0, "n_random_features": 4096},
+        "CoRP ImageNet": {
+            "kernel": "cosine_rbf",
+            "n_components": 0.5,
+            "gamma": 3.0,
+            "n_random_features": 4096,
+        },
     }
     """The authors' parameters for ResNet-18 (CIFAR-10) and ResNet-50 (ImageNet)."""
 

@@ -19,9 +19,10 @@ class SHE(HeadDetector):
     The score [1]_, a simplified Hopfield energy, is :math:`\langle h, S_c \rangle`
     for the predicted class c, where :math:`S_k` is the mean of the training rows of
     class k that are predicted as k. The labels are needed for that: whole numbers
-    from 0 on are columns of the logits, other labels are in the order of the columns.
-    Where no row of a class is predicted rightly, the mean of all such rows stands for
-    it, and a warning says so.
+    below the number of logits, or texts of them, are columns of the logits; others are
+    matched with the columns that most of their rows are predicted as. Where no row of
+    a class is predicted rightly, the mean of all such rows stands for it, and a warning
+    says so.
 
     The threshold comes from rows held out of other fits.
 

@@ -39,6 +39,7 @@ ENTRIES = (
         venue="ICML",
         year=2022,
         code="deeplearning-wisc/knn-ood",
+        uses_labels=True,
         cost="n d",
         state=(
             "skood.detectors.incremental.Sample",

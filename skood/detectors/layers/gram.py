@@ -39,8 +39,8 @@ class Gram(BaseDetector):
 
     and its score :math:`-\frac{1}{\max_k p_k} \sum_l \delta_l / \bar\delta_l`. The
     normaliser :math:`\bar\delta_l` is the mean deviation of the training rows, each
-    from the range of the others of its class: only the least and the largest deviate
-    from it, as far as the next ones are away.
+    from the range of the others of its class (of all others, where it is the only one):
+    only the least and the largest deviate from it, as far as the next ones are away.
 
     That is ours: the authors take the mean of a tenth of the *test* data, OpenOOD and
     pytorch-ood hold training rows out. The authors read every convolution and
@@ -204,11 +204,7 @@ class Ranges:
 
     def ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return both, with those of all rows for a class that has too few."""
-        lowest, highest = self.lower[0].min(axis=0), self.upper[0].max(axis=0)
-        return (
-            np.where(np.isinf(self.lower), lowest, self.lower),
-            np.where(np.isinf(self.upper), highest, self.upper),
-        )
+        return _filled(self.lower), -_filled(-self.upper)
 
     def own_deviation(self, small: float) -> float:
         """Return the summed deviation of all rows, each from the range of the others.
@@ -224,3 +220,17 @@ class Ranges:
                 (np.abs(end[1] - end[0]) / np.abs(end[1] + least)).sum() for end in ends
             )
         )
+
+
+def _filled(lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the two least of each class, where it has so many, (2, C, n_columns).
+
+    A class without rows has twice the least of all rows. The only row of a class is
+    compared with all others: it deviates by as much as it is below these.
+    """
+    least, next_least = np.sort(lower.reshape(-1, lower.shape[2]), axis=0)[:2]
+    none, alone = np.isinf(lower[0]), np.isinf(lower[1])
+    first = np.where(none, least, lower[0])
+    others = np.where(first == least, next_least, least)
+    second = np.where(none, first, np.maximum(first, others))
+    return np.stack([first, np.where(alone, second, lower[1])])

@@ -62,7 +62,7 @@ class LSGM(LayerDetector):
     ----------
     n_components : int or sequence of int, default=50
         Components of each layer's mixture; a sequence has one number a layer. At most
-        one for every five in-distribution rows is fitted.
+        one for every 20 in-distribution rows is fitted.
     layers : str or sequence of str, optional
         The layers to use, in the network's order; None takes all that have the
         statistic, in the order in which the features hold them.
@@ -289,6 +289,10 @@ class LSGM(LayerDetector):
         """Yield the arrays of few rows at a time: each has K numbers a layer."""
         for block in features.iter_chunks(BLOCK_ROWS):
             yield self._arrays(block)
+
+    def _kept_out(self, training: Training) -> NDArray[np.intp] | None:
+        # Drawn from all rows alike: labels make no difference.
+        return super()._kept_out(Training(training.features, training.outliers))
 
     # Scores ----------------------------------------------------------------------
 

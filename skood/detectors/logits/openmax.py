@@ -35,12 +35,14 @@ class OpenMax(LearnedLogitDetector):
     :math:`\omega_i = (\alpha + 1 - i) / \alpha`. What they lose together is the logit
     of the unknown class; the score is minus its probability in the softmax of all.
 
-    Without labels, every row counts as predicted rightly. The defaults are OpenOOD's;
-    pytorch-ood revises 10 logits with a tail of 25. Both shift the distances by a
-    constant before the Weibull distribution is fitted, as libMR does (1 or 10,000 less
-    the least of the tail); here the distances are fitted as they are, so that their
-    units do not matter. A class with less than 3 distances, or equal ones, takes the
-    distances of all classes.
+    Without labels, every row counts as predicted rightly. Labels are told from the
+    columns of the logits as in :class:`skood.TemperatureScaledMSP`. A class with less
+    than 3 distances, or equal ones, takes the distances of all classes.
+
+    The defaults are OpenOOD's; pytorch-ood revises 10 logits with a tail of 25. Both
+    shift the distances by a constant before the Weibull distribution is fitted, as
+    libMR does (1 or 10,000 less the least of the tail); here the distances are fitted
+    as they are, so that their units do not matter.
 
     Two weaknesses are the method's own: a negative logit among the largest is raised
     where it should be lowered, and a row with small logits has little to lose, so that

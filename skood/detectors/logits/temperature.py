@@ -34,8 +34,9 @@ class TemperatureScaledMSP(LearnedLogitDetector):
     account with many rows), which makes the minimum finite and unique; it is found by
     Newton's method on 1 / T, in which the problem is convex.
 
-    Labels that are whole numbers below the number of logits are columns of the logits;
-    others stand for the columns in ascending order.
+    Labels that are whole numbers below the number of logits, or texts of them, are
+    columns of the logits; others are matched with the columns that most of their rows
+    are predicted as.
 
     The threshold comes from rows held out of other fits.
 

@@ -14,6 +14,7 @@ from skood.detectors.logits.base import LearnedLogitDetector
 from skood.detectors.logits.energy import Energy
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, LinearHead
+from skood.features.chunks import chunks_of
 from skood.features.quantiles import pooled_quantiles
 from skood.numerics.device import array_namespace
 
@@ -105,6 +106,19 @@ class ShapingDetector(HeadDetector):
     def _logits(self, chunk: LayerFeatures) -> Any:
         """Return the new logits of a chunk."""
         return self._shaped_logits(self._array(chunk, *chunk.block_names[0]))
+
+    def _cut(self, training: Training) -> float:
+        """Return ``self.percentile`` of all activations, which is above the least."""
+        (limit,) = self._percentiles(training, self.percentile)
+        name = training.features.block_names[0]
+        chunks = (chunk for _, chunk in chunks_of(training.features))
+        lowest = min(float(chunk.block(*name).min()) for chunk in chunks)
+        if lowest == limit:
+            raise ValueError(
+                f"percentile={self.percentile} of the activations is {lowest:g}, the "
+                "least of all, at which every unit would be cut off: raise percentile."
+            )
+        return limit
 
     def _percentiles(self, training: Training, *percentiles: float) -> list[float]:
         """Return percentiles of all activations of all rows together, exactly."""

@@ -23,7 +23,8 @@ class RAS(ShapingDetector):
     the least active unit and so on. So only the order of the activations counts,
     and there is nothing to tune. Features may be negative.
 
-    Units that tie are in the order of their columns, as with the authors' stable sort.
+    Units that tie, as the zeros of a ReLU do, are in the order of their columns; the
+    authors' sort leaves theirs open.
 
     The threshold comes from the scores of the rows given to ``fit``, which are those of
     new rows: a row enters m with its sorted activations, its score with their order.

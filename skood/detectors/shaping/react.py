@@ -9,7 +9,6 @@ from skood._sklearn_compat import Interval
 from skood.detectors.declared import field
 from skood.detectors.shaping.base import ShapingDetector
 from skood.detectors.training import Training
-from skood.features.chunks import chunks_of
 from skood.numerics.device import array_namespace
 
 __all__ = ["ReAct"]
@@ -77,15 +76,7 @@ class ReAct(ShapingDetector):
     }
 
     def _learn_shape(self, training: Training) -> None:
-        (self.limit_,) = self._percentiles(training, self.percentile)
-        name = training.features.block_names[0]
-        chunks = (chunk for _, chunk in chunks_of(training.features))
-        lowest = min(float(chunk.block(*name).min()) for chunk in chunks)
-        if lowest == self.limit_:
-            raise ValueError(
-                f"percentile={self.percentile} of the activations is {lowest:g}, the "
-                "least of all, at which every unit would be cut off: raise percentile."
-            )
+        self.limit_ = self._cut(training)
 
     def _shaped(self, h: Any) -> Any:
         return array_namespace(h).clip(h, None, self.limit_)

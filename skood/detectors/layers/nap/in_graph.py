@@ -60,6 +60,8 @@ def angles_in_graph(x: Any, sums: NDArray[np.float64], lookup: Any) -> Any:
     if lookup is None:
         cosines = xp.max(unit @ directions.T, axis=1)
     else:
-        cosines = row_dots(unit, directions[xp.clip(lookup, 0, None)])
-        cosines = xp.where(lookup >= 0, cosines, 0 * cosines)
+        seen = lookup >= 0
+        # Clipping asks whether a number is NaN, which of integers ONNX cannot say.
+        cosines = row_dots(unit, directions[xp.where(seen, lookup, 0 * lookup)])
+        cosines = xp.where(seen, cosines, 0 * cosines)
     return (1 - xp.clip(cosines, -1, 1)) / 2
