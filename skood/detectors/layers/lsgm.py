@@ -204,6 +204,8 @@ class LSGM(LayerDetector):
     n_init: int = 1
     random_state: Any = 0
 
+    _kept_out_by_class = False  # labels make no difference
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like"],
         "covariance_type": [StrOptions({"diag", "full", "tied"})],
@@ -289,10 +291,6 @@ class LSGM(LayerDetector):
         """Yield the arrays of few rows at a time: each has K numbers a layer."""
         for block in features.iter_chunks(BLOCK_ROWS):
             yield self._arrays(block)
-
-    def _kept_out(self, training: Training) -> NDArray[np.intp] | None:
-        # Drawn from all rows alike: labels make no difference.
-        return super()._kept_out(Training(training.features, training.outliers))
 
     # Scores ----------------------------------------------------------------------
 
