@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from skood import LayerFeatureTransformer, list_layers
+from skood.extraction.again import unlike_before
 from skood.extraction.borrow import borrowed
 from skood.extraction.kept import KeptTensors
 
@@ -450,3 +451,12 @@ def test_features_that_are_others_the_second_time_are_told(kind, X):
     early.fit_transform(X)  # which has not been through it
     half = LayerFeatureTransformer(nn.Linear(5, 4), ["logits"], autocast="bfloat16")
     half.fit_transform(X)
+
+
+def test_values_that_are_no_numbers_both_times_are_the_same():
+    key, other = ("a", "avg"), [[np.nan, np.inf, 1.0], [-np.inf, 2.0, np.nan]]
+    before = np.array(other)
+    assert unlike_before({key: before}, {key: np.vstack([before, before])}) is None
+    now = np.where(np.isnan(before), 3.0, before)
+    assert "a/avg: by inf%" in unlike_before({key: before}, {key: now})
+    assert unlike_before({key: np.zeros((2, 3))}, {key: np.zeros((5, 3))}) is None

@@ -46,5 +46,9 @@ def unlike_before(first: Mapping[Key, Any], blocks: Mapping[Key, Any]) -> str | 
 def _difference(before: Any, block: Any) -> float:
     """Return how far rows are from what they were, relative to their length."""
     now = np.asarray(block[: len(before)], dtype=np.float64)
-    difference = float(np.linalg.norm(now - np.asarray(before, dtype=np.float64)))
-    return difference / (float(np.linalg.norm(now)) or 1.0)
+    then = np.asarray(before, dtype=np.float64)
+    finite = np.isfinite(now) & np.isfinite(then)
+    if not np.array_equal(now[~finite], then[~finite], equal_nan=True):
+        return np.inf
+    difference = float(np.linalg.norm(now[finite] - then[finite]))
+    return difference / (float(np.linalg.norm(now[finite])) or 1.0)
