@@ -7,6 +7,7 @@ import pickle
 import signal
 import sys
 from functools import cache
+from threading import current_thread
 
 import joblib
 import numpy as np
@@ -22,7 +23,8 @@ from skood.detectors.registry import REGISTRY
 from skood.features import chunks
 from skood.features.workers import _Shipped, called_in_order
 from skood.numerics.device import auto_device, resolved_device
-from skood.numerics.threads import one_thread
+from skood.numerics.moments import ClassMoments
+from skood.numerics.threads import one_thread, threads_for
 
 FEWER_PASSES = {"LSGM": {"max_iter": 4}}
 
@@ -250,6 +252,43 @@ def test_one_thread_is_taken_back_when_the_last_leaves():
             assert (blas_threads(), torch.get_num_threads()) == ({3}, 3)
         finally:
             torch.set_num_threads(before)
+
+
+def test_calls_share_the_threads_that_blas_has():
+    with threadpool_limits(3, user_api="blas"):
+        with threads_for(8) as mapped:
+            found = list(mapped(lambda _: (current_thread(), blas_threads()), range(8)))
+            with threads_for(8) as inner:
+                assert inner is map
+        assert 1 <= len({thread for thread, _ in found} - {current_thread()}) <= 3
+        assert all(threads == {1} for _, threads in found)
+        with threads_for(1) as mapped:
+            assert mapped is map
+            assert blas_threads() == {1}
+        with pytest.raises(ZeroDivisionError), threads_for(2) as mapped:
+            list(mapped(lambda number: 1 / number, [1, 0]))
+        assert blas_threads() == {3}
+    with threadpool_limits(1, user_api="blas"), threads_for(8) as mapped:
+        assert mapped is map
+
+
+@pytest.mark.parametrize("width", [40, 700])
+def test_moments_do_not_depend_on_the_threads(width):
+    rng = np.random.default_rng(0)
+    X = rng.normal(3, 1, (8_000, width)).astype(np.float32)
+    classes = rng.integers(0, 3, len(X))
+    found = []
+    for n_threads in (1, 2, 5):
+        with threadpool_limits(n_threads, user_api="blas"):
+            found.append(ClassMoments.of(X, classes, 3))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.means, found[0].means)
+        np.testing.assert_array_equal(other.scatter, found[0].scatter)
+    centred = (
+        X - np.array([X[classes == c].mean(0, dtype=float) for c in range(3)])[classes]
+    )
+    expected = centred.T @ centred
+    np.testing.assert_allclose(found[0].scatter, expected, rtol=1e-10, atol=1e-8)
 
 
 def test_plain_calls_keep_their_threads_and_show_their_progress(capsys):

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm, dsyrk
 from scipy.sparse import csr_array
 
 from skood.numerics.device import to_numpy
+from skood.numerics.threads import threads_for
 
 BLOCK_ROWS = 1024
 MERGED_CLASSES = 2048
 
+PIECE_ROWS, PIECE_ELEMENTS = 512, 1 << 21
+"""Rows that a thread takes at a time: at least so many, or so many numbers.
+
+A quarter of a chunk; it does not depend on the threads, and so no rounding does.
+"""
+
 DENSE_CLASSES = 32
-"""Classes up to which means are taken off and rows summed up by a full product."""
+"""Classes up to which rows are summed up by a full product."""
 
 SAMPLE = 64
 """Rows of a class that say roughly where its mean is."""
@@ -39,8 +45,7 @@ class ClassMoments:
     means : ndarray of shape (C, d)
         Their means; zero for a class without rows.
     scatter : ndarray of shape (d, d)
-        Sum over all rows of (x - mean of its class)(x - mean of its class)^T; the
-        lower triangle, 0 above.
+        Sum over all rows of (x - mean of its class)(x - mean of its class)^T.
     """
 
     counts: NDArray[np.float64]
@@ -87,8 +92,7 @@ class ClassMoments:
         """
         counts, means = self.counts.copy(), self.means.copy()
         scatter = self.scatter + other.scatter
-        for start in range(0, len(places), MERGED_CLASSES):
-            some = slice(start, start + MERGED_CLASSES)
+        for some in _slices(len(places), MERGED_CLASSES):
             here, more = places[some], other.counts[some]
             before, together = counts[here], counts[here] + more
             share = more / np.maximum(together, 1)
@@ -96,7 +100,7 @@ class ClassMoments:
             counts[here] = together
             means[here] += share[:, None] * shift
             shift *= np.sqrt(before * share)[:, None]
-            scatter = _with_products(scatter, shift[(before > 0) & (more > 0)])
+            scatter += _products(shift[(before > 0) & (more > 0)])
         return ClassMoments(counts, means, scatter)
 
     def among(self, places: NDArray[np.intp], n_classes: int) -> ClassMoments:
@@ -110,10 +114,9 @@ class ClassMoments:
         """Return the moments of the same rows as one class."""
         n, mean = self.counts.sum(), self.mean()
         scatter = self.scatter.copy()
-        for start in range(0, len(self.counts), MERGED_CLASSES):
-            some = slice(start, start + MERGED_CLASSES)
+        for some in _slices(len(self.counts), MERGED_CLASSES):
             weights = np.sqrt(self.counts[some])[:, None]
-            scatter = _with_products(scatter, (self.means[some] - mean) * weights)
+            scatter += _products((self.means[some] - mean) * weights)
         return ClassMoments(np.array([n]), mean[None], scatter)
 
     def mean(self) -> NDArray[np.float64]:
@@ -126,8 +129,7 @@ class ClassMoments:
 
     def covariance(self) -> NDArray[np.float64]:
         """Return the tied (pooled within-class) covariance, divided by n."""
-        lower = self.scatter / self.counts.sum()
-        return lower + np.tril(lower, -1).T
+        return self.scatter / self.counts.sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +156,15 @@ class PartMoments:
         counts = np.bincount(classes).astype(np.float64)
         present = np.flatnonzero(counts)
         counts, labels = counts[present], _numbers_among(present, classes)
-        centres = _rough_means(x, labels, counts)
-        sums, scatter = _sums_and_scatter(x, labels, centres)
+        pieces = _pieces(*x.shape)
+        with threads_for(len(pieces)) as mapped:
+            centres = _rough_means(x, labels, counts)
+            sums, scatter = _sums_and_scatter(x, labels, centres, mapped, pieces)
         shifts = sums / counts[:, None]
-        centres += shifts
         # A class of few rows was centred on its mean: the shift is rounding then.
         many = counts > SAMPLE
-        roots = np.sqrt(counts[many])[:, None]
-        scatter = _with_products(scatter, shifts[many] * roots, sign=-1.0)
-        return cls(present, ClassMoments(counts, centres, scatter))
+        scatter -= _products(shifts[many] * np.sqrt(counts[many])[:, None])
+        return cls(present, ClassMoments(counts, centres + shifts, scatter))
 
     def merge(self, other: PartMoments) -> PartMoments:
         """Return the moments of both sets of rows."""
@@ -196,7 +198,8 @@ class FourthMoment:
     ) -> FourthMoment:
         """Return the sum of some rows."""
         total = 0.0
-        for centred, _ in _centred_blocks(x, classes, means):
+        for rows in _slices(len(classes), BLOCK_ROWS):
+            centred = _centred(to_numpy(x[rows]), classes[rows], means)
             squares = np.einsum("ij,ij->i", centred, centred)
             total += float(squares @ squares)
         return cls(total)
@@ -224,39 +227,35 @@ def class_sums(
     -------
     ndarray of float64, shape (C, d)
     """
-    return _sums(x, classes, np.zeros((n_classes, x.shape[1])))
+    return _sums(x, classes, np.zeros((n_classes, x.shape[1])), 0.0)
 
 
 def _sums(
     x: Any,
-    classes: NDArray[np.intp],
+    labels: NDArray[np.intp],
     sums: NDArray[np.float64],
-    origin: NDArray[np.float64] | None = None,
+    origin: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Add the rows, less an origin, to the sums of their classes."""
-    one = np.zeros((1, x.shape[1])) if origin is None else origin[None]
-    for block, labels in _centred_blocks(x, np.zeros_like(classes), one, classes):
-        _add(block, labels, sums)
+    for rows in _slices(len(labels), BLOCK_ROWS):
+        block = np.subtract(to_numpy(x[rows]), origin, dtype=np.float64)
+        present, part = _part_sums(block, labels[rows], len(sums))
+        sums[present] += part
     return sums
 
 
-def _add(
-    block: NDArray[np.float64], labels: NDArray[np.intp], sums: NDArray[np.float64]
-) -> None:
-    if len(sums) == 1:
-        sums += block.sum(axis=0)
-        return
-    if len(sums) <= DENSE_CLASSES:
-        sums += dgemm(1.0, block.T, _members(labels, len(sums)).T, trans_b=1).T
-        return
-    few = len(sums) <= len(labels)
-    present, places = (
-        (slice(None), labels) if few else np.unique(labels, return_inverse=True)
-    )
-    ones, rows = np.ones(len(labels)), np.arange(len(labels))
-    n_classes = len(sums) if few else len(present)  # type: ignore[arg-type]
-    sparse = csr_array((ones, (places, rows)), (n_classes, len(labels)))
-    sums[present] += sparse @ block
+def _part_sums(
+    rows: NDArray[np.float64], labels: NDArray[np.intp], n_classes: int
+) -> tuple[slice | NDArray[np.intp], NDArray[np.float64]]:
+    """Return which classes there are rows of, all or those, and the sums of these."""
+    if n_classes == 1:
+        return slice(None), rows.sum(axis=0)[None]
+    if n_classes <= DENSE_CLASSES:
+        return slice(None), _members(labels, n_classes).T @ rows
+    present, places = np.unique(labels, return_inverse=True)
+    ones, numbers = np.ones(len(labels)), np.arange(len(labels))
+    members = csr_array((ones, (places, numbers)), (len(present), len(labels)))
+    return present, members @ rows
 
 
 def _members(labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
@@ -284,24 +283,31 @@ def _rough_means(
         x, labels = x[rows], labels[rows]
     # Sums are taken from one of the rows: far from zero they would lose digits.
     origin = to_numpy(x[0]).astype(np.float64)
-    means = _sums(x, labels, np.zeros((len(counts), x.shape[1])), origin)
-    means /= np.bincount(labels)[:, None]
-    means += origin
-    return means
+    sums = _sums(x, labels, np.zeros((len(counts), x.shape[1])), origin)
+    return sums / np.bincount(labels)[:, None] + origin
 
 
 def _sums_and_scatter(
-    x: Any, labels: NDArray[np.intp], centres: NDArray[np.float64]
+    x: Any,
+    labels: NDArray[np.intp],
+    centres: NDArray[np.float64],
+    mapped: Callable[..., Iterator[Any]],
+    pieces: list[slice],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the sums of rows less their centres, and of their outer products."""
     sums = np.zeros_like(centres)
     if not isinstance(x, np.ndarray):
         return sums, _scatter_on_device(x, labels, centres, sums)
-    total = np.zeros((x.shape[1], x.shape[1]), order="F")
-    for centred, some in _centred_blocks(x, labels, centres):
-        total = dsyrk(1.0, centred.T, beta=1.0, c=total, lower=1, overwrite_c=1)
-        _add(centred, some, sums)
-    return sums, total
+    scatter = np.zeros((x.shape[1], x.shape[1]))
+
+    def of_rows(rows: slice) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
+        centred = _centred(x[rows], labels[rows], centres)
+        return *_part_sums(centred, labels[rows], len(sums)), centred.T @ centred
+
+    for present, part, products in mapped(of_rows, pieces):
+        sums[present] += part
+        scatter += products
+    return sums, scatter
 
 
 def _scatter_on_device(
@@ -310,40 +316,39 @@ def _scatter_on_device(
     centres: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> NDArray[np.float64]:
+    """Return the sum of outer products, and add the rows to those of their classes."""
     on_device = x.new_tensor(centres, dtype=x.double().dtype)
     total = x.new_zeros((x.shape[1], x.shape[1])).double()
-    for start in range(0, len(labels), BLOCK_ROWS):
-        some = slice(start, start + BLOCK_ROWS)
-        centred = x[some].double() - on_device[labels[some]]
+    for rows in _slices(len(labels), BLOCK_ROWS):
+        centred = x[rows].double() - on_device[labels[rows]]
         total += centred.T @ centred
-        _add(to_numpy(centred), labels[some], sums)
-    return np.tril(to_numpy(total))
+        present, part = _part_sums(to_numpy(centred), labels[rows], len(sums))
+        sums[present] += part
+    return to_numpy(total)
 
 
-def _centred_blocks(
-    x: Any,
-    classes: NDArray[np.intp],
-    means: NDArray[np.float64],
-    labels: NDArray[np.intp] | None = None,
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-    """Yield rows less the mean of their class, in one buffer, and their labels.
+def _centred(
+    rows: NDArray[Any], labels: NDArray[np.intp], means: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return rows less the mean of their class, in float64."""
+    if len(means) == 1:
+        return np.subtract(rows, means)
+    centred = np.take(means, labels, axis=0)
+    return np.subtract(rows, centred, out=centred)
 
-    The labels are the classes where no others are given.
-    """
-    labels = classes if labels is None else labels
-    buffer = np.empty((min(BLOCK_ROWS, len(classes)), x.shape[1]))
-    for start in range(0, len(classes), BLOCK_ROWS):
-        some = slice(start, start + BLOCK_ROWS)
-        block = to_numpy(x[some])
-        centred = buffer[: len(block)]
-        if len(means) <= DENSE_CLASSES:
-            centred[:] = block
-            members = _members(classes[some], len(means))  # 0 or 1: nothing is rounded
-            dgemm(-1.0, means.T, members.T, beta=1.0, c=centred.T, overwrite_c=1)
-        else:
-            np.take(means, classes[some], axis=0, out=centred, mode="clip")
-            np.subtract(block, centred, out=centred)
-        yield centred, labels[some]
+
+def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of the outer products of rows."""
+    with threads_for(1):  # few rows are not worth that BLAS wakes its threads
+        return rows.T @ rows
+
+
+def _pieces(n_rows: int, width: int) -> list[slice]:
+    return _slices(n_rows, max(PIECE_ROWS, PIECE_ELEMENTS // max(width, 1)))
+
+
+def _slices(length: int, step: int) -> list[slice]:
+    return [slice(s, min(s + step, length)) for s in range(0, length, step)]
 
 
 def _numbers_among(
@@ -355,12 +360,3 @@ def _numbers_among(
     places = np.zeros(present[-1] + 1, dtype=np.intp)
     places[present] = np.arange(len(present))
     return places[classes]
-
-
-def _with_products(
-    scatter: NDArray[np.float64], rows: NDArray[np.float64], sign: float = 1.0
-) -> NDArray[np.float64]:
-    """Return a lower triangle with the rows' outer products added, in its memory."""
-    if len(rows) == 0:
-        return scatter
-    return dsyrk(sign, rows.T, beta=1.0, c=scatter, lower=1, overwrite_c=1)

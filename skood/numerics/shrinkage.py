@@ -59,9 +59,8 @@ class Shrinkage:
             return cls(0.0, level)
         # The shares are those of the rows in other units, whose fourth powers fit.
         unit = power_of_two(level)
-        lower, level_in_units = moments.scatter / n / unit, level / unit
-        # The squares of the whole symmetric matrix, of which one triangle is kept.
-        squares = 2 * np.vdot(lower, lower) - np.vdot(np.diag(lower), np.diag(lower))
+        covariance, level_in_units = moments.covariance() / unit, level / unit
+        squares = np.vdot(covariance, covariance)
         if kind == "oas":
             return cls(_oas(n, n_features, level_in_units, float(squares)), level)
         assert fourth is not None
