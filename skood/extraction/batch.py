@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from skood.extraction.sharing import stacked_tensors
 from skood.numerics.arrays import as_array, unread_columns
 
 __all__ = ["Batch", "as_batch"]
@@ -86,29 +87,31 @@ class Batch:
         what is there already need not be copied where nobody else has it.
         """
 
-        def move(value: Any) -> Any:
-            if isinstance(value, PackedSequence):
-                wanted = dtype if value.data.is_floating_point() else None
-                return _moved_sequence(value, device, wanted)
-            if isinstance(value, Mapping):
-                return {name: move(part) for name, part in value.items()}
-            if type(value) in (tuple, list):
-                return type(value)(move(part) for part in value)
-            if not isinstance(value, Tensor):
-                return value
-            wanted = dtype if value.is_floating_point() else None
+        def move(tensor: Tensor) -> Tensor:
             # A copy even where nothing changes: the network may work in place, and
             # the memory may be the user's X.
-            kind = wanted or value.dtype
+            kind = (dtype if tensor.is_floating_point() else None) or tensor.dtype
             is_later = device.type == "cuda" and not waits  # by itself, if pinned
-            return value.to(
+            return tensor.to(
                 device=device, dtype=kind, non_blocking=is_later, copy=copies
             )
 
         copies = not (is_own and all(isinstance(v, Tensor) for v in self.args))
-        args = tuple(move(value) for value in self.args)
-        kwargs = {name: move(value) for name, value in self.kwargs.items()}
-        return replace(self, args=args, kwargs=kwargs)
+        return self.mapped(move)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with each of its tensors changed, wherever they are."""
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, PackedSequence):
+                return _mapped_sequence(value, change)
+            if isinstance(value, Mapping):
+                return {name: changed(part) for name, part in value.items()}
+            if type(value) in (tuple, list):
+                return type(value)(map(changed, value))
+            return change(value) if isinstance(value, Tensor) else value
+
+        return replace(self, args=changed(self.args), kwargs=changed(self.kwargs))
 
     def picked(self, rows: NDArray[np.intp]) -> Batch | None:
         """Return some of the rows; None if they cannot be picked from what there is."""
@@ -154,13 +157,12 @@ class Batch:
         return module(*self.args, **self.kwargs)
 
 
-def _moved_sequence(
-    packed: PackedSequence, device: torch.device, dtype: torch.dtype | None
+def _mapped_sequence(
+    packed: PackedSequence, change: Callable[[Tensor], Tensor]
 ) -> PackedSequence:
-    data = packed.data.to(device=device, dtype=dtype or packed.data.dtype, copy=True)
     orders = (packed.sorted_indices, packed.unsorted_indices)
-    moved = (None if order is None else order.to(device) for order in orders)
-    return PackedSequence(data, packed.batch_sizes, *moved)
+    moved = (None if order is None else change(order) for order in orders)
+    return PackedSequence(change(packed.data), packed.batch_sizes, *moved)
 
 
 def _form(value: Any, n_rows: int, sizes: bool) -> str:
@@ -227,7 +229,7 @@ def _as_tensor(part: Any, is_raw: bool) -> Tensor | PackedSequence:
     source = "X" if is_raw else "preprocess"
     try:
         if isinstance(part, list) and part and isinstance(part[0], Tensor):
-            return torch.stack(part)
+            return stacked_tensors(part)
         array = as_array(part, source)
         return torch.from_numpy(_for_torch(array))
     except (TypeError, ValueError, RuntimeError) as error:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from skood.extraction.batch import Batch
 from skood.extraction.inputs import Inputs, Loaded
+from skood.extraction.sharing import Request, Requests, Sending
 from skood.store.row_keys import row_keys
 
 __all__ = ["Feeding", "fed", "portions"]
@@ -83,9 +85,11 @@ def fed(inputs: Inputs, batch_size: int, *, keyed: bool = True) -> Iterator[Load
     assert feeding is not None
     starts = range(0, len(inputs), batch_size)
     slices = [slice(start, min(start + batch_size, len(inputs))) for start in starts]
+    requests = Requests(len(slices))
     loader: DataLoader[Any] = DataLoader(
         _Batches(inputs, slices, keyed),
         batch_size=None,
+        sampler=requests,
         collate_fn=_as_it_is,
         num_workers=feeding.num_workers,
         prefetch_factor=feeding.prefetch_factor,
@@ -94,12 +98,17 @@ def fed(inputs: Inputs, batch_size: int, *, keyed: bool = True) -> Iterator[Load
     )
     batches = iter(loader)
     ahead = feeding.num_workers * (feeding.prefetch_factor or 2) * batch_size
-    for rows in slices:
+    for number, rows in enumerate(slices):
         with inputs.meter.reading(rows.stop - rows.start):
             with _told_of_death(inputs.numbers(slice(rows.start, rows.stop + ahead))):
                 parts = next(batches)
-            loaded = _as_loaded(inputs, rows, parts)
-        yield loaded
+            batch = _as_batch(parts, rows)
+            requests.came(number, batch)
+            held = Prepared.of(inputs, inputs.numbers(rows), batch)
+            keys, labels = parts["keys"], parts["labels"]
+            del parts, batch  # whose memory is in use while anybody holds it
+        given = range(len(held)) if keys is None else keys
+        yield Loaded(given, labels, held, keys=keys)
 
 
 @contextmanager
@@ -115,15 +124,10 @@ def _told_of_death(numbers: NDArray[np.intp]) -> Iterator[None]:
         ) from error
 
 
-def _as_loaded(inputs: Inputs, rows: slice, parts: dict[str, Any]) -> Loaded:
-    numbers = inputs.numbers(rows)
+def _as_batch(parts: dict[str, Any], rows: slice) -> Batch:
     if "error" in parts:
         raise _named(parts["error"], parts["row"])
-    batch = Batch(parts["args"], parts["kwargs"], len(numbers))
-    keys = parts["keys"]
-    held = Prepared.of(inputs, numbers, batch)
-    given = range(len(numbers)) if keys is None else keys
-    return Loaded(given, parts["labels"], held, keys=keys)
+    return Batch(parts["args"], parts["kwargs"], rows.stop - rows.start)
 
 
 def _as_it_is(parts: Any) -> Any:
@@ -135,19 +139,22 @@ class _Batches(Dataset[Any]):
 
     def __init__(self, inputs: Inputs, slices: list[slice], keyed: bool) -> None:
         self.inputs, self.slices, self.keyed = inputs, slices, keyed
+        self.sending = Sending()
 
     def __len__(self) -> int:
         return len(self.slices)
 
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        rows = self.slices[number]
+    def __getitem__(self, request: Request) -> dict[str, Any]:
+        rows = self.slices[request[0]]
         try:
             loaded = self.inputs.loaded(rows)
         except Exception as error:
             return {"error": error, "row": self._first_failing(rows)}
         try:
-            keys = row_keys(loaded.given) if self.keyed else None
-            batch = loaded.inputs[slice(0, len(loaded.inputs))]
+            with self.sending.answering(request):
+                batch = loaded.inputs[slice(0, len(loaded.inputs))]
+                batch = batch.mapped(self.sending.shared)
+            keys = row_keys(_laid_out(loaded, batch)) if self.keyed else None
         except Exception as error:
             return {"error": error, "row": None}  # which names its rows, where it can
         parts = {"args": batch.args, "kwargs": batch.kwargs, "keys": keys}
@@ -161,6 +168,30 @@ class _Batches(Dataset[Any]):
             except Exception:
                 return f"row {number}"
         return f"rows {numbers[0]} to {numbers[-1]}"  # it does not fail again
+
+
+def _laid_out(loaded: Loaded, batch: Batch) -> Any:
+    """Return the given rows: those in their batch, if it is nothing but them.
+
+    There each lies in one piece. An image whose axes have been turned does not, and
+    would be copied for its digest.
+    """
+    whole = batch.args[0] if loaded.inputs.stacks_rows and batch.args else None
+    if not isinstance(whole, Tensor):
+        return loaded.given
+    kinds = {type(row) for row in loaded.given}
+    rows: Any = whole.numpy() if kinds == {np.ndarray} else whole
+    pairs = zip(loaded.given, rows, strict=True)
+    return (
+        [*rows] if all(_is_same(row, other) for row, other in pairs) else loaded.given
+    )
+
+
+def _is_same(row: Any, in_batch: Any) -> bool:
+    """Return whether a row has become one of a batch without being changed."""
+    if type(row) is not type(in_batch) or hasattr(row, "cache_key"):
+        return False
+    return bool(row.shape == in_batch.shape and row.dtype == in_batch.dtype)
 
 
 def _named(error: Exception, row: str | None) -> Exception:
@@ -180,7 +211,11 @@ def _named(error: Exception, row: str | None) -> Exception:
 
 
 class Prepared(Inputs):
-    """Rows whose batch is there already; what else is asked for is read again."""
+    """Rows whose batch is there already; what else is asked for is read again.
+
+    A batch that is given away is there no more, so that nobody gets it again who has
+    changed it meanwhile.
+    """
 
     _batch: Batch | None = None
 
@@ -188,11 +223,6 @@ class Prepared(Inputs):
     def is_fed(self) -> bool:
         """Whether batches are in memory that nobody else writes to."""
         return self._batch is not None
-
-    @property
-    def makes_own(self) -> bool:
-        """Whether each batch is memory of its own; this one may be asked for twice."""
-        return self._batch is None and super().makes_own
 
     @classmethod
     def of(cls, inputs: Inputs, numbers: NDArray[np.intp], batch: Batch) -> Prepared:
@@ -204,15 +234,24 @@ class Prepared(Inputs):
 
     def __getitem__(self, rows: slice) -> Batch:
         """Return rows as a batch."""
-        if self._batch is not None:
-            picked = self._batch.picked(np.arange(*rows.indices(len(self))))
-            if picked is not None:
-                return picked
-        return super().__getitem__(rows)
+        picked = self._picked(np.arange(*rows.indices(len(self))))
+        return super().__getitem__(rows) if picked is None else picked
+
+    def gives_away(self, batch: Batch) -> bool:
+        """Return whether nobody else has the memory of a batch of these rows."""
+        if self._batch is None:
+            return super().gives_away(batch)
+        if batch is self._batch:
+            self._batch = None
+        return True
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return some of these rows."""
-        batch = None if self._batch is None else self._batch.picked(np.asarray(rows))
-        if batch is None:
+        picked = self._picked(np.asarray(rows))
+        if picked is None:
             return super().take(rows)
-        return Prepared.of(self, self.numbers(slice(None))[rows], batch)
+        self.gives_away(picked)
+        return Prepared.of(self, self.numbers(slice(None))[rows], picked)
+
+    def _picked(self, rows: NDArray[np.intp]) -> Batch | None:
+        return None if self._batch is None else self._batch.picked(rows)

@@ -90,9 +90,10 @@ class Settings:
         dtype: torch.dtype | None,
     ) -> Batch:
         """Return some rows where the network runs, with what becomes of their mask."""
-        batch = inputs[rows].moved(
-            device, dtype, waits=not inputs.is_fed, is_own=inputs.makes_own
-        )
+        batch, waits = inputs[rows], not inputs.is_fed
+        # An accelerator has a copy anyhow, and may ask again for fewer rows at once.
+        is_own = device.type == "cpu" and inputs.gives_away(batch)
+        batch = batch.moved(device, dtype, waits=waits, is_own=is_own)
         if batch.mask is None:
             return batch
         return replace(batch, shorten=self.mask or own_mask(module))

@@ -112,9 +112,16 @@ class Inputs:
         """Whether batches are in memory that nobody else writes to."""
         return False
 
+    def gives_away(self, batch: Batch) -> bool:
+        """Return whether nobody else has the memory of a batch of these rows.
+
+        Whoever asks may change it.
+        """
+        return self.stacks_rows
+
     @property
-    def makes_own(self) -> bool:
-        """Whether each batch is memory of its own, which nobody else reads."""
+    def stacks_rows(self) -> bool:
+        """Whether a batch is the given rows, copied one behind the other."""
         return self._cut.makes_own and self._preprocess is None
 
     @property

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data._utils.collate import collate, default_collate_fn_map
+
+from skood.extraction.sharing import stacked_tensors
 
 __all__ = [
     "Takes",
@@ -111,9 +113,15 @@ def _shown(parts: Sequence[Any]) -> str:
 def stacked(parts: list[Any]) -> Any:
     """Return parts as one batch, or as they are where they do not make one."""
     try:
-        return default_collate(parts)
+        return collate(parts, collate_fn_map=_STACKING)
     except (TypeError, RuntimeError):  # of no known kind, or of several lengths
         return parts
+
+
+_STACKING = {
+    **default_collate_fn_map,
+    Tensor: lambda parts, **_: stacked_tensors(parts),
+}
 
 
 def only_input(batch: Any) -> Any:
