@@ -132,8 +132,7 @@ class Filling:
         if not self._buffers:
             self._let_go()
         self._asked.append(keys)
-        todo = first_of_each(keys)
-        todo = todo[self._absent(keys[todo]).any(axis=1)]
+        todo = self._lacked(keys, first_of_each(keys))
         self._found(len(keys) - len(todo))
         if self.gathers and len(todo):
             self._compute(keys, inputs, todo)  # too little to be shared out
@@ -149,8 +148,12 @@ class Filling:
                 self._claims.append(claim)
                 self._compute(keys, inputs, todo[mine])
             others = todo[~mine]
-            todo = others[self._absent(keys[others]).any(axis=1)]
+            todo = self._lacked(keys, others)
             self._found(len(others) - len(todo))
+
+    def _lacked(self, keys: Keys, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return those of some rows of which a block is not in the store."""
+        return rows[self._absent(keys[rows]).any(axis=1)] if len(rows) else rows
 
     def _found(self, n_rows: int) -> None:
         self.store.opened.count(hits=n_rows)

@@ -54,7 +54,9 @@ class Gathered:
     def found(self, source: str, block: Key, keys: Keys) -> NDArray[np.bool_]:
         """Return which rows are here with a block."""
         with self._lock:
-            rows = self._rows.get(source, {})
+            rows = self._rows.get(source)
+            if not rows:
+                return np.zeros(len(keys), dtype=bool)
             here = [block in rows.get(key.tobytes(), ()) for key in keys]
             return np.array(here, dtype=bool)
 
