@@ -49,8 +49,9 @@ class Requests:
         for number in range(self._n_batches):
             known = self._in_use.items()
             self._in_use = {n: refs for n, refs in known if not _is_let_go(refs)}
-            yield number, frozenset(self._in_use)
+            others = frozenset(self._in_use)
             self._in_use[number] = None  # until it has come
+            yield number, others
 
     def came(self, number: int, batch: Batch) -> None:
         """Note a batch, whose memory is in use until nobody holds any of it."""
@@ -90,7 +91,7 @@ class Sending:
 
     def shared(self, tensor: Tensor) -> Tensor:
         """Return a tensor in memory that is shared; itself if that does not pay."""
-        if tensor.is_shared() or not _is_plain(tensor) or not tensor.is_contiguous():
+        if not (_is_plain(tensor) and tensor.is_contiguous()) or tensor.is_shared():
             return tensor
         room = self.room(tensor.shape, tensor.dtype)
         return tensor if room is None else room.copy_(tensor)
