@@ -16,8 +16,6 @@ __all__ = ["COMPILED", "own_types", "trusted_names"]
 
 PLAIN = (
     STORED,
-    "functools.partial",
-    "numpy.dtype",
     "skood.extraction.perturbation.InputPerturbation",  # in no file of skops alone
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -26,16 +24,12 @@ PLAIN = (
     "sklearn.metrics._scorer._Scorer",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.utils._bunch.Bunch",
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
 )
 """Classes of values, which run nothing, beside skood's and what skops knows."""
 
-COMPILED = {
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-}
+COMPILED = {"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
 """Tables of numbers that compiled code follows anywhere; old versions of skops trust
 them."""
 
