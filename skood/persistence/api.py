@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
 import skops
-import skops.io
 
-from skood._sklearn_compat import loss_names
 from skood._version import __version__
 from skood.files import tensors
 from skood.files.digest import file_digest
 from skood.files.folder import write_folder
 from skood.persistence.about import about_text
-from skood.persistence.archive import STORED, checked_archive, packed, restored
+from skood.persistence.archive import checked_archive, packed, restored
 from skood.persistence.callers_network import callers_networks
 from skood.persistence.errors import LoadError
 from skood.persistence.folder import (
@@ -41,7 +38,7 @@ from skood.persistence.networks import (
     networks_of,
 )
 from skood.persistence.stored import Beside
-from skood.persistence.trust import COMPILED, own_types, trusted_names
+from skood.persistence.trust import allowed_names, found, trusted_names
 from skood.persistence.writer import OTHERWISE, Writer
 
 __all__ = ["load", "save"]
@@ -282,46 +279,14 @@ def load(
         about = described_networks(content["networks"])
         factories = factory_names(about) if given is None else []
         archive = files[ESTIMATOR].tobytes()
-        allowed = _allowed(archive, names, factories)
+        allowed = allowed_names(archive, names, factories)
         networks = networks_of(
-            given, about, lambda: read_network(files, path), lambda n: _named(n, names)
+            given, about, lambda: read_network(files, path), lambda n: found(n, names)
         )
         arrays = mapped_arrays(files, path, copy=not mmap)
         return _loaded(archive, Beside(arrays, networks, allowed))
     except LoadError as error:
         raise LoadError(f"{os.fspath(path)}: {error}") from error
-
-
-def _allowed(data: bytes, trusted: dict[str, Any], factories: list[str]) -> set[str]:
-    """Return the names in a file that are trusted, if all are."""
-    try:
-        names, called = checked_archive(data)
-        unknown = {*skops.io.get_untrusted_types(data=data), *factories}
-    except Exception as error:
-        raise LoadError(
-            f"estimator.skops is not as skood.save writes it: {error}"
-        ) from error
-    unknown = (unknown | names & COMPILED) - {*own_types(), *trusted}
-    if unknown:
-        raise LoadError(
-            f"it names what is neither skood's nor an estimator of scikit-learn: "
-            f"{', '.join(sorted(unknown))}. If you trust all of these, and want their "
-            f"code to run, give trusted={sorted(unknown)!r}."
-        )
-    for name in called - {STORED, *loss_names()}:
-        if not (name in trusted and isinstance(_named(name, trusted), type)):
-            raise LoadError(f"{name!r} is not read as what is called.")
-    return names & {*own_types(), *trusted}
-
-
-def _named(name: str, trusted: dict[str, Any]) -> Any:
-    if trusted[name] is not None:
-        return trusted[name]
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LoadError(f"{name!r} is not found here: {error}") from error
 
 
 def _loaded(data: bytes, parts: Beside) -> Any:

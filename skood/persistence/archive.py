@@ -11,7 +11,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -56,7 +56,7 @@ def is_found_again(value: Any) -> bool:
     return home is None or vars(home).get(value.__name__) is value
 
 
-@cache
+@lru_cache(maxsize=1024)
 def named(value: Any) -> Node:
     """Return the node of a class or function, which skops finds by its name.
 
