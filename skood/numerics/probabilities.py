@@ -70,5 +70,5 @@ def behind_best(logits: Any) -> tuple[Any, Any]:
     xp = array_namespace(logits)
     _, behind = less_best(logits)
     others = xp.exp(behind)
-    others[xp.arange(behind.shape[0]), xp.argmax(behind, axis=1)] = 0
+    others[xp.arange(behind.shape[0]), xp.argmax(logits, axis=1)] = 0
     return behind, others
