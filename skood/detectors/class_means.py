@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import class_sums
-from skood.numerics.rows import cache_slices, in_float64
+from skood.numerics.rows import cache_slices
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
@@ -102,8 +102,8 @@ def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
 
     def of(h: Any, _z: Any, _classes: Any) -> ClassSums:
-        slices = cache_slices(h, h.shape[1])
-        parts = [to_numpy(in_float64(h[rows]).sum(0)) for rows in slices]
+        xp, slices = array_namespace(h), cache_slices(h, h.shape[1])
+        parts = [to_numpy(xp.sum(h[rows], axis=0, dtype=xp.float64)) for rows in slices]
         return ClassSums(np.array([float(len(h))]), np.sum(parts, axis=0)[None])
 
     found = detector._gathered(of, training, logits=False, whole_blocks=True)
@@ -121,7 +121,6 @@ def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
 
 def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
     """Return the sums of the rows that are predicted as what they are labelled."""
-
     assert detector.head_ is not None
     n_logits, many = len(detector.head_.bias), has_many_classes(detector)
 
