@@ -54,6 +54,7 @@ PENULTIMATE = {"layers": ("penultimate",)}
 PARAMETERS: dict[str, dict[str, Any]] = {
     "ConceptMatching": {"layers": "penultimate"},
     "NCI": {"alpha": 0.0},  # pytorch-ood has no norm, whose weight takes a pass
+    "NAC": {"alpha": 100.0},  # as pytorch-ood's; ours by default takes a pass
     "Mahalanobis": PENULTIMATE,
     "KNN": PENULTIMATE | {"n_neighbors": 50},
     "GaussianMixtureDetector": PENULTIMATE,

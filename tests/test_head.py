@@ -34,6 +34,7 @@ from skood import (
     ViM,
     WeiPer,
 )
+from skood.detectors.head import base
 from skood.detectors.head.bank import balanced_rows
 from skood.detectors.head.signs import check_positive, guarded_product
 from skood.detectors.head.subspaces import origin, row_space
@@ -94,8 +95,18 @@ def test_states_of_nac_are_features_times_gradients():
     z = h @ torch.tensor(features.head.weight).T
     divergence = -torch.log_softmax(z, dim=1).mean(dim=1).sum()
     (gradient,) = torch.autograd.grad(divergence, h)
-    states = detector._states(h.detach().numpy(), z.detach().numpy())
-    np.testing.assert_allclose(states, (h * gradient).detach(), atol=1e-12)
+    states = [*detector._states(h.detach().numpy(), z.detach().numpy())]
+    expected = (h * gradient).detach()
+    np.testing.assert_allclose(np.concatenate(states), expected, atol=1e-12)
+
+
+def test_she_multiplies_each_row_with_the_weights_once():
+    features, y = synthetic_features()
+    known, new = features[y != -1], features[y == -1]
+    with mock.patch.object(base, "product_in_type", wraps=base.product_in_type) as spy:
+        SHE().fit(known, y[y != -1], threshold_data=new)
+    multiplied = sum(len(call.args[0]) for call in spy.call_args_list)
+    assert multiplied == len(features)
 
 
 # The head --------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from skood.numerics.device import array_namespace, to_numpy
 from skood.numerics.moments import class_sums
-from skood.numerics.rows import cache_slices, in_float64
+from skood.numerics.rows import cache_slices
 
 if TYPE_CHECKING:
     from skood.detectors.head.base import HeadDetector
@@ -49,7 +50,11 @@ class ClassSums:
     def of(cls, x: Any, classes: NDArray[np.intp], n_classes: int) -> ClassSums:
         """Return the sums of some rows, NumPy or torch."""
         counts = np.bincount(classes, minlength=n_classes).astype(np.float64)
-        return cls(counts, class_sums(x, classes, n_classes))
+        if n_classes <= MANY_CLASSES:
+            return cls(counts, class_sums(x, classes, n_classes))
+        places = classes, np.arange(len(classes))
+        members = csr_array((np.ones(len(classes)), places), (n_classes, len(classes)))
+        return cls(counts, members @ to_numpy(x))
 
     def merge(self, other: ClassSums) -> ClassSums:
         """Return the sums of both sets of rows."""
@@ -97,8 +102,8 @@ def mean_row(detector: HeadDetector, training: Training) -> NDArray[np.float64]:
     """Return the mean of the penultimate features, shape (d,)."""
 
     def of(h: Any, _z: Any, _classes: Any) -> ClassSums:
-        slices = cache_slices(h, h.shape[1])
-        parts = [to_numpy(in_float64(h[rows]).sum(0)) for rows in slices]
+        xp, slices = array_namespace(h), cache_slices(h, h.shape[1])
+        parts = [to_numpy(xp.sum(h[rows], axis=0, dtype=xp.float64)) for rows in slices]
         return ClassSums(np.array([float(len(h))]), np.sum(parts, axis=0)[None])
 
     found = detector._gathered(of, training, logits=False, whole_blocks=True)
@@ -116,13 +121,17 @@ def predicted_sums(detector: HeadDetector, training: Training) -> ClassSums:
 
 def correct_sums(detector: HeadDetector, training: Training) -> ClassSums:
     """Return the sums of the rows that are predicted as what they are labelled."""
+    assert detector.head_ is not None
+    n_logits, many = len(detector.head_.bias), has_many_classes(detector)
 
-    def of(h: Any, z: Any, columns: NDArray[np.intp]) -> ClassSums:
-        right = predicted(z) == columns
-        return ClassSums.of(h[right], columns[right], z.shape[1])
+    def of(h: Any, _z: Any, columns: NDArray[np.intp]) -> ClassSums:
+        some = columns >= 0
+        return ClassSums.of(h[some], columns[some], n_logits)
 
-    columns, many = detector._label_columns(training), has_many_classes(detector)
-    return detector._gathered(of, training, columns, whole_blocks=many)
+    largest = detector._largest_logits(training)
+    columns = detector._label_columns(training, largest)
+    right = np.where(columns == largest, columns, -1)
+    return detector._gathered(of, training, right, logits=False, whole_blocks=many)
 
 
 def has_many_classes(detector: HeadDetector) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skood._progress import Bar, tracked
 from skood.features.workers import called_in_order
+from skood.numerics.buffers import short_buffers
 from skood.numerics.graph import in_graph
 
 if TYPE_CHECKING:
@@ -82,14 +83,15 @@ def chunk_results(
         The chunks that a worker gets in one go.
     """
     bare = features.without_company()
+    call = partial(_called, of_chunk)
     if _n_chunks(features) == 1:
-        yield of_chunk(bare, *columns)
+        yield call(bare, *columns)
         return
     arguments = (
         (chunk, *(column[rows] for column in columns))
         for rows, chunk in chunks_of(bare)
     )
-    yield from called_in_order(of_chunk, arguments, at_once)
+    yield from called_in_order(call, arguments, at_once)
 
 
 def merged_statistics(
@@ -149,6 +151,11 @@ def by_chunks(
             done += len(part)
             bar.update(len(part))
     return values
+
+
+def _called(of_chunk: Callable[..., R], *arguments: Any) -> R:
+    with short_buffers():
+        return of_chunk(*arguments)
 
 
 def _n_chunks(features: LayerFeatures) -> int:

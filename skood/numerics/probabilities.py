@@ -42,7 +42,7 @@ def largest_softmax(logits: Any, count: int) -> tuple[Any, Any]:
     xp = array_namespace(logits)
     n_left_out = max(logits.shape[1] - count, 0)
     ordered = xp.astype(_largest_last(logits, n_left_out), xp.float64)
-    weights = xp.exp(ordered - ordered[:, -1:])
+    weights = exponentials(ordered - ordered[:, -1:])
     others = row_sums(weights[:, :-1])
     total = (1 + others)[:, None]
     kept = weights[:, n_left_out:]
@@ -70,5 +70,5 @@ def behind_best(logits: Any) -> tuple[Any, Any]:
     xp = array_namespace(logits)
     _, behind = less_best(logits)
     others = xp.exp(behind)
-    others[xp.arange(behind.shape[0]), xp.argmax(behind, axis=1)] = 0
+    others[xp.arange(behind.shape[0]), xp.argmax(logits, axis=1)] = 0
     return behind, others

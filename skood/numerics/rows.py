@@ -102,8 +102,8 @@ def best_logit(z: Any) -> Any:
 def less_best(z: Any) -> tuple[Any, Any]:
     """Return the largest entry of each row, and all less it, a new array in float64."""
     xp = array_namespace(z)
+    best = in_float64(best_logit(z))
     z = xp.astype(z, xp.float64)
-    best = best_logit(z)
     z -= best[:, None]
     return best, z
 

@@ -202,15 +202,19 @@ class HeadDetector(BaseDetector):
         self._all_labels = training.labels
         return training
 
-    def _label_columns(self, training: Training) -> NDArray[np.intp]:
-        """Return the column of the logits that each row's label stands for."""
+    def _label_columns(
+        self, training: Training, largest: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """Return the column of the logits that each row's label stands for.
+
+        ``largest`` are the columns of the rows' largest logits.
+        """
         assert self.head_ is not None
         if training.classes is None or training.labels is None:
             raise ValueError(
                 f"{type(self).__name__} compares predictions with labels, and y is "
                 "None: give fit the class labels of the rows."
             )
-        largest = by_chunks(self._largest, training.features).astype(np.intp)
         columns = label_columns(
             np.asarray(self._all_labels),
             training.labels,
@@ -219,6 +223,10 @@ class HeadDetector(BaseDetector):
             len(self.head_.bias),
         )
         return np.asarray(columns[training.classes])
+
+    def _largest_logits(self, training: Training) -> NDArray[np.intp]:
+        """Return the column of the largest logit of each row."""
+        return by_chunks(self._largest, training.features).astype(np.intp)
 
     def _largest(self, chunk: LayerFeatures) -> NDArray[np.intp]:
         parts = self._some_rows(chunk, logits=True)

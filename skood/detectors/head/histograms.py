@@ -66,18 +66,25 @@ def _row_counts(x: Any, limits: NDArray[np.float64], n_bins: int) -> Any:
 def places_among(x: Any, cuts: NDArray[np.float64]) -> Any:
     """Return how many cuts each entry has reached, as ``searchsorted`` from the right.
 
-    On the CPU the entries are first put into equal cells, so narrow that two
-    comparisons with cuts are left to do, which is several times faster.
+    On the CPU the entries are first put into equal cells, so narrow that no two cuts
+    share one: a single comparison is left to do, which is several times faster.
     """
     if not isinstance(x, np.ndarray):
         return places(cuts, x)
-    low, width = cuts[0], np.diff(cuts).min(initial=1.0) / 2
-    n_cells = int((cuts[-1] - low) / width) + 2
+    width = np.diff(cuts).min(initial=1.0) / 2
+    n_cells = int((cuts[-1] - cuts[0]) / width) + 2
     if n_cells > MOST_CELLS:
         return np.searchsorted(cuts, x, side="right")
-    # From the cell below on, since rounding may have put the entry into the next one.
-    edges = low + width * (np.arange(n_cells) - 1)
-    first = np.searchsorted(cuts, edges, side="right")
-    found = first[np.clip((x - low) / width, 0, n_cells - 1).astype(np.intp)]
-    padded = np.append(cuts, [np.nan, np.nan])  # which nothing reaches
-    return found + (x >= padded[found]) + (x >= padded[found + 1])
+    # Rounding moves no entry past another: cuts in cells below are reached.
+    cells = np.arange(n_cells)
+    below = np.searchsorted(_cells(cuts, cuts[0], width, n_cells), cells)
+    found = below.take(_cells(x, cuts[0], width, n_cells))
+    found += x >= np.append(cuts, np.nan).take(found)  # which nothing reaches
+    return found
+
+
+def _cells(x: Any, low: float, width: float, n_cells: int) -> NDArray[np.intp]:
+    """Return the cell of each entry, the outermost for what is beyond them."""
+    cells = x - low
+    cells /= width
+    return np.clip(cells, 0, n_cells - 1, out=cells).astype(np.intp)

@@ -125,16 +125,13 @@ class NAC(HeadDetector):
 
     def _inverse_size(self, training: Training) -> float:
         def squares(h: Any, z: Any) -> tuple[Any]:
-            states = self._states(h, z)
-            return (row_dots(states, states) / h.shape[1],)
+            sums = [row_dots(states, states) for states in self._states(h, z)]
+            return (array_namespace(h).concat(sums) / h.shape[1],)
 
         ((square,), _) = term_moments(self, training, squares)
         return float(10 * square**-0.5) if square > 0 else 10.0
 
-    def _states(self, h: Any, z: Any) -> Any:
-        return array_namespace(h).concat([*self._some_states(h, z)])
-
-    def _some_states(self, h: Any, z: Any) -> Iterator[Any]:
+    def _states(self, h: Any, z: Any) -> Iterator[Any]:
         """Yield the states of some rows after the other."""
         assert self.head_ is not None
         xp, weight = array_namespace(z), self.head_.weight
@@ -142,14 +139,15 @@ class NAC(HeadDetector):
         if weight.dtype == np.float32:  # as precise as the logits
             unlike_uniform = xp.astype(unlike_uniform, xp.float32)
         back = product_in_type(unlike_uniform, weight.T)
-        for rows in cache_slices(h, h.shape[1]):
+        for rows in cache_slices(h, 2 * h.shape[1]):  # states, cells and bins at once
             yield h[rows] * in_float64(back[rows])
 
     def _bins(self, h: Any, z: Any) -> Iterator[Any]:
         """Yield the bins of some rows after the other, numbered over all units."""
-        for states in self._some_states(h, z):
-            places = places_among(states, self.cuts_)
-            yield places + like(np.arange(h.shape[1]) * self.n_bins, places)
+        for states in self._states(h, z):
+            bins = places_among(states, self.cuts_)
+            bins += like(np.arange(h.shape[1]) * self.n_bins, bins)
+            yield bins
 
     def _counts(self, h: Any, z: Any, _: Any) -> BinCounts:
         shape = (h.shape[1], self.n_bins)

@@ -19,7 +19,7 @@ from skood.features.chunks import by_chunks
 from skood.numerics.device import array_namespace, like, to_numpy
 from skood.numerics.fixed_blocks import triangular_product
 from skood.numerics.probabilities import log_softmax
-from skood.numerics.rows import lengths, nonzero, row_dots, row_sums, unit_rows
+from skood.numerics.rows import lengths, nonzero, row_dots, row_sums
 
 __all__ = ["PNML"]
 
@@ -87,24 +87,24 @@ class PNML(HeadDetector):
 
     def _learn_head(self, training: Training) -> None:
         self._check_several_classes()
-        self.spread_ = _inverse_root(outer_sum(self, training, unit_rows))
+        self.spread_ = _inverse_root(outer_sum(self, training, _scaled))
         self._is_triangle = not np.tril(self.spread_, -1).any()
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        return self._minus_regret(h, z, self._weight_of(h))
+        sizes = _sizes(h)
+        return self._minus_regret(z, sizes, self._weight_of(h / sizes))
 
-    def _weight_of(self, h: Any) -> Any:
-        """Return q: how little the training rows say about each row."""
-        spread, unit = like(self.spread_, h), unit_rows(h)
+    def _weight_of(self, unit: Any) -> Any:
+        """Return q: how little the training rows say about rows of length one."""
         multiplied = triangular_product if self._is_triangle else matmul
-        part = multiplied(unit, spread)
+        part = multiplied(unit, like(self.spread_, unit))
         return row_dots(part, part)
 
-    def _minus_regret(self, h: Any, z: Any, q: Any) -> Any:
-        xp = array_namespace(h)
+    def _minus_regret(self, z: Any, sizes: Any, q: Any) -> Any:
+        xp = array_namespace(z)
         assert self.head_ is not None
         bias = like(self.head_.bias, z)
-        log_p = log_softmax((z - bias) / nonzero(lengths(h))[:, None] + bias)
+        log_p = log_softmax((z - bias) / sizes + bias)
         tempered = xp.exp(log_p / (1 + q)[:, None])  # p / p^kappa, which has no 0 / 0
         return -xp.log(row_sums(tempered / (tempered - xp.expm1(log_p))))
 
@@ -120,7 +120,8 @@ class PNML(HeadDetector):
         """
 
         def weight(chunk: LayerFeatures) -> NDArray[np.float64]:
-            return to_numpy(self._weight_of(self._read(chunk, logits=False)[0]))
+            h, _ = self._read(chunk, logits=False)
+            return to_numpy(self._weight_of(_scaled(h)))
 
         q = by_chunks(weight, training.features)
         if q.max() > 1 - 1e-6:
@@ -130,9 +131,18 @@ class PNML(HeadDetector):
             chunk: LayerFeatures, left_out: NDArray[np.float64]
         ) -> NDArray[np.float64]:
             h, z = self._read(chunk)
-            return to_numpy(self._minus_regret(h, z, like(left_out, h)))
+            return to_numpy(self._minus_regret(z, _sizes(h), like(left_out, h)))
 
         return by_chunks(score, training.features, q / (1 - q))
+
+
+def _scaled(h: Any) -> Any:
+    return h / _sizes(h)
+
+
+def _sizes(h: Any) -> Any:
+    """Return the length of each row, 1 for a row of zeros, shape (n, 1)."""
+    return nonzero(lengths(h))[:, None]
 
 
 def _inverse_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
