@@ -42,7 +42,11 @@ ROOMS = {
     ),
     "thresholds": (
         "calibration/{threshold,probability}.py",
-        ["tests/test_calibration_threshold.py", "tests/test_threshold_data.py"],
+        [
+            "tests/test_calibration_probability.py",
+            "tests/test_calibration_threshold.py",
+            "tests/test_threshold_data.py",
+        ],
     ),
     "streams": (
         "calibration/{monitor,alarm_rate,covariate_shift}.py",
