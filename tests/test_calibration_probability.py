@@ -37,9 +37,9 @@ def test_probabilities_are_a_logistic_regression_on_squashed_scores(weight):
 
 def test_scores_that_do_not_vary_or_are_infinite_have_probabilities():
     same = LogisticCalibration.of(np.full(9, 2.0), np.array([-1.0, -np.inf]))
-    low, high = same([-np.inf, 2.0])[:, 1]
+    low, high = same(np.array([-np.inf, 2.0]))[:, 1]
     assert 0 <= low < 0.5 < high <= 1
     assert (same.standard.centre, same.standard.spread) == (2, 1)
     none = LogisticCalibration.of(np.full(3, np.inf), np.array([0.0, 1.0, 2.0]))
     assert (none.standard.centre, none.standard.spread) == (0, 1)
-    assert np.isfinite(none([0.0, np.inf])).all()
+    assert np.isfinite(none(np.array([0.0, np.inf]))).all()
