@@ -131,7 +131,7 @@ def _triangular(
     reg_covar: float,
     least: float = SMALL,
 ) -> Whitening | None:
-    """Return the whitening by Cholesky, or None if a squared pivot is below ``least``."""
+    """Return the whitening by Cholesky, or None where a squared pivot is too small."""
     scale = np.sqrt(variances)
     padded = _scaled(moments, scale)
     padded[np.diag_indices_from(padded)] += reg_covar
