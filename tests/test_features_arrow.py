@@ -190,3 +190,13 @@ def test_several_blocks_are_no_one_array_without_a_copy():
     with pytest.raises(ValueError, match="cannot be one array without a copy"):
         features.__array__(copy=False)
     assert features.select("logits").__array__(np.float64).dtype == np.float64
+
+
+def test_features_without_rows_are_a_file_without_rows(tmp_path):
+    features = some_features()
+    features[:0].to_parquet(tmp_path / "0.parquet")
+    assert pq.read_table(tmp_path / "0.parquet").num_rows == 0
+    with pytest.raises(ValueError, match="no rows"):
+        LayerFeatures.from_parquet(tmp_path / "0.parquet")
+    features.to_parquet(tmp_path / "1.parquet")
+    assert_same(LayerFeatures.from_parquet(tmp_path), features)
