@@ -227,19 +227,20 @@ def class_sums(
     -------
     ndarray of float64, shape (C, d)
     """
-    return _sums(x, classes, np.zeros((n_classes, x.shape[1])), 0.0)
+    return _sums(x, classes, n_classes, 0.0)
 
 
 def _sums(
     x: Any,
     labels: NDArray[np.intp],
-    sums: NDArray[np.float64],
+    n_classes: int,
     origin: float | NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Add the rows, less an origin, to the sums of their classes."""
+    """Return the sums of the rows of each class, less an origin."""
+    sums = np.zeros((n_classes, x.shape[1]))
     for rows in _slices(len(labels), BLOCK_ROWS):
         block = np.subtract(to_numpy(x[rows]), origin, dtype=np.float64)
-        present, part = _part_sums(block, labels[rows], len(sums))
+        present, part = _part_sums(block, labels[rows], n_classes)
         sums[present] += part
     return sums
 
@@ -283,7 +284,7 @@ def _rough_means(
         x, labels = x[rows], labels[rows]
     # Sums are taken from one of the rows: far from zero they would lose digits.
     origin = to_numpy(x[0]).astype(np.float64)
-    sums = _sums(x, labels, np.zeros((len(counts), x.shape[1])), origin)
+    sums = _sums(x, labels, len(counts), origin)
     return sums / np.bincount(labels)[:, None] + origin
 
 
