@@ -443,3 +443,15 @@ def test_nan_in_a_layer_is_named():
     features.block("layer2", "avg")[3, 2] = np.inf
     with pytest.raises(ValueError, match=r"layer 'layer2' \(avg\) contains infinity"):
         Mahalanobis(["layer1", "layer2"]).fit(features, y)
+
+
+def test_under_its_whitening_the_rows_are_white(data):
+    X, y, _ = data
+    detector = Mahalanobis(reg_covar=0).fit(X, y)
+    ((key, whitening),) = detector.whitenings_.items()
+    centred = X - detector.means_[key][y]
+    np.testing.assert_allclose(
+        np.cov(centred @ whitening, rowvar=False, bias=True),
+        np.eye(X.shape[1]),
+        atol=1e-9,
+    )
