@@ -260,6 +260,8 @@ def test_groups_of_sources_have_rows_of_means(example):
         ood_report(y, scores["good"], groups={"nowhere": "both"}, **options)
     with pytest.raises(ValueError, match="groups has the name 'far', which another"):
         ood_report(y, scores["good"], groups={"near": "far"}, **options)
+    with pytest.raises(ValueError, match="groups has the name 'mean', which another"):
+        ood_report(y, scores["good"], groups={"near": "mean"}, **options)
 
 
 def test_report_shapes(example):
