@@ -159,12 +159,15 @@ class PartMoments:
         pieces = _pieces(*x.shape)
         with threads_for(len(pieces)) as mapped:
             centres = _rough_means(x, labels, counts)
-            sums, scatter = _sums_and_scatter(x, labels, centres, mapped, pieces)
-        shifts = sums / counts[:, None]
-        # A class of few rows was centred on its mean: the shift is rounding then.
-        many = counts > SAMPLE
-        scatter -= _products(shifts[many] * np.sqrt(counts[many])[:, None])
-        return cls(present, ClassMoments(counts, centres + shifts, scatter))
+            # A class of few rows is centred on its mean: its sum is rounding then.
+            many = counts > SAMPLE
+            n_summed = len(counts) if many.any() else 0
+            sums = np.zeros((n_summed, x.shape[1]))
+            scatter = _scatter(x, labels, centres, sums, mapped, pieces)
+        shifts = sums[many[: len(sums)]] / counts[many, None]
+        centres[many] += shifts
+        scatter -= _products(shifts * np.sqrt(counts[many])[:, None])
+        return cls(present, ClassMoments(counts, centres, scatter))
 
     def merge(self, other: PartMoments) -> PartMoments:
         """Return the moments of both sets of rows."""
@@ -249,6 +252,8 @@ def _part_sums(
     rows: NDArray[np.float64], labels: NDArray[np.intp], n_classes: int
 ) -> tuple[slice | NDArray[np.intp], NDArray[np.float64]]:
     """Return which classes there are rows of, all or those, and the sums of these."""
+    if n_classes == 0:
+        return slice(None), rows[:0]
     if n_classes == 1:
         return slice(None), rows.sum(axis=0)[None]
     if n_classes <= DENSE_CLASSES:
@@ -284,21 +289,26 @@ def _rough_means(
         x, labels = x[rows], labels[rows]
     # Sums are taken from one of the rows: far from zero they would lose digits.
     origin = to_numpy(x[0]).astype(np.float64)
-    sums = _sums(x, labels, len(counts), origin)
-    return sums / np.bincount(labels)[:, None] + origin
+    means = _sums(x, labels, len(counts), origin)
+    means /= np.bincount(labels)[:, None]
+    means += origin
+    return means
 
 
-def _sums_and_scatter(
+def _scatter(
     x: Any,
     labels: NDArray[np.intp],
     centres: NDArray[np.float64],
+    sums: NDArray[np.float64],
     mapped: Callable[..., Iterator[Any]],
     pieces: list[slice],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sums of rows less their centres, and of their outer products."""
-    sums = np.zeros_like(centres)
+) -> NDArray[np.float64]:
+    """Return the sum of the outer products of rows less their centres.
+
+    These rows are added to the sums of their classes, if there are any.
+    """
     if not isinstance(x, np.ndarray):
-        return sums, _scatter_on_device(x, labels, centres, sums)
+        return _scatter_on_device(x, labels, centres, sums)
     scatter = np.zeros((x.shape[1], x.shape[1]))
 
     def of_rows(rows: slice) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
@@ -308,7 +318,7 @@ def _sums_and_scatter(
     for present, part, products in mapped(of_rows, pieces):
         sums[present] += part
         scatter += products
-    return sums, scatter
+    return scatter
 
 
 def _scatter_on_device(
@@ -317,7 +327,6 @@ def _scatter_on_device(
     centres: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the sum of outer products, and add the rows to those of their classes."""
     on_device = x.new_tensor(centres, dtype=x.double().dtype)
     total = x.new_zeros((x.shape[1], x.shape[1])).double()
     for rows in _slices(len(labels), BLOCK_ROWS):
