@@ -24,7 +24,7 @@ ROWS = np.random.default_rng(0).normal(size=(40, 4))
 NETWORK = Convolutional()
 PARTS = ("arrays.safetensors", "estimator.skops", "network.safetensors")
 FILES = ("about.json", *PARTS)
-STORED = "skood.persistence.stored.Stored"
+STORED = "skood.persistence.stored.made"
 
 # What Python itself reports of the process while a folder is loaded ------------------
 
@@ -168,9 +168,7 @@ def mapping(values, kind="builtins.dict"):
 def made(kind, *args):
     """Return the node of a value that skops does not hold."""
     content = items([scalar(kind), *args], "tuple")
-    return node(
-        "ConstructorFromReduceNode", "skood.persistence.stored.Stored", content=content
-    )
+    return node("ConstructorFromReduceNode", STORED, content=content)
 
 
 def put(path, value, name="verbose"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -132,3 +134,12 @@ def convolutional() -> Convolutional:
     """A factory, as it can be given in place of a network."""
     torch.manual_seed(0)
     return Convolutional()
+
+
+def perceptron(*widths: int) -> nn.Sequential:
+    """Linear layers with ReLU between them, the same at each call."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Linear(*widths[:2])]
+    for pair in pairwise(widths[1:]):
+        layers += [nn.ReLU(), nn.Linear(*pair)]
+    return nn.Sequential(*layers).eval()

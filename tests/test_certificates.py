@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from networks import perceptron
 from sklearn.pipeline import Pipeline
-from torch import nn
 
 import skood.export
 from skood import (
@@ -36,8 +36,7 @@ def scaled(rows, mean):
 
 
 def fitted(layers=LAYERS, mean=0.5, rounded=False):
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    network = perceptron(8, 6, 3)
     if rounded:
         network.half().float()
     features = LayerFeatureTransformer(

@@ -291,10 +291,10 @@ def test_no_state_reaches_an_unpickler(tmp_path):
     skood.save(AnchoredClassifier(skood.neural.mlp.MLP), path)
     skood.load(path)
     schema, members = members_of(path)
-    members["99.bin"] = pickle.dumps(Payload(tmp_path / "trace"))
+    pickled = pickle.dumps(Payload(tmp_path / "trace"))
     state = state_of(schema)
     attribute = "__cuda_dependent_attributes__"
-    state[attribute] = node("BytesNode", "builtins.bytes", file="99.bin")
+    state[attribute] = made("bytes", scalar(pickled.hex()))
     schema["content"] = mapping(state)
     forge(path, schema, members)
     skood.load(path)
@@ -315,7 +315,7 @@ def test_no_state_reaches_an_unpickler(tmp_path):
     with pytest.raises(LoadError, match="NeuralNetClassifier"):
         skood.load(path)
     array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="99.npy")
-    members["99.npy"] = members.pop("99.bin")  # np.load would take it for a pickle
+    members["99.npy"] = pickled  # np.load would take it for a pickle
     forge(path, {**schema, "content": mapping({"a": array})}, members)
     with pytest.raises(LoadError):
         skood.load(path)

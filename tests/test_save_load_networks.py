@@ -180,8 +180,8 @@ def test_tied_and_odd_tensors(dtype, path):
     assert torch.equal(loaded.network.scale, network.scale)
     with safetensors.safe_open(path / "network.safetensors", "pt") as file:
         names = set(file.keys())
-        assert torch.equal(file.get_tensor("0/weights/odd"), network.odd)
-    assert "0/weights/head.weight" not in names  # it is embed.weight
+        assert torch.equal(file.get_tensor("0/odd"), network.odd)
+    assert "0/head.weight" not in names  # it is embed.weight
     # The caller's own has the weights, but another buffer: it is copied.
     own = copy.deepcopy(network)
     own.scale.mul_(2)

@@ -10,9 +10,9 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from networks import perceptron
 from sklearn.base import clone
 from sklearn.model_selection import KFold, cross_val_score, train_test_split
-from torch import nn
 from torch.utils.data import TensorDataset
 
 from skood import FeatureStore, LayerFeatures, LayerFeatureTransformer, Mahalanobis
@@ -22,9 +22,7 @@ N = 40
 
 @pytest.fixture
 def network():
-    torch.manual_seed(0)
-    layers = nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)
-    return nn.Sequential(*layers).eval()
+    return perceptron(4, 5, 3)
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from cached import N, same
+from networks import perceptron
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from torch import nn
 
 from skood import FeatureStore, LayerFeatureTransformer, Mahalanobis
 from skood.files.sealed import file_parts
@@ -20,8 +20,7 @@ from skood.store.shard import digest_of
 
 @pytest.fixture
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    return perceptron(4, 5, 3)
 
 
 @pytest.fixture

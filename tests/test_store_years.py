@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from cached import N, files_of, same
+from networks import perceptron
 from sklearn.base import clone
-from torch import nn
 
 from skood import FeatureStore, LayerFeatureTransformer
 from skood.store import merging, opened
@@ -29,8 +28,7 @@ from skood.store.index import stacked
 
 @pytest.fixture
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).eval()
+    return perceptron(4, 5, 3)
 
 
 @pytest.fixture

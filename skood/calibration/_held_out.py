@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skood._sklearn_compat import num_samples, safe_indexing
 from skood.model_selection._estimators import in_distribution_scores
 from skood.numerics.arrays import check_readable
+from skood.numerics.checked import refuse_nan
 from skood.numerics.labels import inlier_mask, label_array
 from skood.numerics.seeds import RandomStateLike
 from skood.numerics.splits import folds, share
@@ -196,10 +197,10 @@ def unused_thresholds() -> Iterator[None]:
 def usable_scores(detector: Any, X: Any) -> NDArray[np.float64]:
     """Return a detector's scores: higher = more in-distribution, none of them NaN."""
     scores = in_distribution_scores(detector, X)
-    n_nan = int(np.isnan(scores).sum())
-    if n_nan:
-        raise ValueError(
-            f"{type(detector).__name__} gave {n_nan} NaN of {len(scores)} scores; a "
-            "NaN cannot be compared. Look at the rows that it could not score."
-        )
+    refuse_nan(
+        scores,
+        f"{type(detector).__name__} gave",
+        what="scores",
+        mend="Look at the rows that it could not score.",
+    )
     return scores

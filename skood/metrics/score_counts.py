@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
 from skood.numerics.arrays import as_array
+from skood.numerics.checked import refuse_nan
 
 Ranks = NDArray[np.intp]
 
@@ -56,12 +57,7 @@ def checked_scores(
             "y_true has no inliers: every label is -1. Give in-distribution rows their "
             "class label, or any other one where they have none."
         )
-    n_nan = int(np.isnan(scores).sum())
-    if n_nan:
-        raise ValueError(
-            f"{name} has {n_nan} NaN of {len(scores)}; a NaN cannot be ranked. Look at "
-            "the rows that the detector could not score."
-        )
+    refuse_nan(scores, f"{name} has")
     return scores
 
 

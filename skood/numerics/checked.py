@@ -11,7 +11,13 @@ from sklearn.utils.validation import column_or_1d
 
 from skood.numerics.arrays import as_array
 
-__all__ = ["checked_numbers", "checked_p_values", "checked_rate", "checked_scores"]
+__all__ = [
+    "checked_numbers",
+    "checked_p_values",
+    "checked_rate",
+    "checked_scores",
+    "refuse_nan",
+]
 
 Floats = NDArray[np.float64]
 
@@ -37,13 +43,48 @@ def checked_scores(values: ArrayLike, name: str) -> Floats:
         If some are NaN.
     """
     scores = checked_numbers(values, name)
+    refuse_nan(scores, f"{name} has")
+    return scores
+
+
+def refuse_nan(
+    scores: NDArray[Any],
+    whose: str,
+    *,
+    what: str = "",
+    mend: str = "Look at the rows that the detector could not score.",
+) -> None:
+    """Raise ValueError if some scores are NaN.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples,)
+        One number a row.
+    whose : str
+        How the message begins: ``"y_score has"``, ``"ECOD gave"``.
+    what : str, optional
+        What is counted: ``"scores"``.
+    mend : str, optional
+        How the message ends.
+
+    Raises
+    ------
+    ValueError
+        With the number of NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skood.numerics.checked import refuse_nan
+    >>> refuse_nan(np.array([1.0, np.nan]), "ECOD gave", what="scores", mend="Why?")
+    Traceback (most recent call last):
+    ...
+    ValueError: ECOD gave 1 NaN of 2 scores; a NaN cannot be compared. Why?
+    """
     n_nan = int(np.isnan(scores).sum())
     if n_nan:
-        raise ValueError(
-            f"{name} has {n_nan} NaN of {len(scores)}; a NaN cannot be compared. Look "
-            "at the rows that the detector could not score."
-        )
-    return scores
+        counted = f"{n_nan} NaN of {len(scores)} {what}".rstrip()
+        raise ValueError(f"{whose} {counted}; a NaN cannot be compared. {mend}")
 
 
 def checked_p_values(values: ArrayLike, name: str = "p_values") -> Floats:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sklearn
 import skops
-import skops.io
 
 from skood._version import __version__
 from skood.files import tensors
 from skood.files.digest import file_digest
 from skood.files.folder import write_folder
 from skood.persistence.about import about_text
-from skood.persistence.archive import checked_archive, packed
+from skood.persistence.archive import checked_archive, packed, restored
 from skood.persistence.callers_network import callers_networks
-from skood.persistence.copies import OTHERWISE, Copier
 from skood.persistence.errors import LoadError
 from skood.persistence.folder import (
     ABOUT,
@@ -40,8 +37,9 @@ from skood.persistence.networks import (
     factory_names,
     networks_of,
 )
-from skood.persistence.stored import Beside, beside
-from skood.persistence.trust import COMPILED, own_types, trusted_names
+from skood.persistence.stored import Beside
+from skood.persistence.trust import allowed_names, found, trusted_names
+from skood.persistence.writer import OTHERWISE, Writer
 
 __all__ = ["load", "save"]
 
@@ -139,9 +137,9 @@ def save(
         )
     target = checked_target(path, overwrite)
     networks = StoredNetworks(weights=weights)
-    copier = Copier(networks)
-    archive = _archive(estimator, copier)
-    arrays = {f"{number}": array for number, array in enumerate(copier.arrays)}
+    writer = Writer(networks)
+    archive = _archive(estimator, writer)
+    arrays = {f"{number}": array for number, array in enumerate(writer.arrays)}
     files: dict[str, Callable[[Path], Any]] = {
         ESTIMATOR: lambda file: file.write_bytes(archive)
     }
@@ -167,23 +165,19 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _archive(estimator: Any, copier: Copier) -> bytes:
+def _archive(estimator: Any, writer: Writer) -> bytes:
     """Return the skops file of an estimator, once it has been read back."""
-    copied = copier.copied(estimator, type(estimator).__name__)
+    tree = writer.tree(estimator, type(estimator).__name__)
     try:
-        data = packed(copied)
-        names = checked_archive(data, lambda name: True)
-        token = beside.set(Beside(copier.arrays, copier.networks.known))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                skops.io.loads(data, trusted=sorted(names))
-        finally:
-            beside.reset(token)
+        data = packed(tree)
+        names, _ = checked_archive(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            restored(data, Beside(writer.arrays, writer.networks.known, names))
     except Exception as error:
         raise TypeError(
-            f"{type(estimator).__name__} is not saved without pickle, skops says: "
-            f"{error} {OTHERWISE}"
+            f"{type(estimator).__name__} is not saved without pickle: {error} "
+            f"{OTHERWISE}"
         ) from error
     return data
 
@@ -285,61 +279,25 @@ def load(
         about = described_networks(content["networks"])
         factories = factory_names(about) if given is None else []
         archive = files[ESTIMATOR].tobytes()
-        allowed = _allowed(archive, names, factories)
+        allowed = allowed_names(archive, names, factories)
         networks = networks_of(
-            given, about, lambda: read_network(files, path), lambda n: _named(n, names)
+            given, about, lambda: read_network(files, path), lambda n: found(n, names)
         )
         arrays = mapped_arrays(files, path, copy=not mmap)
-        return _loaded(archive, allowed, Beside(arrays, networks))
+        return _loaded(archive, Beside(arrays, networks, allowed))
     except LoadError as error:
         raise LoadError(f"{os.fspath(path)}: {error}") from error
 
 
-def _allowed(data: bytes, trusted: dict[str, Any], factories: list[str]) -> list[str]:
-    """Return the names in a file that are trusted, if all are."""
+def _loaded(data: bytes, parts: Beside) -> Any:
     try:
-        named = checked_archive(data, lambda n: n in trusted and _is_class(n, trusted))
-        unknown = {*skops.io.get_untrusted_types(data=data), *factories}
-    except Exception as error:
-        raise LoadError(
-            f"estimator.skops is not as skood.save writes it: {error}"
-        ) from error
-    unknown = (unknown | named & COMPILED) - {*own_types(), *trusted}
-    if unknown:
-        raise LoadError(
-            f"it names what is neither skood's nor an estimator of scikit-learn: "
-            f"{', '.join(sorted(unknown))}. If you trust all of these, and want their "
-            f"code to run, give trusted={sorted(unknown)!r}."
-        )
-    return sorted(named & {*own_types(), *trusted})
-
-
-def _is_class(name: str, trusted: dict[str, Any]) -> bool:
-    return isinstance(_named(name, trusted), type)
-
-
-def _named(name: str, trusted: dict[str, Any]) -> Any:
-    if trusted[name] is not None:
-        return trusted[name]
-    module, _, attribute = name.rpartition(".")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise LoadError(f"{name!r} is not found here: {error}") from error
-
-
-def _loaded(data: bytes, trusted: list[str], parts: Beside) -> Any:
-    token = beside.set(parts)
-    try:
-        return skops.io.loads(data, trusted=trusted)
+        return restored(data, parts)
     except (LoadError, Warning):
         raise
     except Exception as error:
         raise LoadError(
             f"estimator.skops cannot be read: {type(error).__name__}: {error}"
         ) from error
-    finally:
-        beside.reset(token)
 
 
 def _check_flags(**flags: Any) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from skood.persistence.archive import is_found_again, name_of
 from skood.persistence.callers_network import CallersNetwork, is_network
 from skood.persistence.errors import LoadError
 
@@ -118,13 +118,12 @@ class StoredNetworks:
 
 
 def _factory_name(factory: Any, where: str) -> str:
-    home, name = getattr(factory, "__module__", ""), getattr(factory, "__name__", "")
-    if vars(sys.modules.get(home, sys)).get(name) is not factory:
+    if not (hasattr(factory, "__name__") and is_found_again(factory)):
         raise TypeError(
             f"{where} is {factory!r}, which cannot be found again by its name: define "
             "the function that makes the network in a module."
         )
-    return f"{home}.{name}"
+    return name_of(factory)
 
 
 # Those of a folder -----------------------------------------------------------------

@@ -8,16 +8,17 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any
 
+import skops.io
+
 from skood._sklearn_compat import loss_names
 from skood._trusted import trusted_types
-from skood.persistence.archive import STORED, name_of
+from skood.persistence.archive import STORED, checked_archive, name_of
+from skood.persistence.errors import LoadError
 
-__all__ = ["COMPILED", "own_types", "trusted_names"]
+__all__ = ["allowed_names", "found", "trusted_names"]
 
 PLAIN = (
     STORED,
-    "functools.partial",
-    "numpy.dtype",
     "skood.extraction.perturbation.InputPerturbation",  # in no file of skops alone
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -26,16 +27,12 @@ PLAIN = (
     "sklearn.metrics._scorer._Scorer",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.utils._bunch.Bunch",
     "sklearn.utils._metadata_requests.MetadataRequest",
     "sklearn.utils._metadata_requests.MethodMetadataRequest",
 )
 """Classes of values, which run nothing, beside skood's and what skops knows."""
 
-COMPILED = {
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.tree._tree.Tree",
-}
+COMPILED = {"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"}
 """Tables of numbers that compiled code follows anywhere; old versions of skops trust
 them."""
 
@@ -48,7 +45,7 @@ FAMILIES: dict[str, Any] = {
 
 
 @cache
-def own_types() -> frozenset[str]:
+def _own_types() -> frozenset[str]:
     """Return what is loaded without the caller's trust, beside what skops knows."""
     names = {
         f"{value.__module__}.{value.__name__}"
@@ -97,3 +94,59 @@ def _no_names(value: Any) -> TypeError:
         f"trusted has {value!r:.200}; wanted are names ('mypackage.MyScaler'), classes "
         "or functions."
     )
+
+
+def allowed_names(
+    data: bytes, trusted: dict[str, Any], factories: Iterable[str]
+) -> set[str]:
+    """Return the names in a skops file, if all of them may be there.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    trusted : dict of str
+        From :func:`trusted_names`.
+    factories : iterable of str
+        Names beside the file.
+
+    Raises
+    ------
+    LoadError
+        If one is not trusted, or the file is none of ours.
+    """
+    try:
+        names, called = checked_archive(data)
+        unknown = {*skops.io.get_untrusted_types(data=data), *factories}
+    except Exception as error:
+        raise LoadError(
+            f"estimator.skops is not as skood.save writes it: {error}"
+        ) from error
+    unknown = (unknown | names & COMPILED) - {*_own_types(), *trusted}
+    if unknown:
+        raise LoadError(
+            f"it names what is neither skood's nor an estimator of scikit-learn: "
+            f"{', '.join(sorted(unknown))}. If you trust all of these, and want their "
+            f"code to run, give trusted={sorted(unknown)!r}."
+        )
+    for name in called - {STORED, *loss_names()}:
+        if not (name in trusted and isinstance(found(name, trusted), type)):
+            raise LoadError(f"{name!r} is not read as what is called.")
+    return names & {*_own_types(), *trusted}
+
+
+def found(name: str, trusted: dict[str, Any]) -> Any:
+    """Return what the caller trusts under a name.
+
+    Raises
+    ------
+    LoadError
+        If there is no such thing here.
+    """
+    if trusted[name] is not None:
+        return trusted[name]
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise LoadError(f"{name!r} is not found here: {error}") from error

@@ -48,16 +48,14 @@ def tensors_of(
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[Any, str] = {}
-    for name, value in state.items():
+    for name, value in {**state, **_buffers_beside(module, state)}.items():
         tensor = _dense(value, f"{where}: {name!r}")
         # Tied weights are one tensor under several names.
         same = (value.data_ptr(), value.dtype, value.shape, value.stride())
         if value.numel() and first.setdefault(same, name) != name:
             aliases[name] = first[same]
         else:
-            kept[f"weights/{name}"] = tensor
-    for name, value in _buffers_beside(module, state).items():
-        kept[f"buffers/{name}"] = _dense(value, f"{where}: {name!r}")
+            kept[name] = tensor
     return kept, aliases
 
 
@@ -96,7 +94,7 @@ def network_like(
     about : mapping
         What the folder says of the network.
     tensors : mapping of str to Tensor
-        ``weights/...`` and ``buffers/...``, if they were saved.
+        By name, if they were saved.
 
     Raises
     ------
@@ -104,8 +102,6 @@ def network_like(
         If it is not of the same kind, or, where no weights were saved, has others.
     """
     module, digest = given.module, about["digest"]
-    weights = {n[8:]: t for n, t in tensors.items() if n.startswith("weights/")}
-    buffers = {n[8:]: t for n, t in tensors.items() if n.startswith("buffers/")}
     unknown = digest is None and not about["weights"]
     if unknown or _is_the_saved(module, about):
         return given.network
@@ -116,7 +112,7 @@ def network_like(
             f"{digest}), and the folder holds no weights: give that network."
         )
     own = module if given.made else _copied(module)
-    _fill(own, weights, buffers, about["aliases"])
+    _fill(own, tensors, about["aliases"])
     if not _is_the_saved(own, about):
         raise LoadError(
             f"network: the weights that were saved do not stay as they are in this "
@@ -144,18 +140,15 @@ def _is_the_saved(module: nn.Module, about: Mapping[str, Any]) -> bool:
 
 
 def _fill(
-    module: nn.Module,
-    weights: Mapping[str, Tensor],
-    buffers: Mapping[str, Tensor],
-    aliases: Mapping[str, str],
+    module: nn.Module, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
 ) -> None:
-    own = dict(module.named_buffers())
     try:
-        tied = {name: weights[of] for name, of in aliases.items()}
-        module.load_state_dict({**weights, **tied})
+        named = {**tensors, **{name: tensors[of] for name, of in aliases.items()}}
+        beside = _buffers_beside(module, module.state_dict())
+        module.load_state_dict({n: t for n, t in named.items() if n not in beside})
         with torch.no_grad():
-            for name, tensor in buffers.items():
-                own[name].copy_(tensor)
+            for name, own in beside.items():
+                own.copy_(named[name])
     except (KeyError, RuntimeError) as error:
         raise LoadError(
             f"network: this {type(module).__name__} is not of the kind that was saved: "

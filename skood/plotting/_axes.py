@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skood.numerics.arrays import as_array
+from skood.numerics.checked import refuse_nan
 from skood.numerics.labels import inlier_mask
 
 if TYPE_CHECKING:
@@ -92,10 +93,5 @@ def by_kind(y_true: ArrayLike, values: ArrayLike, what: str) -> tuple[Floats, Fl
         )
     if not mask.any():
         raise ValueError("every row of y_true is -1: in-distribution rows are needed.")
-    n_nan = int(np.isnan(numbers).sum())
-    if n_nan:
-        raise ValueError(
-            f"{what} has {n_nan} NaN of {len(numbers)}, which have no place in a plot. "
-            "Look at the rows that the detector could not score."
-        )
+    refuse_nan(numbers, f"{what} has")
     return numbers[mask], numbers[~mask]

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from skood._sklearn_compat import Interval, StrOptions
 from skood.detectors.declared import field
 from skood.detectors.incremental import IncrementalDetector
 from skood.detectors.layers.base import LayerDetector
+from skood.detectors.layers.weighing import check_weighable, separating_weights
 from skood.detectors.training import Training
 from skood.features import LayerFeatures, Layers
 from skood.features.chunks import by_chunks, chunk_results, merged_statistics
@@ -367,28 +367,10 @@ class Mahalanobis(LayerDetector, IncrementalDetector):
         self.layer_weights_ = dict.fromkeys(self._gaussians, 1.0)
         if self.layer_weights == "sum":
             return
-        if self.joint:
-            raise ValueError(
-                "layer_weights='logistic' weighs layers, and joint=True makes one of "
-                "them: use layer_weights='sum', or joint=False."
-            )
-        if len(training.outliers) == 0:
-            raise ValueError(
-                "layer_weights='logistic' learns from outliers, and y marks none: give "
-                "fit rows with the label -1, or use layer_weights='sum'."
-            )
-        scores = self._unseen_layer_scores(training)
-        if scores is None:
-            raise ValueError(
-                "layer_weights='logistic' compares outliers with leave-one-out scores, "
-                "and rounding decides these: single rows span directions of their own. "
-                "Use covariance='oas' or 'ledoit_wolf', or a larger reg_covar (1e-4)."
-            )
-        known = np.column_stack(scores)
-        unlike = np.column_stack(
-            [self._layer_scores(training.outliers, name) for name in self._gaussians]
-        )
-        learnt = _separating_weights(known, unlike).tolist()
+        check_weighable(training, joint=self.joint)
+        known, outliers = self._unseen_layer_scores(training), training.outliers
+        unlike = [self._layer_scores(outliers, name) for name in self._gaussians]
+        learnt = separating_weights(known, unlike).tolist()
         self.layer_weights_ = dict(zip(self._gaussians, learnt, strict=True))
 
     def _layer_scores(
@@ -449,16 +431,3 @@ def _warn_of_singular(gaussians: dict[Key, TiedGaussian]) -> None:
             UserWarning,
             stacklevel=6,
         )
-
-
-def _separating_weights(
-    known: NDArray[np.float64], unlike: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the layers' weights in a logistic regression on standardised scores."""
-    scores = np.concatenate([known, unlike])
-    inlier = np.repeat([1, 0], [len(known), len(unlike)])
-    spread = scores.std(axis=0)
-    spread[spread == 0] = 1.0
-    model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    model.fit((scores - scores.mean(axis=0)) / spread, inlier)
-    return np.asarray(model.coef_[0] / spread)

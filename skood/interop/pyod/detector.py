@@ -18,6 +18,7 @@ from skood.detectors.layers.bounded import BoundedDetector
 from skood.detectors.training import Training
 from skood.features import LayerFeatures
 from skood.features.chunks import chunks_of
+from skood.numerics.checked import refuse_nan
 from skood.numerics.splits import share
 
 __all__ = ["PyODDetector"]
@@ -232,13 +233,12 @@ class PyODDetector(BoundedDetector):
 
     def _usable(self, abnormality: NDArray[Any]) -> NDArray[np.float64]:
         """Return scores in our sign, none of them NaN."""
-        n_nan = int(np.isnan(abnormality).sum())
-        if n_nan:
-            raise ValueError(
-                f"{type(self.model_).__name__} gave {n_nan} NaN of {len(abnormality)} "
-                "scores; a NaN cannot be compared. Choose other parameters or another "
-                "pyod_model for these rows."
-            )
+        refuse_nan(
+            abnormality,
+            f"{type(self.model_).__name__} gave",
+            what="scores",
+            mend="Choose other parameters or another pyod_model for these rows.",
+        )
         return -abnormality.astype(np.float64)
 
 
