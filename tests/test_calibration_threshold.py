@@ -376,3 +376,10 @@ def test_with_metadata_routing_and_frames(data):
             error_score="raise",
         ).fit(frame, y)
     assert search.best_estimator_.feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+def test_after_two_folds_the_detector_is_fitted_on_all_rows(data):
+    X, y = data
+    found = TargetRateThreshold(KNN(5), max_false_alarm=0.1, cv=2).fit(X, y)
+    whole = KNN(5).fit(X[y >= 0])
+    np.testing.assert_allclose(found.score_samples(X), whole.score_samples(X))

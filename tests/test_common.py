@@ -12,7 +12,8 @@ from sklearn.base import clone, is_outlier_detector
 from sklearn.ensemble import IsolationForest
 from sklearn.utils.estimator_checks import check_estimator
 
-from skood import KNN, Gram, LayerFeatures, Mahalanobis
+from skood import KNN, Gram, LayerFeatures, Mahalanobis, OpenMax
+from skood.detectors.logits.openmax import Tails
 from skood.detectors.registry import REGISTRY
 from skood.estimator_checks import (
     check_estimator as check_detector,
@@ -21,7 +22,7 @@ from skood.estimator_checks import (
     parametrize_with_checks,
     synthetic_features,
 )
-from skood.estimator_checks.checks import CHECKS
+from skood.estimator_checks.checks import CHECKS, check_chunks_equal_whole
 from skood.model_selection import OutliersIgnored
 
 SKLEARN_CHECKS = 46
@@ -106,6 +107,21 @@ def test_the_battery_catches_what_is_broken(broken, check):
     report = check_detector(broken, on_fail=None)
     failed = {r["check_name"] for r in report if isinstance(r["exception"], Exception)}
     assert check in failed
+
+
+class FirstTails(Tails):
+    def merge(self, other):
+        return self
+
+
+class KeepsItsFirstChunk(OpenMax):
+    def _tails(self, z, classes, number):
+        return FirstTails(super()._tails(z, classes, number).distances)
+
+
+def test_detectors_of_few_columns_are_cut_into_chunks_too():
+    with pytest.raises(AssertionError):
+        check_chunks_equal_whole(KeepsItsFirstChunk())
 
 
 @pytest.mark.parametrize("detector", OOD_BATTERY, ids=repr)

@@ -27,6 +27,7 @@ from skood import (
     Mahalanobis,
     NNGuide,
     NormRescaledHead,
+    TargetRateThreshold,
     to_module,
 )
 from skood.estimator_checks import synthetic_features
@@ -296,6 +297,15 @@ def test_a_pipeline_may_stand_inside_of_what_calibrates_it():
     found = called(to_module(outer, new), new)
     np.testing.assert_allclose(found[2], outer.p_values(new))
     assert (np.asarray(found[3]) == (outer.predict(new) > 0)).all()
+
+
+def test_a_threshold_of_its_own_stands_in_the_graph():
+    inner, new = fitted("CNN", Energy()), images(20, seed=1)
+    outer = TargetRateThreshold(inner, max_false_alarm=0.1, cv="prefit")
+    outer.fit(images(60, seed=2))
+    found = called(to_module(outer, new), new)
+    np.testing.assert_allclose(found[1], outer.score_samples(new), rtol=1e-4)
+    assert (np.asarray(found[-1]) == (outer.predict(new) > 0)).all()
 
 
 def test_a_step_without_a_graph_is_named():

@@ -148,3 +148,55 @@ def test_a_dask_array_is_a_block_as_it_is():
         Mahalanobis().fit(features).score_samples(features),
         Mahalanobis().fit(in_memory).score_samples(in_memory),
     )
+
+
+def test_a_data_set_of_hugging_face_is_read_when_wanted(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    x, z = RNG.normal(size=(2, N, 4)).astype(np.float32)
+    columns = {"emb": x.tolist(), "logits/logits": z.tolist(), "text": ["a"] * N}
+    in_memory = datasets.Dataset.from_dict(columns)
+    features = LayerFeatures.from_huggingface(in_memory, {"layer3": "emb"})
+    np.testing.assert_array_equal(features.block("layer3"), x.astype(np.float64))
+    assert not features.pickles_as_path
+    in_memory.save_to_disk(tmp_path / "set")
+    stored = datasets.load_from_disk(tmp_path / "set")
+    found = LayerFeatures.from_huggingface(
+        stored, {"layer3": "emb", "out": "logits/logits"}
+    )
+    assert found.pickles_as_path
+    for rows in (slice(3, 20, 2), [5, 1, 5], np.arange(N) < 3):
+        np.testing.assert_array_equal(found[rows].block("layer3"), x[rows])
+    np.testing.assert_array_equal(np.asarray(found), np.hstack([x, z]))
+    with pytest.raises(ValueError, match="'text' is of type"):
+        LayerFeatures.from_huggingface(stored, "text")
+    with pytest.raises(ValueError, match="'emb' has no rows"):
+        LayerFeatures.from_huggingface(stored.select([]), "emb")
+
+
+def test_tensors_and_structs_of_arrow_are_lists_of_numbers(tmp_path):
+    x = RNG.normal(size=(6, 4))
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(x.reshape(6, 2, 2))
+    inner = pa.FixedSizeListArray.from_arrays(x.ravel(), 4)
+    structs = pa.StructArray.from_arrays([inner], ["data"])
+    for column in (tensors, structs):
+        pieces = pa.chunked_array([column[:2], column[2:]])
+        pq.write_table(pa.table({"a": pieces}), tmp_path / "f.parquet")
+        found = LayerFeatures.from_parquet(tmp_path / "f.parquet", "a")
+        np.testing.assert_array_equal(found.block("a"), x)
+
+
+def test_several_blocks_are_no_one_array_without_a_copy():
+    features = some_features()
+    with pytest.raises(ValueError, match="cannot be one array without a copy"):
+        features.__array__(copy=False)
+    assert features.select("logits").__array__(np.float64).dtype == np.float64
+
+
+def test_features_without_rows_are_a_file_without_rows(tmp_path):
+    features = some_features()
+    features[:0].to_parquet(tmp_path / "0.parquet")
+    assert pq.read_table(tmp_path / "0.parquet").num_rows == 0
+    with pytest.raises(ValueError, match="no rows"):
+        LayerFeatures.from_parquet(tmp_path / "0.parquet")
+    features.to_parquet(tmp_path / "1.parquet")
+    assert_same(LayerFeatures.from_parquet(tmp_path), features)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from skood.estimator_checks import synthetic_features
 from skood.files import tensors
-from skood.files.atomic import replacing, write_text
+from skood.files.atomic import check_place, replacing, write_text
 from skood.files.digest import digest_of, file_digest
 from skood.files.folder import replacing_folder, write_folder
 
@@ -151,3 +151,20 @@ def test_errors_that_say_enough_stay(kind, tmp_path):
         with pytest.raises(type(error)) as told, kind(tmp_path / "target"):
             raise error
         assert told.value is error
+
+
+def test_a_place_where_no_file_can_be_is_named_before_there_is_one(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "file"
+    file.touch()
+    check_place(file)
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        check_place(tmp_path)
+    with pytest.raises(NotADirectoryError, match="file is no folder"):
+        check_place(file / "scores.csv")
+    monkeypatch.setattr(
+        os, "access", lambda *_: False
+    )  # who is root may write anywhere
+    with pytest.raises(PermissionError, match="is not to be written to"):
+        check_place(file)

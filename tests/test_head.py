@@ -493,3 +493,12 @@ def test_what_is_weighed_by_has_to_be_positive(mean):
     with pytest.raises(ValueError, match=r"the norm is .* and DML weighs by it"):
         check_positive("DML", "the norm", mean, "rectify them")
     check_positive("DML", "the norm", 1e-300, "rectify them")
+
+
+def test_rows_unlike_all_known_ones_have_no_likeness():
+    features, y = synthetic_features(120, 0)
+    detector = ActSub().fit(features, y)
+    h, z = features.block("penultimate")[:3], features.block("logits")[:3]
+    opposite = np.array([-0.5, -1.0, 0.0])  # cosines with the nearest known row
+    np.testing.assert_array_equal(detector._scores_of(h, z, opposite), np.zeros(3))
+    assert (detector._scores_of(h, z, np.full(3, 0.5)) > 0).all()

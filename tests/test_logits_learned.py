@@ -20,6 +20,7 @@ from skood import (
     TemperatureScaledMSP,
 )
 from skood.detectors.logits._weibull import weibull_fits
+from skood.detectors.logits.kl_matching import _nearest
 from skood.detectors.logits.temperature import Slope, _root
 from skood.numerics.probabilities import largest_softmax, log_softmax
 
@@ -189,3 +190,25 @@ def test_a_slope_that_does_not_rise_yet_is_gone_up_by_doubling():
         return Slope(place - 3.0, 0.0 if place < 1 else 1.0)
 
     assert _root(slope) == pytest.approx(3.0)
+
+
+def test_a_class_of_one_row_has_that_row_as_its_mean(labelled):
+    logits, y = labelled
+    right = logits.argmax(axis=1) == y
+    rows = np.flatnonzero(right & ((y > 0) | (np.cumsum(right & (y == 0)) == 1)))
+    detector = OpenMax().fit(logits[rows], y[rows], threshold_data=logits)
+    (alone,) = rows[y[rows] == 0]
+    np.testing.assert_allclose(detector.means_[0], logits[alone])
+
+
+def test_templates_that_float32_cannot_tell_apart_are_told_apart():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(10), size=300)
+    log_q = np.log(rng.dirichlet(np.ones(10), size=1)) * (
+        1 + 1e-9 * rng.normal(size=(7, 10))
+    )
+    products = p @ log_q.T
+    in_float32 = p.astype(np.float32) @ log_q.astype(np.float32).T
+    assert (in_float32.argmax(axis=1) != products.argmax(axis=1)).any()
+    found = _nearest(p, log_q, p.astype(np.float32))
+    np.testing.assert_array_equal(found, products.argmax(axis=1))

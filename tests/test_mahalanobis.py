@@ -49,6 +49,19 @@ def test_equals_scikit_learn_for_one_gaussian(data):
     np.testing.assert_allclose(-scores, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("n_rows", "twin"), [(30, 1.0), (200, 1e-5)])
+def test_without_a_ridge_few_rows_and_near_twins_have_distances(n_rows, twin):
+    X = np.random.default_rng(0).normal(size=(n_rows, 20))
+    X[:, 1] = X[:, 0] + twin * X[:, 1]
+    found = Mahalanobis(reg_covar=0).fit(X, threshold_data=X).score_samples(X)
+    centred = X - X.mean(axis=0)
+    solved = np.linalg.solve(centred.T @ centred / n_rows, centred.T)
+    np.testing.assert_allclose(-found, np.sum(centred * solved.T, axis=1), rtol=1e-4)
+    X[:, 1] = X[:, 0]
+    with pytest.raises(ValueError, match=r"20 features is singular: its rank is 19"):
+        Mahalanobis(reg_covar=0).fit(X, threshold_data=X)
+
+
 def test_float32_is_close(data):
     X, y, new = data
     scores = (
@@ -430,3 +443,15 @@ def test_nan_in_a_layer_is_named():
     features.block("layer2", "avg")[3, 2] = np.inf
     with pytest.raises(ValueError, match=r"layer 'layer2' \(avg\) contains infinity"):
         Mahalanobis(["layer1", "layer2"]).fit(features, y)
+
+
+def test_under_its_whitening_the_rows_are_white(data):
+    X, y, _ = data
+    detector = Mahalanobis(reg_covar=0).fit(X, y)
+    ((key, whitening),) = detector.whitenings_.items()
+    centred = X - detector.means_[key][y]
+    np.testing.assert_allclose(
+        np.cov(centred @ whitening, rowvar=False, bias=True),
+        np.eye(X.shape[1]),
+        atol=1e-9,
+    )

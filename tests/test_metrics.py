@@ -260,6 +260,8 @@ def test_groups_of_sources_have_rows_of_means(example):
         ood_report(y, scores["good"], groups={"nowhere": "both"}, **options)
     with pytest.raises(ValueError, match="groups has the name 'far', which another"):
         ood_report(y, scores["good"], groups={"near": "far"}, **options)
+    with pytest.raises(ValueError, match="groups has the name 'mean', which another"):
+        ood_report(y, scores["good"], groups={"near": "mean"}, **options)
 
 
 def test_report_shapes(example):
@@ -378,8 +380,9 @@ def test_report_names_what_is_wrong(example):
         ood_report(y, scores, sources=np.where(source == "far", "mean", source))
     with pytest.raises(ValueError, match="n_bootstrap must be an integer >= 0; got -1"):
         ood_report(y, scores, n_bootstrap=-1)
-    with pytest.raises(ValueError, match=r"confidence_level must lie in \(0, 1\)"):
-        ood_report(y, scores, confidence_level=95)
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=r"confidence_level must lie in \(0, 1\)"):
+            ood_report(y, scores, confidence_level=level)
     with pytest.raises(ValueError, match="random_state must not be negative; got -3"):
         ood_report(y, scores, random_state=-3)
     with pytest.raises(ValueError, match="y_true has no outliers"):

@@ -22,7 +22,7 @@ from skood.mixtures.expectation import responsibilities
 from skood.mixtures.gaussians import EPSILON
 from skood.mixtures.mixture import KINDS
 from skood.mixtures.products import mostly_empty
-from skood.mixtures.rows import LayerRows
+from skood.mixtures.rows import FeatureMoments, LayerRows
 from skood.mixtures.start import lloyd, start_points
 
 COVARIANCES = list(KINDS)
@@ -305,3 +305,12 @@ def test_singular_covariances_are_refused():
     for covariance_type in COVARIANCES:
         with pytest.raises(ValueError, match="not positive definite: raise reg_covar"):
             fitted(X, X[[0, -1]], covariance_type, reg_covar=0)
+
+
+def test_moments_of_features_are_merged_block_by_block(monkeypatch):
+    x = np.random.default_rng(0).normal(1e6, 1, size=(50, 3))
+    monkeypatch.setattr("skood.mixtures.rows.BLOCK_ROWS", 7)
+    found = FeatureMoments.of(x)
+    assert found.count == 50
+    np.testing.assert_allclose(found.mean, x.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(found.squares, 50 * x.var(axis=0), rtol=1e-9)

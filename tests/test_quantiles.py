@@ -48,6 +48,12 @@ def test_chunks_are_no_matter():
         np.testing.assert_array_equal(pooled_quantiles(features, NAME, SHARES), whole)
 
 
+def test_many_values_are_counted_as_few_are():
+    rows = np.random.default_rng(0).normal(size=(5000, 3)).astype(np.float32)
+    found = pooled_quantiles(LayerFeatures({"a": rows}), NAME, SHARES)
+    np.testing.assert_allclose(found, np.quantile(rows.astype(np.float64), SHARES))
+
+
 @pytest.mark.parametrize(
     "dtype", ["?", "u1", "i2", "i4", "u4", "i8", ">i8", "<f2", ">f4", np.longdouble]
 )

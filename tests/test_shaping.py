@@ -123,6 +123,30 @@ def test_blocks_of_rows_are_no_matter(known, detector):
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize("percentiles", [(10, 10), (40, 70)])
+def test_the_graph_of_line_has_the_same_masks(known, percentiles):
+    units, weights = percentiles
+    h, rng = known[0].block("penultimate"), np.random.default_rng(0)
+    head = LinearHead(rng.normal(size=(3, h.shape[1])), rng.normal(size=3))
+    detector = LINe(unit_percentile=units, weight_percentile=weights)
+    detector.fit(with_features(h, head))
+    h = torch.tensor(h)
+    found = detector._logits_in_graph(*detector._cut_off(h))
+    expected = detector._shaped_logits(h)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_limits_of_bats_are_those_of_all_rows_whatever_the_chunks(known):
+    features, y = known
+    h = features.block("penultimate") + 100 * np.arange(120)[:, None]
+    moved = with_features(h, features.head)
+    with mock.patch.object(chunks, "chunk_rows", return_value=32):
+        detector = BATS(n_std=1.5).fit(moved, y, threshold_data=moved)
+    spread = 1.5 * h.std(axis=0)
+    np.testing.assert_allclose(detector.lower_, h.mean(axis=0) - spread, rtol=1e-12)
+    np.testing.assert_allclose(detector.upper_, h.mean(axis=0) + spread, rtol=1e-12)
+
+
 @pytest.mark.parametrize("score", [KLMatching(), OpenMax(n_tail=5)], ids=repr)
 def test_a_score_that_learns_does_so_from_the_new_logits(known, score):
     features, y = known

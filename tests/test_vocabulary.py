@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import warnings
@@ -175,3 +176,23 @@ def test_what_is_learned_per_layer_is_by_layer_and_statistic():
             elif REGISTRY[name].family == "layers" and np.ndim(value):
                 assert len(value) != len(detector._widths), (name, attribute)
     assert seen > 9
+
+
+LITERAL = re.compile(
+    r'default=("[^"]*"|True|False|None|-?[\d_]+(?:\.\d+)?(?:e-?\d+)?)(?![\w(])'
+)
+
+
+def test_defaults_are_those_that_are_described():
+    compared = 0
+    for owner, value in public_objects().items():
+        try:
+            signature = inspect.signature(value).parameters
+        except (TypeError, ValueError):
+            continue
+        for name, parameter in signature.items():
+            said = LITERAL.search(described(inspect.getdoc(value) or "", name))
+            if said and parameter.default is not parameter.empty:
+                compared += 1
+                assert ast.literal_eval(said[1]) == parameter.default, (owner, name)
+    assert compared > 300

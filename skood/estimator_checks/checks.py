@@ -135,7 +135,7 @@ def check_chunks_equal_whole(estimator: Any) -> None:
     features, y = synthetic_features()
     whole = _fitted(estimator)
     expected = whole.score_samples(features)
-    with mock.patch.object(chunks, "CHUNK_ELEMENTS", 50 * features.shape[1]):
+    with mock.patch.object(chunks, "chunk_rows", return_value=32):
         chunked = clone(estimator).fit(features, y)
         np.testing.assert_allclose(
             chunked.score_samples(features), expected, rtol=1e-6, atol=1e-9

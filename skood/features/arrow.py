@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -73,13 +74,10 @@ def write_parquet(
     target = user_path(path)
     tables = _tables(features, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as file:
-        writer = None
-        for table in tables:
-            writer = writer or pq.ParquetWriter(file, table.schema)
+    first = next(tables)
+    with replacing(target) as file, pq.ParquetWriter(file, first.schema) as writer:
+        for table in chain([first], tables):
             writer.write_table(table)
-        if writer is not None:
-            writer.close()
 
 
 def _tables(
@@ -103,7 +101,9 @@ def _tables(
         beside = {name: _as_column(column[rows]) for name, column in others.items()}
         return pa.table({**blocks, **beside}).replace_schema_metadata(metadata)
 
-    return (table(rows, chunk) for rows, chunk in chunks_of(features))
+    # Without rows there is no chunk, and there has to be a schema.
+    parts = chunks_of(features) if len(features) else [(slice(0, 0), features)]
+    return (table(rows, chunk) for rows, chunk in parts)
 
 
 def _as_column(rows: NDArray[Any]) -> pa.Array:

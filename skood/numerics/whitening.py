@@ -82,6 +82,9 @@ class Whitening:
         if not (added > 0).all():
             scaled = _scaled(moments, np.sqrt(variances))
             _refuse_singular(moments, _rank(eigh(scaled, eigvals_only=True), rows))
+            found = _triangular(moments, variances, reg_covar, least=0.0)
+            if found is not None:  # else what is added, zero, is no unit
+                return found
         return _of_eigenvectors(moments, np.sqrt(added), shrinkage.intensity)
 
 
@@ -123,9 +126,12 @@ def _scaled(moments: ClassMoments, scale: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _triangular(
-    moments: ClassMoments, variances: NDArray[np.float64], reg_covar: float
+    moments: ClassMoments,
+    variances: NDArray[np.float64],
+    reg_covar: float,
+    least: float = SMALL,
 ) -> Whitening | None:
-    """Return the whitening by Cholesky, or None if rounding might rule it."""
+    """Return the whitening by Cholesky, or None where a squared pivot is too small."""
     scale = np.sqrt(variances)
     padded = _scaled(moments, scale)
     padded[np.diag_indices_from(padded)] += reg_covar
@@ -133,7 +139,7 @@ def _triangular(
         lower = cholesky(padded, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
         return None
-    if (np.diag(lower) ** 2).min() < SMALL:
+    if (np.diag(lower) ** 2).min() < least:
         return None
     inverse = np.ascontiguousarray(dtrtri(lower, lower=1)[0].T)
     return Whitening(inverse, scale, None, len(scale))

@@ -94,10 +94,6 @@ class ASH(ShapingDetector):
     _non_negative = True
     _unbiased = "nothing is learned from the rows"
 
-    def _shaped(self, h: Any) -> Any:
-        kept, factor = self._pruned(h)
-        return kept * factor
-
     def _shaped_logits(self, h: Any) -> Any:
         kept, factor = self._pruned(h)
         z = product(kept, self._linear.weight)

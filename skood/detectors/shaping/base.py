@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,9 +54,9 @@ class ShapingDetector(HeadDetector):
         "score": [LearnedLogitDetector, None]
     }
 
-    @abstractmethod
     def _shaped(self, h: Any) -> Any:
-        """Return h', of the shape of h."""
+        """Return h', of the shape of h: h itself where only the logits change."""
+        return h
 
     def _shaped_logits(self, h: Any) -> Any:
         """Return the logits of the new features."""

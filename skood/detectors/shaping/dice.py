@@ -92,9 +92,6 @@ class DICE(ShapingDetector):
             )
         self.weight_ = weight * kept
 
-    def _shaped(self, h: Any) -> Any:
-        return h
-
     def _shaped_logits(self, h: Any) -> Any:
         z = product(h, self.weight_.astype(self._linear.weight.dtype, copy=False))
         return z + like(self._linear.bias, z)

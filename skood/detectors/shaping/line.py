@@ -142,10 +142,6 @@ class LINe(ShapingDetector):
         h = xp.clip(h, None, self.limit_)
         return h, xp.argmax(logits_of(h, self._linear), axis=1)
 
-    def _shaped(self, h: Any) -> Any:
-        h, classes = self._cut_off(h)
-        return h * like(self.unit_mask_, h)[classes]
-
     def _shaped_logits(self, h: Any) -> Any:
         h, classes = self._cut_off(h)
         if in_graph():

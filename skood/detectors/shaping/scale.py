@@ -95,9 +95,6 @@ class SCALE(ShapingDetector):
 
     _unbiased = "nothing is learned from the rows"
 
-    def _shaped(self, h: Any) -> Any:
-        return h * array_namespace(h).exp(self._concentration(h))[:, None]
-
     def _shaped_logits(self, h: Any) -> Any:
         xp = array_namespace(h)
         ratio = self._concentration(h)[:, None]
