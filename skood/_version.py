@@ -7,7 +7,7 @@ from typing import Any
 
 from skood._state import plain, restored
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 STAMP = "_skood_version"
 

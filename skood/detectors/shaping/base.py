@@ -55,8 +55,11 @@ class ShapingDetector(HeadDetector):
     }
 
     def _shaped(self, h: Any) -> Any:
-        """Return h', of the shape of h: h itself where only the logits change."""
-        return h
+        """Return h', of the shape of h; not asked for where the logits are given."""
+        raise NotImplementedError(
+            f"{type(self).__name__} says neither how features change (_shaped) nor "
+            "what their logits are then (_shaped_logits)."
+        )
 
     def _shaped_logits(self, h: Any) -> Any:
         """Return the logits of the new features."""
