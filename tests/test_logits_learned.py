@@ -37,7 +37,6 @@ def labelled():
 )
 def test_what_learns_is_not_fitted_in_portions(learned):
     assert not hasattr(learned, "partial_fit")
-    assert learned._unbiased is None
     assert hasattr(Energy(), "partial_fit")
 
 
@@ -50,6 +49,20 @@ def test_the_temperature_takes_out_a_factor_of_the_logits(labelled, factor):
     np.testing.assert_allclose(
         many.score_samples(factor * logits), one.score_samples(logits), rtol=1e-9
     )
+
+
+def test_labels_that_hardly_fit_move_the_temperature_and_no_rate():
+    # Fits without some rows have temperatures of 44 or 205, and scores as far apart.
+    rejected = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        logits, new = rng.normal(size=(2, 2_000, 4))
+        y = rng.integers(0, 4, len(logits))
+        logits[np.arange(len(y)), y] += 0.05
+        detector = TemperatureScaledMSP(contamination=0.2).fit(logits, y)
+        rejected.append((detector.predict(new) == -1).mean())
+    assert 0.18 < np.mean(rejected) < 0.22
+    assert np.ptp(rejected) < 0.08
 
 
 def test_a_temperature_is_found_where_all_is_right():

@@ -78,6 +78,8 @@ class TemperatureScaledMSP(LearnedLogitDetector):
     """
 
     _several_classes = True
+    # Other fits have another temperature, and with it scores on another scale.
+    _unbiased = "one number is learned, which all rows have in common"
 
     def _learn_logits(self, training: Training, logits_of: LogitsOf) -> None:
         n_logits = logits_of(training.features[:1]).shape[1]
