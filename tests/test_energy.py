@@ -197,6 +197,8 @@ def test_offset_and_scale_of_a_layer_are_no_matter(seed, offset, scale):
 def test_of_two_rows_none_is_like_the_other():
     with pytest.raises(ValueError, match="found no finite threshold"):
         LayerEnergy().fit([[0.0], [1.0]])
+    with pytest.raises(ValueError, match="entry, 9 in size, is in column 0"):
+        LayerEnergy().fit([[0.0, 3.0], [9.0, 4.0]])
 
 
 def test_a_row_unlike_all_others_is_infinitely_far_from_them():
