@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,6 +82,16 @@ def test_a_rate_that_rows_cannot_give_is_told():
         UserWarning, match=r"=0\.01 takes 99 in-dist.* there are 30.*3\.2%"
     ):
         assert threshold_for(scores, 0.01) == scores.min()
+
+
+def test_rows_too_few_for_their_columns_are_told():
+    rows = np.random.default_rng(0).normal(size=(50, 60))
+    with pytest.warns(UserWarning, match=r"=0\.2: 49 rows of 60 columns are few.*data"):
+        Overfits(contamination=0.2).fit(rows[:49])
+    for few, new in ((rows, None), (rows[:49, :49], None), (rows[:49], 2 * rows[:9])):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Overfits(contamination=0.2).fit(few, threshold_data=new)
 
 
 def test_ties_at_the_threshold_are_told():

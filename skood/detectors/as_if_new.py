@@ -25,6 +25,9 @@ MOST_KEPT_OUT = 0.4
 FEWEST_KEPT_FROM = 10
 """Of fewer rows none is kept out: there would be hardly any to learn from."""
 
+TOO_FEW = 50
+"""Fits on fewer rows than this, and than columns, say little of one on all of them."""
+
 
 class ScoredAsIfNew:
     """Mixin of detectors: what a threshold for new rows is set on.
@@ -89,8 +92,21 @@ class ScoredAsIfNew:
             kept_out = self._kept_out(training)
             if len(kept_out) >= rows_for_rate(self.contamination):
                 return self._scores_of_kept_out(training, kept_out)
+        self._warn_of_too_few(*training.features.shape)
         rows, scores = self._held_out_scores(training, unfitted)
         return self._with_twins(scores, training.features, rows)
+
+    def _warn_of_too_few(self, n_rows: int, n_columns: int) -> None:
+        if not FEWEST_KEPT_FROM <= n_rows < min(TOO_FEW, n_columns):
+            return
+        warnings.warn(
+            f"contamination={self.contamination}: {n_rows} rows of {n_columns} columns "
+            "are few. The threshold is inferred from fits on parts of them, and of new "
+            "rows twice that share may be rejected. Set it on other rows "
+            "(threshold_data), or give more.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _with_twins(
         self, scores: NDArray[np.float64], features: LayerFeatures, rows: Rows
