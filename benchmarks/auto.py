@@ -256,10 +256,10 @@ def main() -> None:
     parser.add_argument("--summary", type=Path, help="folder with tables of --out")
     options = parser.parse_args()
     if options.summary:
+        folder = options.out or options.summary
+        folder.mkdir(parents=True, exist_ok=True)
         for name, table in summarised(options.summary).items():
-            table.fillna("").to_csv(
-                options.summary / f"{name}.csv", index_label="AUROC / FPR95"
-            )
+            table.fillna("").to_csv(folder / f"{name}.csv", index_label="AUROC / FPR95")
             print(f"{name}\n{table.to_string()}\n")
         return
     if not options.network:

@@ -15,9 +15,12 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from harness import write_table
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -41,14 +44,16 @@ class Row(NamedTuple):
     mean: float
     error: float
 
-    def __str__(self) -> str:
-        uniform = "" if np.isnan(self.uniform) else f"{self.uniform:.4f}"
-        bound = "" if np.isnan(self.bound) else f"{self.bound:.4f}"
-        error = "" if np.isnan(self.error) else f"+- {self.error:.4f}"
-        return (
-            f"{self.what:<44} {self.level:<6g} {bound:<8} {uniform:<8} "
-            f"{self.mean:.4f} {error}"
-        )
+    def shown(self) -> dict[str, Any]:
+        """Return the line as the documentation has it."""
+        error = "" if np.isnan(self.error) else f" ± {self.error:.4f}"
+        return {
+            "what": self.what.strip(),
+            "level": self.level,
+            "mean": f"{self.mean:.4f}{error}" if self.mean < 1 else f"{self.mean:.0f}",
+            "bound": self.bound,
+            "if exactly uniform": self.uniform,
+        }
 
 
 class Digits:
@@ -178,7 +183,7 @@ def fdr(n_repetitions: int) -> Iterator[Row]:
             found.append(chosen[40:].mean())
         bound = 0.1 if method == "conditional" else 0.08
         yield row(f"FDR of select, {name}", 0.1, bound, np.nan, false)
-        yield row("    share of outliers found", 0.1, np.nan, np.nan, found)
+        yield row(f"outliers found, {name}", 0.1, np.nan, np.nan, found)
 
 
 def monitor(n_repetitions: int) -> Iterator[Row]:
@@ -200,7 +205,7 @@ def monitor(n_repetitions: int) -> Iterator[Row]:
                 at = 500 if watch.alarm_at_ is None else watch.alarm_at_
                 delays.append(at - 99)
         yield row("ShiftMonitor, false alarms, 400 rows", level, level, np.nan, ever)
-        name = "    delay in rows at 50 % outliers"
+        name = "rows until an alarm, of which half are outliers"
         yield row(f"{name}, mean", level, np.nan, np.nan, delays)
         for share in (50, 90):
             value = float(np.percentile(delays, share))
@@ -231,15 +236,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=1000)
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     arguments = parser.parse_args()
     print(
         f"skood {skood.__version__}, numpy {np.__version__}, {platform.machine()}; "
         f"{arguments.repetitions} repetitions, seeds from 0"
     )
-    print(f"{'':<44} {'level':<6} {'bound':<8} {'uniform':<8} mean +- s.e.")
+    lines = []
     for name in arguments.only:
         for line in EXPERIMENTS[name](arguments.repetitions):
-            print(line, flush=True)
+            lines.append(line.shown())
+            print(lines[-1], flush=True)
+    write_table(pd.DataFrame(lines), arguments.csv)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from unittest import mock
 import joblib
 import numpy as np
 import pandas as pd
+from harness import write_table
 from threadpoolctl import threadpool_limits
 
 from skood import KNN, LSGM, NAP, LayerFeatures, Mahalanobis
@@ -173,7 +174,8 @@ def with_speed_up(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the serial times over those of each line."""
     total = table["fit s"] + table["score s"]
     serial = total.where(table["backend"] == "serial").groupby(table["detector"])
-    return table.assign(speed_up=serial.transform("max") / total)
+    speed_up = serial.transform("max") / total
+    return table.assign(**{"speed-up": speed_up})
 
 
 def main() -> None:
@@ -182,6 +184,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backends", nargs="+", default=["loky", "dask"])
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     parser.add_argument("--detectors", nargs="+", default=[*DETECTORS])
     chosen = parser.parse_args()
     tables = []
@@ -192,7 +195,7 @@ def main() -> None:
             tables += row(name, features, y, chosen.backends, chosen.rounds)
         del features
     print(f"{chosen.rows} rows of {chosen.width} float32; load {os.getloadavg()}")
-    print(with_speed_up(pd.DataFrame(tables)).round(2).to_string(index=False))
+    write_table(with_speed_up(pd.DataFrame(tables)), chosen.csv)
 
 
 if __name__ == "__main__":

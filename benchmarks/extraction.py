@@ -18,10 +18,13 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from harness import write_table
 from resnet import ResNet18
 from torch import nn
 
@@ -52,6 +55,8 @@ CASES: dict[str, dict[str, Any]] = {
     "layer3, avg": {"layers": ("layer3",)},
 }
 
+COLUMNS = ("ratio", "ratio, processor", "share", "spread")
+
 
 def main() -> None:
     """Measure every case and print the table."""
@@ -72,13 +77,16 @@ def main() -> None:
         if args.only in name
     }
     print_heading(args)
+    rows = []
     for name, transformer in transformers.items():
         rounds = interleaved([bare, partial(transformer.transform, X)], args.rounds)
         wall, cpu = (median_ratio(rounds, clock) for clock in (0, 1))
         base = [bare_times[0] for bare_times, _ in rounds]
         deepest = max(shares.get(layer, 1.0) for layer in CASES[name]["layers"])
-        values = (statistics.median(base), max(base) / min(base), wall, cpu, deepest)
-        print(f"{name:34s} " + " ".join(f"{v:8.3f}" for v in values), flush=True)
+        values = (wall, cpu, deepest, max(base) / min(base))
+        rows.append({"wanted": name} | dict(zip(COLUMNS, values, strict=True)))
+        print(rows[-1], flush=True)
+    write_table(pd.DataFrame(rows), args.csv)
 
 
 def arguments() -> argparse.Namespace:
@@ -90,6 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="only cases that contain this text")
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     return parser.parse_args()
 
 
@@ -100,8 +109,6 @@ def print_heading(args: argparse.Namespace) -> None:
         f"{args.device}, {args.threads} threads; ResNet-18, {args.images} images of "
         f"32 x 32 in batches of {args.batch_size}, median of {args.rounds} rounds"
     )
-    columns = ("bare s", "spread", "ratio", "cpu", "share")
-    print(f"{'wanted':34s} " + " ".join(f"{name:>8s}" for name in columns))
 
 
 def bare_forward(

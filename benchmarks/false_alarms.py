@@ -1,7 +1,7 @@
 """Realised false alarms of every detector: n, d, kinds of data, rates asked.
 
     python benchmarks/false_alarms.py --cells cells.jsonl [--only KNN] [--seconds 20]
-    python benchmarks/false_alarms.py --cells cells.jsonl --seconds 0 --table table.csv
+    python benchmarks/false_alarms.py --cells cells.jsonl --seconds 0 --out FOLDER
 
 Each repetition draws training rows and 2,000 new rows of the same kind; a cell has as
 many as the seconds allow, up to 200. What is measured goes to the file of cells, a line
@@ -218,14 +218,17 @@ def table_row(cell: Cell, found: Measured) -> list[str]:
     return [*first, *cells]
 
 
-def write_table(cells: dict[Cell, Measured], path: Path) -> None:
-    """Write what the documentation shows, in the registry's order."""
+def write_tables(cells: dict[Cell, Measured], folder: Path) -> None:
+    """Write what the documentation shows, a table a number of rows."""
+    folder.mkdir(parents=True, exist_ok=True)
     asked = [f"{100 * rate:g} % asked" for rate in RATES]
-    order = [*product(REGISTRY, KINDS, ROWS, COLUMNS)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["Detector", "Data", "n", "d", "times", *asked])
-        table.writerows(table_row(c, cells[c]) for c in order if c in cells)
+    for n in sorted({n for _, _, n, _ in cells}):
+        order = product(REGISTRY, KINDS, [n], COLUMNS)
+        path = folder / f"false_alarms_{n}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["Detector", "Data", "n", "d", "times", *asked])
+            table.writerows(table_row(c, cells[c]) for c in order if c in cells)
 
 
 def main() -> None:
@@ -236,7 +239,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0, help="a cell, at most")
     parser.add_argument("--cells", type=Path, required=True, help="what was measured")
-    parser.add_argument("--table", type=Path, help="the table's file")
+    parser.add_argument("--out", type=Path, help="a folder for the tables")
     limits = parser.parse_args()
     cells = cells_of(limits.cells)
     names = limits.only or REGISTRY
@@ -251,8 +254,8 @@ def main() -> None:
             file.write(json.dumps({"cell": cell, **asdict(new)}) + "\n")
         cells[cell] = known.merged(new)
         print(*table_row(cell, cells[cell]), sep="  ", flush=True)
-    if limits.table:
-        write_table(cells, limits.table)
+    if limits.out:
+        write_tables(cells, limits.out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from harness import write_table
 from PIL import Image
 from resnet import ResNet18
 from torch import nn
@@ -130,18 +132,21 @@ def seconds(call: Callable[[], float]) -> tuple[float, float, float]:
     return time.perf_counter() - start, sum(os.times()[:4]) - used, share
 
 
-def report(title: str, n: int, found: list[Any], runs: dict[str, list[Any]]) -> None:
-    pairs = [*zip(found, runs["plain loop"], strict=True)]
-    clock, used = (
-        statistics.median(one[place] / other[place] for one, other in pairs)
-        for place in (0, 1)
-    )
-    rate = n / statistics.median(taken for taken, _, _ in found)
-    share = statistics.median(share for _, _, share in found)
-    print(
-        f"{title} {rate:6.0f} images/s, {clock:.3f} of the plain loop's time, "
-        f"{used:.3f} of its processors' time, the network waited {share:.0%}"
-    )
+def row_of(workers: int, n: int, runs: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return the medians of the rounds with so many processes that read."""
+    plain = runs["plain loop"]
+    row: dict[str, Any] = {
+        "processes reading": workers,
+        "plain loop, images/s": n / statistics.median(taken for taken, _, _ in plain),
+    }
+    for place, clock in enumerate(("time", "processors' time")):
+        for name, found in [*runs.items()][1:]:
+            pairs = zip(found, plain, strict=True)
+            ratio = statistics.median(one[place] / other[place] for one, other in pairs)
+            row[f"{clock}, {name}"] = ratio
+    shares = (statistics.median(share for _, _, share in f) for f in runs.values())
+    row["the network waits"] = ", ".join(f"{share:.0%}" for share in shares)
+    return row
 
 
 def main() -> None:
@@ -153,6 +158,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 4])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     module, size = network(arguments.network, arguments.width), arguments.batch_size
@@ -160,19 +166,21 @@ def main() -> None:
         module.cuda()
     with tempfile.TemporaryDirectory() as folder:
         data = Photographs(made_files(Path(folder), arguments.images))
+        rows = []
         for workers in arguments.workers:
             own = (data, module, size, workers)
             calls: dict[str, Callable[[], float]] = {
                 "plain loop": lambda own=own: plain_loop(*own),
-                "extraction": lambda own=own: extraction(*own, cached=False),
-                "with a cache": lambda own=own: extraction(*own, cached=True),
+                "without a cache": lambda own=own: extraction(*own, cached=False),
+                "empty cache": lambda own=own: extraction(*own, cached=True),
             }
             runs: dict[str, list[Any]] = {name: [] for name in calls}
             for _ in range(arguments.rounds):
                 for name, call in calls.items():
                     runs[name].append(seconds(call))
-            for name, found in runs.items():
-                report(f"{workers} workers, {name:13s}", len(data), found, runs)
+            rows.append(row_of(workers, len(data), runs))
+            print(rows[-1], flush=True)
+    write_table(pd.DataFrame(rows), arguments.csv)
 
 
 if __name__ == "__main__":

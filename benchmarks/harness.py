@@ -109,6 +109,23 @@ def compare(
     return pd.DataFrame.from_dict(rows, orient="index"), answers
 
 
+def shown(value: Any) -> Any:
+    """Return a figure as the documentation shows it: to three digits."""
+    if not isinstance(value, float):
+        return value
+    if value != value:
+        return ""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def write_table(table: pd.DataFrame, path: Path | None, *, index: str = "") -> None:
+    """Print a table, and write it for the documentation if a file is given."""
+    print(table.to_string(index=bool(index), float_format="{:.3g}".format), flush=True)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.map(shown).to_csv(path, index=bool(index), index_label=index or None)
+
+
 def relative_error(values: Any, exact: Any) -> float:
     """Return the largest relative difference, over the rows that both have."""
     values, exact = np.asarray(values, float), np.asarray(exact, float)

@@ -24,6 +24,7 @@ from harness import (
     Peer,
     compare,
     relative_error,
+    write_table,
 )
 from pytorch_ood_alone import pytorch_ood_detectors
 
@@ -144,6 +145,7 @@ def main() -> None:
     parser.add_argument("--offset", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
@@ -171,7 +173,7 @@ def main() -> None:
         f"classes={args.classes} offset={args.offset:g} threads={args.threads}; "
         f"ratios: times as fast as {table.index[0]}"
     )
-    print(table.to_string(float_format="{:.3g}".format))
+    write_table(table, args.csv, index="peer")
 
 
 if __name__ == "__main__":

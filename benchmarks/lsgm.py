@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from harness import Peer, compare
+from harness import Peer, compare, write_table
 
 LAYERS = (1, 2, 4)
 
@@ -286,6 +286,7 @@ def main() -> None:
     parser.add_argument("--no-fit", action="store_true", help="only the scores")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="a folder for the tables")
     args = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
@@ -295,9 +296,11 @@ def main() -> None:
         f"threads={args.threads}"
     )
     if not args.no_fit:
-        print(fit_table(args).to_string(float_format="{:.4g}".format))
+        fits = args.out and args.out / f"{args.cov}.csv"
+        write_table(fit_table(args), fits, index="peer")
     print(f"\nscoring {args.queries} rows in float64")
-    print(score_table(args).to_string(float_format="{:.3g}".format))
+    scores = args.out and args.out / f"{args.cov}_scores.csv"
+    write_table(score_table(args), scores, index="layers")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from harness import (
     Peer,
     compare,
     relative_error,
+    write_table,
 )
 from pytorch_ood_alone import pytorch_ood_detectors
 from scipy.linalg import cholesky, solve_triangular
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = str(args.threads)
@@ -177,7 +179,7 @@ def main() -> None:
     )
     if slow_rows:
         print(f"the first two scored {slow_rows} rows, scaled up to all of them")
-    print(table.to_string(float_format="{:.3g}".format))
+    write_table(table, args.csv, index="peer")
 
 
 if __name__ == "__main__":

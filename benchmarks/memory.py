@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import write_table
 from joblib import parallel_config
 
 from skood import KNN, LSGM, NAP, AutoOOD, FeatureNorm, LayerFeatures, Mahalanobis, ViM
@@ -243,6 +244,17 @@ def known(path: Path | None, gigabytes: float) -> pd.DataFrame:
     return table[table["GB"] == gigabytes]
 
 
+def for_the_docs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as it is shown."""
+    table = table.drop(columns="wall s").assign(
+        **{
+            "rows": table["rows"].map("{:,}".format),
+            "equal in memory": table["equal in memory"].map({True: "yes", False: "no"}),
+        }
+    )
+    return table.rename(columns={"peak GiB": "peak, GiB", "CPU s": "processor, s"})
+
+
 def measured(name: str, folder: Path, chosen: argparse.Namespace) -> list[str]:
     """Run the child, and return the values that it printed."""
     values = name, folder, chosen.gigabytes, chosen.limit, chosen.workers
@@ -266,7 +278,8 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--limit", type=float, default=2.0, help="GiB")
     parser.add_argument("--workers", type=int, default=1, help="threads")
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--csv", type=Path, help="what was measured; goes on from it")
+    parser.add_argument("--table", type=Path, help="the same for the documentation")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
@@ -282,6 +295,8 @@ def main() -> None:
             if chosen.csv:
                 new = not chosen.csv.exists()
                 row.to_csv(chosen.csv, mode="a", header=new, index=False)
+    if chosen.csv and chosen.table:
+        write_table(for_the_docs(pd.read_csv(chosen.csv)), chosen.table)
 
 
 if __name__ == "__main__":

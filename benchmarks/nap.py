@@ -19,7 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from harness import NotInstalled, Peer, compare
+import pandas as pd
+from harness import NotInstalled, Peer, compare, write_table
 
 FLIPPED = (0.10, 0.12)
 """Shares of its class's bits by which a stored pattern and a query differ."""
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     args = parser.parse_args()
     if args.bits % 64:
         parser.error("--bits is a multiple of 64")
@@ -118,6 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, args.n, args.queries, args.bits, args.classes)
+        tables = {}
         for per_class in (False, True):
             peers = peers_of(folder, args.bits, per_class)
             table, answers = compare(peers, rounds=args.rounds)
@@ -126,8 +129,12 @@ def main() -> None:
                 np.testing.assert_array_equal(answers[peer], answers[first])
             table["queries_per_s"] = (args.queries / table["search_s"]).round()
             table["slower"] = table["search_s"] / table["search_s"].iloc[0]
-            print("\nper class" if per_class else "\nwhole bank")
+            title = "own class" if per_class else "whole bank"
+            tables |= {f"{title}, s": table["search_s"]}
+            tables |= {f"{title}, slower": table["slower"]}
+            print(f"\n{title}")
             print(table.to_string(float_format="{:.3g}".format))
+    write_table(pd.DataFrame(tables), args.csv, index="peer")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import argparse
 import tempfile
 import time
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from harness import write_table
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--data", choices=["digits", "fashion"], default="digits")
     parser.add_argument("--rows", type=int, default=300, help="outliers a source")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--out", type=Path, help="a folder for the tables")
     args = parser.parse_args()
     problem = {"digits": digits, "fashion": fashion}[args.data](args.rows)
     network = trained_network(
@@ -179,11 +182,12 @@ def main() -> None:
         start = time.perf_counter()
         search = search_over(pipeline).fit(problem.X, problem.y)
         seconds = time.perf_counter() - start
-        print(
-            f"{args.data}: {len(search.cv_results_['params'])} candidates x 3 folds "
-            f"over {len(problem.X)} images in {seconds:.1f} s; {seen} rows through the "
-            f"network, {seen / len(problem.X):.3f} an image"
-        )
+        one_pass = {
+            "candidates": len(search.cv_results_["params"]),
+            "images": len(problem.X),
+            "rows through the network": seen,
+            "search, s": seconds,
+        }
         splitter = LeaveOutlierSourceOut()
         splits = splitter.split(problem.X, problem.y, problem.sources)
         table = {}
@@ -191,11 +195,15 @@ def main() -> None:
             source = str(np.unique(problem.sources[test][problem.y[test] < 0])[0])
             for how, row in left_out_rows(problem, pipeline, train, test).items():
                 table[source, how] = row
-        print(f"rows through the network after all searches: {seen}")
-    frame = pd.DataFrame.from_dict(table, orient="index")
+        one_pass["rows after all searches"] = seen
+    frame = 100 * pd.DataFrame.from_dict(table, orient="index")
     for how, row in frame.groupby(level=1, sort=False).mean().iterrows():
         frame.loc[("mean", how), :] = row
-    print(frame.to_string(float_format="{:.4f}".format))
+    cells = frame["AUROC"].map("{:.1f}".format) + frame["FPR95"].map(" / {:.1f}".format)
+    out = args.out
+    write_table(pd.DataFrame([one_pass]), out and out / f"{args.data}_search.csv")
+    left_out = cells.unstack(sort=False)
+    write_table(left_out, out and out / f"{args.data}.csv", index="left-out source")
 
 
 if __name__ == "__main__":
