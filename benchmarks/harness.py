@@ -123,7 +123,16 @@ def write_table(table: pd.DataFrame, path: Path | None, *, index: str = "") -> N
     print(table.to_string(index=bool(index), float_format="{:.3g}".format), flush=True)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.map(shown).to_csv(path, index=bool(index), index_label=index or None)
+        table.rename(columns=_title).map(shown).to_csv(
+            path, index=bool(index), index_label=index or None
+        )
+
+
+def _title(column: str) -> str:
+    """Return the heading that the documentation has for a column."""
+    for ending, unit in (("_s", ", s"), ("_mb", ", MB")):
+        column = column.removesuffix(ending) + unit * column.endswith(ending)
+    return column.replace("_", " ")
 
 
 def relative_error(values: Any, exact: Any) -> float:

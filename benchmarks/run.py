@@ -99,6 +99,16 @@ def mixtures(covariance: str) -> Step:
     return Step(f"speed/lsgm/{covariance}", f"{command} --threads 1", quick)
 
 
+def soak(what: str, calls: int) -> Step:
+    """Return the step that looks whether calls leave something behind."""
+    command = f"soak.py --what {what} --output {{pages}}/soak_{what}.csv"
+    return Step(
+        f"soak/{what}",
+        f"{command} --calls {calls} --seconds 1200",
+        "",
+    )
+
+
 CELLS = "false_alarms.py --cells {pages}/false_alarms.jsonl --out {pages}"
 NETWORKS = ("mnist_convnet", "resnet20", "densenet_mahalanobis", "densenet_dice")
 FEWER = "--train-rows 3000 --held-out 600 --test-rows 600"
@@ -242,7 +252,9 @@ STEPS = [
         "distributed.py --csv {pages}/scale_workers.csv",
         "",
     ),
-    Step("soak", "soak.py --calls 1000000 --seconds 600 --csv {pages}/soak.csv", ""),
+    soak("detectors", 1_000_000),
+    soak("served", 100_000),
+    soak("pipeline", 100_000),
 ]
 """A step without quick arguments is a long one, and left out of a quick run."""
 
