@@ -77,6 +77,10 @@ They compare with many rows, or pytorch-ood's makes a gradient or an array of th
 of the weights for each row, or takes them one by one.
 """
 
+LARGE = 100_000
+SMALLER_PART = {"KNN": 100, "LSGM": 10, "Mahalanobis": 100, "RelativeMahalanobis": 100}
+"""The same, where weights have more than so many numbers."""
+
 TOO_LARGE = {"GaussianMixtureDetector": 200_000_000}
 """The most numbers, C d², of detectors with a covariance a class."""
 
@@ -126,6 +130,12 @@ def load_what_is_shared(folder: Path) -> None:
     for entry in REGISTRY.values():
         if entry.family not in ("trained", "wrapped"):
             _ = entry.detector
+
+
+def part_of(name: str, d: int, classes: int) -> int:
+    """Return of how many queries one is scored."""
+    smaller = SMALLER_PART if classes * d > LARGE else {}
+    return smaller.get(name, PART.get(name, 1))
 
 
 def queries_of(new: LayerFeatures, part: int) -> LayerFeatures:
@@ -270,7 +280,8 @@ def main() -> None:
             if name in table.index or reason:
                 print(f"{name}: {reason or 'is there'}")
                 continue
-            row = row_of(folder, name, given.rounds, PART.get(name, 1))
+            part = part_of(name, given.d, given.classes)
+            row = row_of(folder, name, given.rounds, part)
             print(row, flush=True)
             one = pd.DataFrame([row]).set_index("detector")
             table = with_ratios(pd.concat([table, one]))

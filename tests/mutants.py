@@ -83,7 +83,14 @@ ROOMS = {
     ),
     "head": (
         "detectors/head/*.py",
-        [REFERENCES, "tests/test_head.py", "tests/test_posthoc_kernels.py"],
+        [
+            REFERENCES,
+            "tests/test_head.py",
+            "tests/test_head_labels.py",
+            "tests/test_head_banks.py",
+            "tests/test_head_subspaces.py",
+            "tests/test_posthoc_kernels.py",
+        ],
     ),
     "shaping": (
         "detectors/shaping/*.py",

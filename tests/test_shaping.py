@@ -27,6 +27,7 @@ from skood import (
     OptFS,
     ReAct,
 )
+from skood.detectors.shaping.base import ShapingDetector
 from skood.estimator_checks import synthetic_features
 from skood.features import chunks
 
@@ -227,3 +228,12 @@ def test_a_class_missing_from_a_fold_is_no_matter(known):
     names = np.array(["ape", "bee", "cat"])[y[some]]
     detector = ReAct(80, score=OpenMax(n_tail=5)).fit(features[some], names)
     assert np.isfinite(detector.offset_)
+
+
+def test_a_method_without_a_formula_says_what_it_lacks(known):
+    class Unwritten(ShapingDetector):
+        pass
+
+    features, y = known
+    with pytest.raises(NotImplementedError, match=r"^Unwritten says neither how .*\.$"):
+        Unwritten().fit(features, y)

@@ -25,26 +25,51 @@ POLL_SECONDS = 0.005
 
 
 class Claim:
-    """Rows that somebody is at work on, for as long as the process lives.
+    """Rows that a pass is at work on, for as long as the process lives.
 
-    Parameters
-    ----------
-    keys : ndarray of uint8, shape (n, 16)
-        The rows.
-    file : Path, optional
-        Where others find it written; locked meanwhile, and the system takes the lock
-        away when the process dies.
+    Others find them written in a file, which is locked meanwhile; the system takes the
+    lock away when the process dies.
     """
 
-    def __init__(self, keys: Keys, file: Path, lock: FileLock) -> None:
-        self.file, self._lock = file, lock
-        self.names = {key.tobytes() for key in keys}
+    def __init__(self, claims: Claims) -> None:
+        self.names: set[bytes] = set()
+        self._claims = claims
+        self._written: tuple[Path, FileLock] | None = None
+
+    def take(self, keys: Keys) -> NDArray[np.bool_]:
+        """Claim those of some rows that nobody is at work on, this pass included.
+
+        Parameters
+        ----------
+        keys : ndarray of uint8, shape (n, 16)
+            The wanted rows.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            The rows that are this pass's now.
+        """
+        with self._claims.alone("claims"):
+            living = [*self._claims.living()]
+            names = [key.tobytes() for key in keys]
+            free = (not any(name in taken for taken in living) for name in names)
+            mine = np.fromiter(free, dtype=bool, count=len(names))
+            if mine.any():
+                if self._written is None:
+                    self._written = self._claims.new(self)
+                with self._written[0].open("ab") as file:
+                    file.write(np.ascontiguousarray(keys[mine]).tobytes())
+                self.names.update(key.tobytes() for key in keys[mine])
+            return mine
 
     def release(self) -> None:
         """Let others have the rows."""
-        _delete(self.file)
-        self._lock.release()
-        _delete(self.file.with_suffix(".lock"))
+        if self._written is not None:
+            file, lock = self._written
+            self._written, self.names = None, set()
+            _delete(file)
+            lock.release()
+            _delete(file.with_suffix(".lock"))
 
 
 class Claims:
@@ -60,32 +85,17 @@ class Claims:
         self.path = path
         self._own: WeakValueDictionary[Path, Claim] = WeakValueDictionary()
 
-    def claim(self, keys: Keys) -> tuple[Claim | None, NDArray[np.bool_]]:
-        """Claim those of some rows that nobody is at work on.
+    def begun(self) -> Claim:
+        """Return a claim that holds no rows yet."""
+        return Claim(self)
 
-        Parameters
-        ----------
-        keys : ndarray of uint8, shape (n, 16)
-            The wanted rows.
-
-        Returns
-        -------
-        claim : Claim or None
-            None when all of them are taken.
-        mine : ndarray of bool, shape (n,)
-            The rows of the claim.
-        """
-        with self.alone("claims"):
-            taken = set().union(*self._living())
-            mine = np.array([key.tobytes() not in taken for key in keys], dtype=bool)
-            if not mine.any():
-                return None, mine
-            file = self.path / f"{uuid4().hex}.claim"
-            lock = _lock(file.with_suffix(".lock"))
-            lock.acquire(poll_interval=POLL_SECONDS)
-            file.write_bytes(np.ascontiguousarray(keys[mine]).tobytes())
-            claim = self._own[file] = Claim(keys[mine], file, lock)
-            return claim, mine
+    def new(self, claim: Claim) -> tuple[Path, FileLock]:
+        """Return the place of a claim's rows, and its lock, which is held."""
+        file = self.path / f"{uuid4().hex}.claim"
+        lock = _lock(file.with_suffix(".lock"))
+        lock.acquire(poll_interval=POLL_SECONDS)
+        self._own[file] = claim
+        return file, lock
 
     @contextmanager
     def alone(self, task: str) -> Iterator[None]:
@@ -99,7 +109,8 @@ class Claims:
         finally:
             lock.release()
 
-    def _living(self) -> Iterator[set[bytes]]:
+    def living(self) -> Iterator[set[bytes]]:
+        """Yield the rows of each claim of a process that lives."""
         for file in self.path.glob("*.claim"):
             own = self._own.get(file)
             if own is not None:

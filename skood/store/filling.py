@@ -93,7 +93,7 @@ class Filling:
         self._asked: list[Keys] = []
         self._missed = 0
         self._buffers: dict[Blocks, list[tuple[Keys, Values]]] = {}
-        self._claims: list[Any] = []
+        self._claim = store.opened.claims.begun()
         self._bytes = 0
         self._begun = time.monotonic()
 
@@ -117,7 +117,7 @@ class Filling:
             if error is None and self.has_run and self.settle is not None:
                 self.settle()
         finally:
-            self._let_go()
+            self._claim.release()
 
     def fill(self, keys: Keys, inputs: Rows) -> None:
         """See to it that rows are in the store, or on their way there.
@@ -130,7 +130,7 @@ class Filling:
             The rows.
         """
         if not self._buffers:
-            self._let_go()
+            self._claim.release()
         self._asked.append(keys)
         todo = self._lacked(keys, first_of_each(keys))
         self._found(len(keys) - len(todo))
@@ -139,13 +139,12 @@ class Filling:
             return
         while len(todo):
             with names_store(self.store.path):
-                claim, mine = self.store.opened.claims.claim(keys[todo])
-            if claim is None:
+                mine = self._claim.take(keys[todo])
+            if not mine.any():
                 # Perhaps this very pass holds them; and whoever waits holds nothing.
                 self.flush()
                 time.sleep(WAIT_SECONDS)
             else:
-                self._claims.append(claim)
                 self._compute(keys, inputs, todo[mine])
             others = todo[~mine]
             todo = self._lacked(keys, others)
@@ -206,7 +205,7 @@ class Filling:
     def flush(self) -> list[Shard]:
         """Write what was computed, let go of its rows, and return the new shards."""
         written = self._write()
-        self._let_go()
+        self._claim.release()
         return written
 
     def _write(self) -> list[Shard]:
@@ -233,10 +232,6 @@ class Filling:
             with names_store(self.store.path):
                 merge_small(opened, self.store.shard_bytes)
         return written
-
-    def _let_go(self) -> None:
-        while self._claims:
-            self._claims.pop().release()
 
     # Reading back ----------------------------------------------------------------
 

@@ -98,15 +98,27 @@ class MemoryFolder:
 
 
 class MemoryClaim:
-    """Rows that a thread is at work on."""
+    """Rows that a thread is at work on; the counterpart of ``Claim``."""
 
-    def __init__(self, keys: Keys, taken: set[bytes], lock: Any) -> None:
-        self.keys, self._taken, self._lock = keys, taken, lock
+    def __init__(self, taken: set[bytes], lock: Any) -> None:
+        self._names: set[bytes] = set()
+        self._taken, self._lock = taken, lock
+
+    def take(self, keys: Keys) -> NDArray[np.bool_]:
+        """Claim those of some rows that no thread is at work on."""
+        names = [key.tobytes() for key in keys]
+        with self._lock:
+            mine = np.array([name not in self._taken for name in names], dtype=bool)
+            new = {names[row] for row in np.flatnonzero(mine)}
+            self._taken |= new
+            self._names |= new
+            return mine
 
     def release(self) -> None:
         """Let other threads have the rows."""
         with self._lock:
-            self._taken.difference_update(key.tobytes() for key in self.keys)
+            self._taken -= self._names
+            self._names = set()
 
 
 class MemoryClaims:
@@ -117,15 +129,9 @@ class MemoryClaims:
         self._taken: set[bytes] = set()
         self._alone = RLock()
 
-    def claim(self, keys: Keys) -> tuple[MemoryClaim | None, NDArray[np.bool_]]:
-        """Claim those of some rows that no other thread is at work on."""
-        with self._lock:
-            names = [key.tobytes() for key in keys]
-            mine = np.array([name not in self._taken for name in names], dtype=bool)
-            if not mine.any():
-                return None, mine
-            self._taken.update(names)
-            return MemoryClaim(keys[mine], self._taken, self._lock), mine
+    def begun(self) -> MemoryClaim:
+        """Return a claim that holds no rows yet."""
+        return MemoryClaim(self._taken, self._lock)
 
     @contextmanager
     def alone(self, task: str) -> Iterator[None]:
