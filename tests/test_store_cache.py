@@ -30,6 +30,8 @@ from skood import (
 )
 from skood.extraction import cached as cached_module
 from skood.extraction.forward import probed
+from skood.store.claims import Claims
+from skood.store.memory import MemoryClaims
 
 HERE = Path(__file__).resolve().parent
 
@@ -117,6 +119,44 @@ def test_threads_share_out_the_rows(network, images, folder):
     for start, features in zip(starts, found, strict=True):
         same(features, expected[start : start + 60])
     assert sorted(network.seen()) == list(range(90))
+
+
+@pytest.mark.parametrize("cache", ["disk", "memory"])
+def test_a_pass_has_one_claim_on_all_its_batches(network, images, folder, cache):
+    store = FeatureStore(folder if cache == "disk" else "memory")
+    claimed = []
+
+    def watched(images):
+        claims = folder / "claims"
+        claimed.append(sorted(claims.glob("*.claim")) if claims.exists() else [])
+        return images
+
+    LayerFeatureTransformer(
+        network, LAYERS, preprocess=watched, cache=store, batch_size=16
+    ).fit(images).transform(images)
+    assert {len(files) for files in claimed[-6:]} == {1 if cache == "disk" else 0}
+    assert len({file for files in claimed[-6:] for file in files}) <= 1
+    assert not any(folder.glob("claims/*.claim"))
+
+
+def test_claims_of_two_passes_do_not_meet(tmp_path):
+    keys = np.random.default_rng(0).integers(0, 256, (9, 16), dtype=np.uint8)
+    elsewhere = Claims(tmp_path / "claims")  # as another process sees them
+    for claims, others in (
+        (MemoryClaims(),) * 2,
+        (Claims(tmp_path / "claims"), elsewhere),
+    ):
+        one, other = claims.begun(), others.begun()
+        assert one.take(keys[:3]).all()
+        assert one.take(keys[2:6]).tolist() == [False, True, True, True]
+        assert other.take(keys).tolist() == [False] * 6 + [True] * 3
+        assert not one.take(keys[6:]).any()
+        one.release()
+        assert other.take(keys).tolist() == [True] * 6 + [False] * 3
+        other.release()
+        assert one.take(keys).all()
+        one.release()
+    assert not any((tmp_path / "claims").glob("*.claim"))
 
 
 def test_memory_needs_no_folder(network, images):
