@@ -146,6 +146,12 @@ def test_the_differences_of_networks_are_listed(fitted, path):
         skood.load(path, network=3)
 
 
+def test_a_network_for_a_folder_without_one_is_refused(path):
+    skood.save(skood.KNN().fit(np.random.default_rng(0).normal(size=(99, 2))), path)
+    with pytest.raises(LoadError, match=r"network was given, but the folder has none"):
+        skood.load(path, network=Convolutional())
+
+
 class Odd(nn.Module):
     """Tied weights, a buffer that no state_dict has, views, and an empty tensor."""
 

@@ -190,6 +190,8 @@ def networks_of(
         return [_without_caller(one, factory) for one in about]
     from skood.persistence.weights import network_like
 
+    if not about and given:
+        raise LoadError("network was given, but the folder has none: leave it out.")
     if len(given) != len(about):
         places = "; ".join(", ".join(map(str, one["places"])) for one in about)
         raise LoadError(
