@@ -31,12 +31,14 @@ from unittest import mock
 import joblib
 import numpy as np
 import pandas as pd
-from harness import write_table
 from threadpoolctl import threadpool_limits
 
 from skood import KNN, LSGM, NAP, LayerFeatures, Mahalanobis
 from skood.features import workers as engine
 from skood.features.workers import workers
+
+if __name__ == "__main__":  # workers import this file, too, and lack its folder
+    from harness import write_table
 
 # This file has the name of Dask's package, which is to be found for it.
 sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(__file__).parent]

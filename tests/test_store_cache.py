@@ -323,6 +323,42 @@ def test_a_dataset_is_loaded_once_a_pass(network, images, folder):
     assert network.seen() == []
 
 
+class ChannelsLast(Dataset):
+    """Images whose axes were turned: each is copied, or stacked, before its digest."""
+
+    def __init__(self, images):
+        self.images = images.transpose(0, 2, 3, 1).copy()
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        return torch.from_numpy(self.images[number].transpose(2, 0, 1))
+
+
+def test_rows_have_one_key_in_a_batch_and_alone(network, images, folder):
+    expected = plain(network, images)
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=16)
+    same(cached.fit_transform(ChannelsLast(images)), expected)
+    assert sorted(network.seen()) == list(range(90))
+    alone = [torch.from_numpy(image) for image in images]
+    same(cached.fit(alone[:2]).transform(alone), expected)
+    assert network.seen() == []
+
+
+def test_a_wrong_row_is_named_and_those_before_it_are_kept(network, images, folder):
+    wrong = images.copy()
+    wrong[70, 0, 0, 0] = np.nan
+    cached = LayerFeatureTransformer(network, LAYERS, cache=folder, batch_size=16)
+    expected = plain(network, images)
+    cached.fit(images[:2])
+    with pytest.raises(ValueError, match=r"\b70\b"):
+        cached.transform(ChannelsLast(wrong))
+    assert set(network.seen()) == set(range(64))
+    same(cached.transform(ChannelsLast(images)), expected)
+    assert sorted(network.seen()) == list(range(64, 90))
+
+
 def test_lists_and_frames_are_cached(folder):
     pd = pytest.importorskip("pandas")
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU())

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 from torch import nn
 
-from skood.extraction.feeding import fed
+from skood.extraction.feeding import fed, keyed
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
@@ -187,18 +187,18 @@ def _keyed_ahead(inputs: Inputs, slices: Sequence[slice]) -> Iterator[Loaded]:
                 yield loaded
                 yield from map(inputs.loaded, slices[number:])
                 return
-            keys = thread.submit(row_keys, loaded.given)
+            ready = thread.submit(keyed, loaded)
             try:
                 following = inputs.loaded(rows)
             except Exception:  # what is loaded goes first
-                yield replace(loaded, keys=keys.result())
+                yield ready.result()
                 raise
             there = addresses(following.given)
             if not here.isdisjoint(there):
-                keys.exception()  # it is over, and of no use
+                ready.exception()  # it is over, and of no use
                 yield from map(inputs.loaded, slices[number - 1 :])
                 return
-            yield replace(loaded, keys=keys.result())
+            yield ready.result()
             loaded, here = following, there
     yield loaded
 

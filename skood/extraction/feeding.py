@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from skood.extraction.inputs import Inputs, Loaded
 from skood.extraction.sharing import Request, Requests, Sending
 from skood.store.row_keys import row_keys
 
-__all__ = ["Feeding", "fed", "portions"]
+__all__ = ["Feeding", "fed", "keyed", "portions"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,20 @@ def fed(inputs: Inputs, batch_size: int, *, keyed: bool = True) -> Iterator[Load
             del parts, batch  # whose memory is in use while anybody holds it
         given = range(len(held)) if keys is None else keys
         yield Loaded(given, labels, held, keys=keys)
+
+
+def keyed(loaded: Loaded) -> Loaded:
+    """Return rows with their keys, and with their batch if it is nothing but them."""
+    batch = None
+    if loaded.inputs.stacks_rows:
+        # What is wrong with rows is said when somebody asks for their batch.
+        with suppress(Exception), torch.no_grad():
+            batch = loaded.inputs[slice(0, len(loaded.inputs))]
+    if batch is None:
+        return replace(loaded, keys=row_keys(loaded.given))
+    inputs, numbers = loaded.inputs, loaded.inputs.numbers(slice(None))
+    held = Prepared.of(inputs, numbers, batch)
+    return replace(loaded, inputs=held, keys=row_keys(_laid_out(loaded, batch)))
 
 
 @contextmanager
