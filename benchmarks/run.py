@@ -61,7 +61,9 @@ def detection(network: str, rows: str = "") -> Step:
 
 def auto(network: str, rows: str = "") -> Step:
     """Return the step that combines detectors on the pairs of a network."""
-    arguments = f"auto.py --network {network} --cache {{cache}} --out {{root}}/auto"
+    arguments = (
+        f"auto.py --network {network} --cache {{cache}}/auto --out {{root}}/auto"
+    )
     quick = "--train-rows 500 --held-out 200 --test-rows 200 --seeds 1"
     return Step(f"auto/{network}", f"{arguments} {rows}", f"{arguments} {quick}", True)
 
@@ -141,7 +143,7 @@ STEPS = [
     Step("auto/summary", "auto.py --summary {root}/auto --out {pages}/auto", "", True),
     Step(
         "auto/false_alarms",
-        "auto_false_alarms.py --cache {cache} --out {pages}/auto/false_alarms.csv",
+        "auto_false_alarms.py --cache {cache}/auto --out {pages}/auto/false_alarms.csv",
         "",
         True,
     ),
@@ -245,6 +247,16 @@ STEPS = [
         "scale/growth",
         "growth.py --sizes-csv {out}/sizes.csv --csv {pages}/scale_growth.csv "
         "--plot {pages}/scale_growth.svg",
+        "",
+    ),
+    Step(
+        "scale/searches",
+        "searches.py --csv {pages}/scale_searches.csv",
+        "searches.py --n 5000 --d 32 --csv {pages}/scale_searches.csv",
+    ),
+    Step(
+        "scale/searches_64",
+        "searches.py --inner 64 --csv {pages}/scale_searches_64.csv",
         "",
     ),
     Step(

@@ -18,10 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import pickle
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import write_table
 from scipy.stats import spearmanr
 
 from skood import KNN
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=256)
     parser.add_argument("--inner", type=int, default=16)
     parser.add_argument("--k", type=int, default=50)
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     chosen = parser.parse_args()
     X, y = drawn(chosen.n, chosen.d, chosen.inner, 1)
     new, _ = drawn(NEW, chosen.d, chosen.inner, 2)
@@ -80,7 +83,7 @@ def main() -> None:
         )
         print(pd.DataFrame(rows[-1:]).round(3).to_string(index=False), flush=True)
     print(f"n={chosen.n} d={chosen.d} inner={chosen.inner} k={chosen.k} new={NEW}")
-    print(pd.DataFrame(rows).round(3).to_string(index=False))
+    write_table(pd.DataFrame(rows), chosen.csv)
 
 
 if __name__ == "__main__":
