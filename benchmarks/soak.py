@@ -152,18 +152,21 @@ def soaked(
     calls : int
         How often.
     seconds : float
-        After which it ends, however often it was asked.
+        Of the processor, after which it ends, however often it was asked.
     stops : int
         How often it is looked at.
     """
-    process, begun, done = psutil.Process(), time.perf_counter(), 0
+    process, begun, done = psutil.Process(), time.process_time(), 0
     for stop in range(1, stops + 1):
+        until = begun + seconds * stop / stops
+        if done and time.process_time() > until:
+            continue  # a look after a call or two says nothing
         times = np.empty(max(1, calls * stop // stops - done))
         for number in range(len(times)):
             start = time.thread_time()
             call()
             times[number] = time.thread_time() - start
-            if time.perf_counter() - begun > seconds * stop / stops:
+            if time.process_time() > until:
                 times = times[: number + 1]
                 break
         done += len(times)

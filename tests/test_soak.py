@@ -41,6 +41,13 @@ def test_nothing_is_left_of_a_call(what):
         assert hooks == 0
 
 
+def test_one_look_after_the_other_has_many_calls_or_is_left_out():
+    looks = list(SOAK["soaked"](lambda: None, None, 10**9, seconds=0.05))
+    assert 1 <= len(looks) <= 10
+    calls = [look.calls for look in looks]
+    assert min(b - a for a, b in zip([0, *calls], calls, strict=False)) > 10
+
+
 def test_what_grows_is_said():
     look = SOAK["Look"]
     first = look(10, 100.0, 6, 1, 0, 5000, 50.0, 90.0)
