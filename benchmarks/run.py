@@ -33,10 +33,10 @@ from data import data_folder
 HERE = Path(__file__).parent
 PACKAGES = (
     *("skood", "torch", "numpy", "scipy", "scikit-learn", "pyod", "skorch"),
-    *("faiss-cpu", "pytorch-ood", "transformers"),
+    *("faiss-cpu", "pytorch-ood", "oodeel", "transformers"),
 )
 
-SHOWN = ("torch", "numpy", "scikit-learn", "pytorch-ood", "faiss-cpu")
+SHOWN = ("torch", "numpy", "scikit-learn", "pytorch-ood", "oodeel", "faiss-cpu")
 
 
 class Step(NamedTuple):
@@ -197,6 +197,11 @@ STEPS = [
         "posthoc/2048",
         "posthoc.py --d 2048 --classes 1000 --csv {pages}/posthoc_2048.csv",
         "",
+    ),
+    Step(
+        "posthoc/libraries",
+        "libraries.py --csv {pages}/libraries.csv",
+        "libraries.py --n 1000 --rounds 1 --only KNN Energy --csv {pages}/libraries.csv",
     ),
     speed("mahalanobis", "--rounds 9", "--n 2000 --d 32 --rounds 1"),
     Step(
