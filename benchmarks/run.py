@@ -201,7 +201,7 @@ STEPS = [
     Step(
         "posthoc/libraries",
         "libraries.py --csv {pages}/libraries.csv",
-        "libraries.py --n 1000 --rounds 1 --only KNN Energy --csv {pages}/libraries.csv",
+        "libraries.py --n 1000 --rounds 1 --only Energy --csv {pages}/libraries.csv",
     ),
     speed("mahalanobis", "--rounds 9", "--n 2000 --d 32 --rounds 1"),
     Step(
