@@ -226,7 +226,12 @@ STEPS = [
         "--images 1536 --rounds 5",
         "--images 64 --workers 0 --rounds 1",
     ),
-    Step("store", "store.py", "store.py --mb 16 --images 16 --rounds 1"),
+    Step(
+        "store",
+        "store.py --csv {pages}/store_rates.csv",
+        "store.py --mb 16 --images 16 --rounds 1 --csv {pages}/store_rates.csv",
+    ),
+    Step("store/fits", "store_fits.py --csv {pages}/store_fits.csv", ""),
     Step(
         "serving",
         "serving.py --fastapi --csv {pages}/serving_calls.csv",

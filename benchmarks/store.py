@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from harness import NotInstalled, Peer, compare
+from harness import NotInstalled, Peer, compare, write_table
 
 PIECE = 1 << 26
 CHUNK = 1 << 25
@@ -285,7 +285,7 @@ def touched(rows: np.ndarray) -> float:
     return float(rows.sum())
 
 
-def print_rates(megabytes: int, rounds: int, folder: str) -> None:
+def print_rates(megabytes: int, rounds: int, folder: str, csv: Path | None) -> None:
     peers = {name: partial(rate_peer, name, megabytes, folder) for name in FORMATS}
     times, answers = compare(peers, rounds=rounds)
     gigabytes = megabytes / 1000 * 1.048576
@@ -299,7 +299,7 @@ def print_rates(megabytes: int, rounds: int, folder: str) -> None:
         }
     )
     print(f"{megabytes} MB of float32, {WIDTH} columns\n")
-    print(rates.round(2).to_string(), "\n")
+    write_table(rates, csv, index="format")
 
 
 # Extraction ------------------------------------------------------------------------
@@ -362,12 +362,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--size", type=int, default=32, help="of the images")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--csv", type=Path, help="a file for the table of rates")
     parser.add_argument("--folder", help="where to write; default: the temporary one")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     print(f"{platform.platform()}, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        print_rates(given.mb, given.rounds, folder)
+        print_rates(given.mb, given.rounds, folder, given.csv)
         print_extraction(given.images, given.size, given.rounds, folder)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from harness import write_table
 from store import PIECE
 
 BLOCKS = {
@@ -136,7 +137,9 @@ def fitted_and_scored(folder: str, name: str, queries: int, pipe: Any) -> None:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def print_fits(gigabytes: float, queries: int, only: list[str], folder: str) -> None:
+def print_fits(
+    gigabytes: float, queries: int, only: list[str], folder: str, csv: Path | None
+) -> None:
     path, context = Path(folder) / "big", multiprocessing.get_context("spawn")
     start = time.perf_counter()
     filler = context.Process(target=fill, args=(path, gigabytes))
@@ -158,7 +161,7 @@ def print_fits(gigabytes: float, queries: int, only: list[str], folder: str) -> 
         columns = ("fitted on", "scored", "fit s", "score s", "peak MB")
         table[name] = dict(zip(columns, found, strict=True))
         print(f"{name}: peak {found[-1]:.0f} MB", file=sys.stderr, flush=True)
-    print(pd.DataFrame.from_dict(table, orient="index").round(1).to_string(), "\n")
+    write_table(pd.DataFrame.from_dict(table, orient="index"), csv, index="detector")
 
 
 def main() -> None:
@@ -168,12 +171,14 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=4, help="of the store")
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--detectors", nargs="*", default=[])
+    parser.add_argument("--csv", type=Path, help="a file for the table")
     parser.add_argument("--folder", help="where to write; default: the temporary one")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     print(f"{platform.platform()}, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        print_fits(given.gigabytes, given.queries, given.detectors, folder)
+        chosen = given.detectors
+        print_fits(given.gigabytes, given.queries, chosen, folder, given.csv)
 
 
 if __name__ == "__main__":
