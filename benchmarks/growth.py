@@ -176,7 +176,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             panel.scatter(x, places, 14, facecolor=fill, edgecolor=colour, label=stage)
         panel.set_title(f"exponent of {axis}", fontsize=8)
         panel.grid(alpha=0.3)
-        panel.set_xlim(-0.4, 2.4)
+        panel.set_xlim(-0.4, 3.4)
         panel.tick_params(labelsize=6)
     panels[0].set_yticks(range(len(names)), names)
     panels[-1].legend(fontsize=6, loc="lower right")

@@ -36,6 +36,7 @@ PACKAGES = (
     *("faiss-cpu", "pytorch-ood", "oodeel", "transformers"),
 )
 
+ENVIRONMENTS = "environments.csv"
 SHOWN = ("torch", "numpy", "scikit-learn", "pytorch-ood", "oodeel", "faiss-cpu")
 
 
@@ -350,29 +351,45 @@ def done(
     }
 
 
-def write_runs(runs: dict[str, Any], file: Path) -> None:
-    """Write what the documentation says of each step's last run."""
-    known = {}
-    if file.exists():
-        with file.open(newline="", encoding="utf-8") as old:
-            known = {row["step"]: row for row in csv.DictReader(old)}
+def write_runs(runs: dict[str, Any], folder: Path) -> None:
+    """Write what the documentation says of each step's last run.
+
+    ``runs.csv`` has a row a step, ``environments.csv`` what each of its letters means.
+    """
+    rows = {row["step"]: row for row in _rows_of(folder / "runs.csv")}
+    letters = {e["machine and versions"]: e for e in _rows_of(folder / ENVIRONMENTS)}
     for name, run in runs.items():
         if run["code"] == 0:
             packages = run["packages"]
             versions = (f"{p} {packages[p]}" for p in SHOWN if p in packages)
-            known[name] = {
+            cores = f"{run['processor']}, {run['cores']} cores"
+            text = ", ".join([cores, f"Python {run['python']}", *versions])
+            letter = chr(ord("A") + len(letters))
+            new = {"environment": letter, "machine and versions": text}
+            rows[name] = {
                 "step": name,
                 "day": run["started"][:10],
                 "minutes": f"{run['seconds'] / 60:.1f}",
                 "revision": run.get("revision", ""),
-                "machine": f"{run['processor']}, {run['cores']} cores",
-                "versions": ", ".join([f"Python {run['python']}", *versions]),
+                "environment": letters.setdefault(text, new)["environment"],
             }
-    order = [step.name for step in STEPS if step.name in known]
-    with file.open("w", newline="", encoding="utf-8") as new:
-        writer = csv.DictWriter(new, [*known[order[0]]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(known[name] for name in order)
+    _write_rows([rows[s.name] for s in STEPS if s.name in rows], folder / "runs.csv")
+    _write_rows([*letters.values()], folder / ENVIRONMENTS)
+
+
+def _rows_of(file: Path) -> list[dict[str, str]]:
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as old:
+        return [*csv.DictReader(old)]
+
+
+def _write_rows(rows: list[dict[str, str]], file: Path) -> None:
+    if rows:
+        with file.open("w", newline="", encoding="utf-8") as new:
+            writer = csv.DictWriter(new, [*rows[0]], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def wanted(quick: bool, only: list[str] | None) -> Iterator[tuple[Step, str]]:
@@ -413,7 +430,7 @@ def main(arguments: list[str] | None = None) -> int:
         unfinished = log.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(runs, indent=1))
         unfinished.replace(log)
-        write_runs(runs, pages / "runs.csv")
+        write_runs(runs, pages)
         if found["code"]:
             failed.append(step.name)
             print(f"  failed, see {options.out / step.name / 'output.txt'}")
