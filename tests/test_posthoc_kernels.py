@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from skood import (
     NCI,
@@ -206,3 +207,24 @@ def test_weiper_has_the_limits_of_all_rows_in_every_fit(monkeypatch, rng):
     assert len(limits) > 5  # one fit for each fold, and that of all rows
     for found in limits:
         np.testing.assert_array_equal(found, limits[0])
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e25])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_distances_to_a_point_lose_nothing_in_float32(rng, size, offset, dtype):
+    x = ((rng.normal(size=(40, 30)) + offset) * size).astype(dtype)
+    exact = x.astype(np.float64)
+    point = exact.mean(axis=0)
+    expected = np.linalg.norm(exact - point, axis=1)
+    for array in (x, torch.as_tensor(x)):
+        found = np.asarray(rows.distances_to(point, array))
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_distances_to_a_point_of_float16_rows_are_those_in_float64(rng):
+    x = rng.normal(size=(40, 30)).astype(np.float16)
+    expected = np.linalg.norm(x.astype(np.float64) - 3, axis=1)
+    found = rows.distances_to(np.full(30, 3.0), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from skood.numerics.device import array_namespace
+from skood.numerics.device import array_namespace, like
 from skood.numerics.graph import EVERY_ROW, in_graph
 
 __all__ = [
     "best_logit",
     "cache_blocks",
     "cache_slices",
+    "distances_to",
     "exponentials",
     "in_float64",
     "lengths",
@@ -84,6 +86,24 @@ def lengths(x: Any) -> Any:
     scaled = x / nonzero(largest)[:, None]
     safe = largest * xp.sqrt(row_dots(scaled, scaled))
     return xp.where(exact, found, safe)
+
+
+def distances_to(point: NDArray[np.float64], x: Any) -> Any:
+    """Return how far each row is from a point, shape (n,), in float64.
+
+    Of float32 rows in float32, which loses nothing: a difference is rounded to its own
+    size however large what it is taken of, and the point is two numbers, of which the
+    second is what the first lacks.
+    """
+    xp = array_namespace(x)
+    if x.dtype != xp.float32:
+        x = in_float64(x)
+        return lengths(x - like(point, x))
+    near = point.astype(np.float32)
+    rest = (point - near).astype(np.float32)
+    apart = x - like(near, x)
+    apart -= like(rest, x)
+    return in_float64(lengths(apart))
 
 
 def nonzero(divisor: Any) -> Any:

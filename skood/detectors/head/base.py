@@ -75,6 +75,9 @@ class HeadDetector(BaseDetector):
     _elementwise: ClassVar[bool] = False
     """Whether the formula multiplies no matrices: then it gets fewer rows at a time."""
 
+    _as_stored: ClassVar[bool] = False
+    """Whether the formula gets h in the type that it is stored in, not in float64."""
+
     _non_negative: ClassVar[bool] = False
     """Whether the method is made for features that are not negative."""
 
@@ -172,7 +175,8 @@ class HeadDetector(BaseDetector):
             width = self._numbers_a_row(h.shape[1])
             for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
                 z_rows = None if z is None else self._plus_bias(z[rows])
-                yield _within(block, rows), in_float64(h[rows]), z_rows
+                h_rows = h[rows] if self._as_stored else in_float64(h[rows])
+                yield _within(block, rows), h_rows, z_rows
 
     def _blocks(
         self, chunk: LayerFeatures, more: int = 1

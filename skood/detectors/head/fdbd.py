@@ -11,7 +11,7 @@ from skood.detectors.class_means import mean_row
 from skood.detectors.head.base import HeadDetector
 from skood.detectors.training import Training
 from skood.numerics.device import array_namespace, like
-from skood.numerics.rows import best_logit, lengths, nonzero, row_dots
+from skood.numerics.rows import best_logit, distances_to, nonzero, row_dots
 
 __all__ = ["FDBD"]
 
@@ -76,6 +76,7 @@ class FDBD(HeadDetector):
     """
 
     _elementwise = True
+    _as_stored = True
 
     def _learn_head(self, training: Training) -> None:
         assert self.head_ is not None
@@ -83,11 +84,11 @@ class FDBD(HeadDetector):
         self.closeness_ = _closeness(self.head_.weight.astype(np.float64))
 
     def _head_scores(self, h: Any, z: Any) -> Any:
-        xp = array_namespace(h)
+        xp = array_namespace(z)
         best = xp.argmax(z, axis=1)
         ahead = best_logit(z)[:, None] - z
-        distance = row_dots(ahead, like(self.closeness_, h)[best])
-        return distance / nonzero(lengths(h - like(self.mean_, h)))
+        distance = row_dots(ahead, like(self.closeness_, z)[best])
+        return distance / nonzero(distances_to(self.mean_, h))
 
 
 def _closeness(weight: Any) -> Any:
