@@ -191,7 +191,7 @@ STEPS = [
     ),
     Step(
         "posthoc/512",
-        "posthoc.py --csv {pages}/posthoc_512.csv",
+        "posthoc.py --rounds 2 --csv {pages}/posthoc_512.csv",
         "posthoc.py --n 2000 --d 64 --rounds 1 --csv {pages}/posthoc_64.csv",
     ),
     Step(
