@@ -173,6 +173,8 @@ class HeadDetector(BaseDetector):
                 yield block, h, None if z is None else self._plus_bias(z)
                 continue
             width = self._numbers_a_row(h.shape[1])
+            if self._as_stored:
+                width = max(1, width * h.dtype.itemsize // 8)
             for rows in cache_slices(h, width) if self._elementwise else [EVERY_ROW]:
                 z_rows = None if z is None else self._plus_bias(z[rows])
                 h_rows = h[rows] if self._as_stored else in_float64(h[rows])
