@@ -56,7 +56,7 @@ def small(tmp_path):
         ({"files": {"arrays.safetensors": "0"}}, "names files"),
         ({"networks": None}, ""),
         ({"networks": [1]}, ""),
-        ({"networks": []}, "network has 1 networks"),
+        ({"networks": []}, "the folder has none"),
     ],
     ids=str,
 )

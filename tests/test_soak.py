@@ -11,7 +11,7 @@ import pytest
 
 SOAK = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "soak.py"))
 
-CALLS = 100
+CALLS = 200
 """Each of which would leave some bytes behind if it left anything."""
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

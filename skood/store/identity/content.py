@@ -247,6 +247,10 @@ _TEXTS: dict[Any, Callable[[Any], str | bytes]] = {
     Enum: lambda v: repr(v.value),
     os.PathLike: os.fspath,
     types.ModuleType: lambda v: str(v.__name__),
+    types.GetSetDescriptorType: lambda v: (
+        v.__qualname__
+    ),  # compiled code's, as the next
+    types.MemberDescriptorType: lambda v: v.__qualname__,
     torch.jit.ScriptFunction: lambda v: str(v.code),
     torch.device: lambda _: "",  # where something is computed does not count
     torch.ScriptObject: lambda _: "",  # packed weights, which the state has
