@@ -247,9 +247,8 @@ _TEXTS: dict[Any, Callable[[Any], str | bytes]] = {
     Enum: lambda v: repr(v.value),
     os.PathLike: os.fspath,
     types.ModuleType: lambda v: str(v.__name__),
-    types.GetSetDescriptorType: lambda v: (
-        v.__qualname__
-    ),  # compiled code's, as the next
+    # compiled code's
+    types.GetSetDescriptorType: lambda v: v.__qualname__,
     types.MemberDescriptorType: lambda v: v.__qualname__,
     torch.jit.ScriptFunction: lambda v: str(v.code),
     torch.device: lambda _: "",  # where something is computed does not count
