@@ -1,6 +1,7 @@
 """How time and memory grow with rows, columns, classes and components: exponents.
 
-    python benchmarks/growth.py --csv growth.csv --plot growth.svg
+    python benchmarks/growth.py --csv growth.csv --plot growth.svg --sizes-csv sizes.csv
+    python benchmarks/growth.py --csv growth.csv --sizes-csv sizes.csv --tall 10000000
     python benchmarks/growth.py --only KNN NAP LSGM --seconds 10
 
 Each detector of the registry is fitted and scored at sizes a factor of four apart,
@@ -141,11 +142,32 @@ def measured(name: str, axis: str, most: float) -> Iterator[dict[str, Any]]:
             return
 
 
+def tall(
+    names: list[str], rows: int, known: pd.DataFrame, most: float
+) -> Iterator[dict[str, Any]]:
+    """Yield the figures at one more number of rows, which are made once.
+
+    Of detectors that the sizes known so far say take less than most seconds.
+    """
+    sizes = BASE | {"n": rows}
+    features, y = made(**sizes)
+    of_rows = known[known["axis"] == "n"]
+    for name in names:
+        last = of_rows[of_rows["detector"] == name].tail(1)
+        if len(last) and last["size"].iloc[0] < rows:
+            longest = last[["fit s", "score s"]].max(axis=None)
+            if longest * rows / last["size"].iloc[0] < most:
+                found = figures(name, features, y, sizes["K"])
+                yield {"detector": name, "axis": "n", "size": rows} | dict(
+                    zip(FIGURES, found, strict=True)
+                )
+
+
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
     """Return the slopes over the last three sizes, and the last figures."""
     rows = []
     for (name, axis), part in table.groupby(["detector", "axis"], sort=False):
-        last = part.tail(3)
+        last = part.sort_values("size").tail(3)
         if len(last) < 2:
             continue
         row = {"detector": name, "axis": axis, "largest": last["size"].iloc[-1]}
@@ -183,11 +205,28 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure.savefig(path)
 
 
+def all_measured(
+    names: list[str], known: pd.DataFrame, chosen: argparse.Namespace
+) -> Iterator[pd.DataFrame]:
+    """Yield the figures that are not known yet."""
+    done = set(zip(known["detector"], known["axis"], strict=True))
+    for name in names:
+        axes = [a for a in chosen.axes if a != "K" or name in COMPONENTS]
+        for axis in (a for a in axes if (name, a) not in done):
+            yield pd.DataFrame(measured(name, axis, chosen.seconds))
+    if chosen.tall:
+        for row in tall(names, chosen.tall, known, 15 * chosen.seconds):
+            yield pd.DataFrame([row])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--only", nargs="+", help="names of detectors")
     parser.add_argument("--axes", nargs="+", default=[*SIZES])
     parser.add_argument("--seconds", type=float, default=2.0, help="of a size, at most")
+    parser.add_argument(
+        "--tall", type=int, help="one more number of rows, for what --sizes-csv knows"
+    )
     parser.add_argument("--csv", type=Path, help="where to write exponents and figures")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--sizes-csv", type=Path, help="every size; goes on from there")
@@ -196,17 +235,17 @@ def main() -> None:
     path, known = chosen.sizes_csv, pd.DataFrame(columns=["detector", "axis"])
     if path and path.exists():
         known = pd.read_csv(path)
-    done = set(zip(known["detector"], known["axis"], strict=True))
     found = [known] if len(known) else []
-    for name in chosen.only or [n for n in REGISTRY if n not in LEFT_OUT]:
-        axes = [a for a in chosen.axes if a != "K" or name in COMPONENTS]
-        for axis in (a for a in axes if (name, a) not in done):
-            rows = pd.DataFrame(measured(name, axis, chosen.seconds))
-            print(rows.round(4).to_string(index=False), flush=True)
-            found.append(rows)
-            if path:
-                rows.to_csv(path, mode="a", header=not path.exists(), index=False)
-    table = exponents(pd.concat(found))
+    names = chosen.only or [n for n in REGISTRY if n not in LEFT_OUT]
+    for rows in all_measured(names, known, chosen):
+        print(rows.round(4).to_string(index=False), flush=True)
+        found.append(rows)
+        if path:
+            rows.to_csv(path, mode="a", header=not path.exists(), index=False)
+    write_outputs(exponents(pd.concat(found)), chosen)
+
+
+def write_outputs(table: pd.DataFrame, chosen: argparse.Namespace) -> None:
     print(table.to_string(index=False))
     if chosen.csv:
         table.to_csv(chosen.csv, index=False)

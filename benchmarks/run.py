@@ -263,8 +263,13 @@ STEPS = [
     ),
     Step(
         "scale/growth",
-        "growth.py --sizes-csv {out}/sizes.csv --csv {pages}/scale_growth.csv "
-        "--plot {pages}/scale_growth.svg",
+        "growth.py --sizes-csv {out}/sizes.csv --csv {pages}/scale_growth.csv",
+        "",
+    ),
+    Step(
+        "scale/growth_tall",
+        "growth.py --sizes-csv {root}/scale/growth/sizes.csv --tall 10000000 "
+        "--csv {pages}/scale_growth.csv --plot {pages}/scale_growth.svg",
         "",
     ),
     Step(
