@@ -307,6 +307,8 @@ def machine() -> dict[str, Any]:
 
 
 def _revision() -> str:
+    if shutil.which("git") is None:
+        return ""
     described = subprocess.run(
         ["git", "-C", HERE, "describe", "--always", "--dirty"],
         capture_output=True,

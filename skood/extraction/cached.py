@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 from torch import nn
 
-from skood.extraction.feeding import fed, keyed
+from skood.extraction.feeding import fed, with_keys
 from skood.extraction.forward import PROBE_ROWS, Settings, first_batch, probed
 from skood.extraction.hooks import Probe
 from skood.extraction.inputs import Inputs, Loaded
@@ -187,7 +187,7 @@ def _keyed_ahead(inputs: Inputs, slices: Sequence[slice]) -> Iterator[Loaded]:
                 yield loaded
                 yield from map(inputs.loaded, slices[number:])
                 return
-            ready = thread.submit(keyed, loaded)
+            ready = thread.submit(with_keys, loaded)
             try:
                 following = inputs.loaded(rows)
             except Exception:  # what is loaded goes first

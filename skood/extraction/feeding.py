@@ -18,7 +18,7 @@ from skood.extraction.inputs import Inputs, Loaded
 from skood.extraction.sharing import Request, Requests, Sending
 from skood.store.row_keys import row_keys
 
-__all__ = ["Feeding", "fed", "keyed", "portions"]
+__all__ = ["Feeding", "fed", "portions", "with_keys"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def fed(inputs: Inputs, batch_size: int, *, keyed: bool = True) -> Iterator[Load
         yield Loaded(given, labels, held, keys=keys)
 
 
-def keyed(loaded: Loaded) -> Loaded:
+def with_keys(loaded: Loaded) -> Loaded:
     """Return rows with their keys, and with their batch if it is nothing but them."""
     batch = None
     if loaded.inputs.stacks_rows:
